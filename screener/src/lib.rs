@@ -1,1 +1,7 @@
-//! x
+//! Screener: a connection screener for mail servers. See docs/architecture.md for the map.
+
+pub mod client;
+pub mod clock;
+pub mod feed;
+pub mod kernel;
+pub mod pass;

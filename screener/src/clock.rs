@@ -1,0 +1,58 @@
+//! Points in time as they are stored and passed in.
+//!
+//! Holds the two clocks of the program as values. Only [`Now::read`] looks at a real clock; the session engine never calls it.
+
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// Whole seconds since 1970-01-01T00:00:00Z: how expiries and events are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixTime(pub u64);
+
+impl UnixTime {
+    /// This time and `span` later, whole seconds, stopping at the end of time.
+    pub fn plus(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(span.as_secs()))
+    }
+
+    /// How long from `earlier` to this time; zero if it is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_secs(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// As RFC 3339 in UTC, e.g. `2026-11-24T04:30:00Z`.
+impl fmt::Display for UnixTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match i64::try_from(self.0).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()) {
+            Some(stamp) => stamp.fmt(f),
+            None => write!(f, "@{}", self.0),
+        }
+    }
+}
+
+/// One moment on both clocks: the monotonic one for deadlines, the calendar for expiries.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For deadlines and for measuring how long something took.
+    pub instant: Instant,
+    /// For expiries, which must survive a restart.
+    pub unix: UnixTime,
+}
+
+impl Now {
+    /// Reads both clocks.
+    pub fn read() -> Self {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { instant: Instant::now(), unix: UnixTime(unix.as_secs()) }
+    }
+
+    /// The moment `span` later.
+    #[must_use]
+    pub fn plus(self, span: Duration) -> Self {
+        Self { instant: self.instant + span, unix: self.unix.plus(span) }
+    }
+}
