@@ -3,5 +3,8 @@
 pub mod client;
 pub mod clock;
 pub mod feed;
+pub mod handoff;
 pub mod kernel;
+pub mod observe;
 pub mod pass;
+pub mod session;

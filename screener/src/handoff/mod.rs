@@ -1,0 +1,81 @@
+//! Giving a connection to the MTA: the PROXY header that names the client, the replay of what it has said, the copying
+//! of bytes afterwards, and the MTA's EHLO features.
+//!
+//! Decides nothing about a client, and never looks into what it copies: DATA is never re-framed.
+
+mod learn;
+mod mta;
+mod proxy;
+mod relay;
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+pub use learn::{Learned, learn};
+pub use mta::Backend;
+pub use proxy::ProxyHeader;
+pub use relay::copy;
+
+use crate::session::Handoff;
+
+use mta::Mta;
+
+/// The MTA, brought to where the client is.
+#[derive(Debug)]
+pub struct HandedOff {
+    /// What the MTA said last: the reply that the client waits for.
+    pub reply: Bytes,
+    /// The connection to the MTA, for [`copy`].
+    mta: Mta,
+}
+
+/// Why a handoff did not come about.
+#[derive(Debug, Error)]
+pub enum HandoffError {
+    /// The MTA cannot be reached, does not answer, or breaks off.
+    #[error("the MTA at {backend} {doing}: {source}")]
+    Away {
+        /// Which MTA.
+        backend: Backend,
+        /// What it was doing, e.g. `does not accept connections`.
+        doing: &'static str,
+        /// The failed call's error.
+        source: std::io::Error,
+    },
+    /// The MTA answered, and refused something before the last line of the replay.
+    #[error("the MTA answered {}", String::from_utf8_lossy(reply).trim_end())]
+    Refused {
+        /// Its reply, as on the wire.
+        reply: Bytes,
+    },
+}
+
+/// Connects to the MTA, names the client, and replays. `client` and `server` are the two ends of the client's connection.
+///
+/// # Errors
+/// When the MTA is away, or refuses the client before the replay's end.
+pub async fn hand_off(
+    backend: &Backend,
+    client: SocketAddr,
+    server: SocketAddr,
+    handoff: &Handoff,
+) -> Result<HandedOff, HandoffError> {
+    let mut mta = Mta::connect(backend).await?;
+    mta.send(&ProxyHeader::for_client(client, server).v2()).await?;
+    let mut reply = mta.reply().await?;
+    if reply.code() != 220 {
+        return Err(HandoffError::Refused { reply: reply.into_wire() });
+    }
+    let mut lines = handoff.replay.iter().peekable();
+    while let Some(line) = lines.next() {
+        mta.send_line(line).await?;
+        reply = mta.reply().await?;
+        if lines.peek().is_some() && !reply.is_positive() {
+            return Err(HandoffError::Refused { reply: reply.into_wire() });
+        }
+    }
+    mta.send(&handoff.pending).await?;
+    Ok(HandedOff { reply: reply.into_wire(), mta })
+}

@@ -1,0 +1,79 @@
+//! Where log lines go: standard error, with the stamp that its reader expects.
+
+use std::fmt;
+use std::io;
+
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, time::FormatTime};
+use tracing_subscriber::registry::LookupSpan;
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// As postscreen writes them, program `screener`.
+    Postscreen,
+    /// A JSON object each.
+    Json,
+}
+
+/// Starts logging to standard error. `RUST_LOG` overrides what is shown (default `info`).
+///
+/// # Errors
+/// When logging was started before.
+pub fn init(format: Format) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let started = match format {
+        Format::Json => builder.json().flatten_event(true).try_init(),
+        Format::Postscreen => {
+            builder.event_format(Syslog { journal: std::env::var_os("JOURNAL_STREAM").is_some() }).try_init()
+        }
+    };
+    started.map_err(|error| anyhow::anyhow!("logging could not be started: {error}"))
+}
+
+/// The classic form, `Nov 24 04:30:00 host screener[77]: text`. Under systemd the journal adds all of that itself; there
+/// the line only carries its priority (sd-daemon(3)).
+struct Syslog {
+    journal: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Syslog
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let level = *event.metadata().level();
+        if self.journal {
+            let priority = match level {
+                Level::ERROR => 3,
+                Level::WARN => 4,
+                Level::INFO => 6,
+                Level::DEBUG | Level::TRACE => 7,
+            };
+            write!(writer, "<{priority}>")?;
+        } else {
+            SyslogTime.format_time(&mut writer)?;
+            let host = rustix::system::uname();
+            write!(writer, " {} screener[{}]: ", host.nodename().to_string_lossy(), std::process::id())?;
+        }
+        match level {
+            Level::ERROR => writer.write_str("error: ")?,
+            Level::WARN => writer.write_str("warning: ")?,
+            Level::INFO | Level::DEBUG | Level::TRACE => {}
+        }
+        ctx.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+struct SyslogTime;
+
+impl FormatTime for SyslogTime {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{}", jiff::ZonedDateTime::now().strftime("%b %e %H:%M:%S"))
+    }
+}

@@ -1,0 +1,9 @@
+//! What the outside sees of the daemon's work: log lines in postscreen's vocabulary, JSON events, metrics.
+//!
+//! Never puts a client's address into a metric label, and decides nothing.
+
+mod init;
+mod text;
+
+pub use init::{Format, init};
+pub use text::line;

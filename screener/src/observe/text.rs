@@ -1,0 +1,148 @@
+//! Events as postscreen's log lines, to the byte (reference/postscreen.md section 3.2): other tools parse them.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::session::{Arrival, Escaped, Event, Moment};
+
+/// The line for an event of a session, without time and program.
+pub fn line(arrival: &Arrival, event: &Event) -> String {
+    let client = Endpoint(arrival.client);
+    match event {
+        Event::Connect => format!("CONNECT from {client} to {}", Endpoint(arrival.server)),
+        Event::Allowlisted => format!("ALLOWLISTED {client}"),
+        Event::Denylisted => format!("DENYLISTED {client}"),
+        Event::PassNew => format!("PASS NEW {client}"),
+        Event::PassOld => format!("PASS OLD {client}"),
+        Event::Pregreet(count, after, said) => {
+            format!("PREGREET {count} after {} from {client}: {}", Span(*after), Escaped(said))
+        }
+        Event::DnsblRank(score) => format!("DNSBL rank {score} for {client}"),
+        Event::Hangup(after, moment) => {
+            let moment = match moment {
+                Moment::BeforeHandshake => "before",
+                Moment::AfterHandshake => "after",
+            };
+            format!("HANGUP after {} from {client} in tests {moment} SMTP handshake", Span(*after))
+        }
+        Event::Disconnect => format!("DISCONNECT {client}"),
+        Event::Pipelining(verb, ahead) => {
+            format!("COMMAND PIPELINING from {client} after {}: {}", Escaped(verb.as_bytes()), Escaped(ahead))
+        }
+        Event::NonSmtpCommand(verb, said) => {
+            format!("NON-SMTP COMMAND from {client} after {}: {}", Escaped(verb.as_bytes()), Escaped(said))
+        }
+        Event::BareNewline(said) => format!("BARE NEWLINE from {client} after {}", Escaped(said)),
+        Event::TimeLimit(verb) => format!("COMMAND TIME LIMIT from {client} after {}", Escaped(verb.as_bytes())),
+        Event::CountLimit(verb) => format!("COMMAND COUNT LIMIT from {client} after {}", Escaped(verb.as_bytes())),
+        Event::LengthLimit(verb) => format!("COMMAND LENGTH LIMIT from {client} after {}", Escaped(verb.as_bytes())),
+        Event::DataWithoutRcpt(verb) => format!("{verb} without valid RCPT from {client}"),
+        Event::Reject { reply, from, to, proto, helo } => format!(
+            "NOQUEUE: reject: RCPT from {client}: {reply}; from=<{}>, to=<{}>, proto={proto}, helo=<{}>",
+            Escaped(from),
+            Escaped(to),
+            Escaped(helo)
+        ),
+    }
+}
+
+/// `[192.0.2.1]:25`, for both families.
+struct Endpoint(SocketAddr);
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.ip() {
+            IpAddr::V4(v4) => write!(f, "[{v4}]:{}", self.0.port()),
+            IpAddr::V6(v6) => write!(f, "[{v6}]:{}", self.0.port()),
+        }
+    }
+}
+
+/// Seconds with two significant digits, at most two behind the point, no trailing zeros: Postfix's delay format.
+struct Span(Duration);
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        if seconds >= 9.95 {
+            return write!(f, "{seconds:.0}");
+        }
+        let digits = if seconds >= 0.995 { 1 } else { 2 };
+        let mut text = String::new();
+        write!(text, "{seconds:.digits$}")?;
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::session::{SessionId, Standing};
+
+    fn arrival(client: &str) -> Arrival {
+        Arrival {
+            id: SessionId(1),
+            client: client.parse().unwrap(),
+            server: "198.51.100.10:25".parse().unwrap(),
+            standing: Standing::Screened,
+            tagged: false,
+            stamps: None,
+            may_pass: true,
+        }
+    }
+
+    #[test]
+    fn lines_are_postscreens_own() {
+        let four = arrival("203.0.113.5:34209");
+        let cases = [
+            (Event::Connect, "CONNECT from [203.0.113.5]:34209 to [198.51.100.10]:25"),
+            (Event::PassNew, "PASS NEW [203.0.113.5]:34209"),
+            (
+                Event::Pregreet(13, Duration::from_millis(1_200), Bytes::from_static(b"EHLO c.test\r\n")),
+                "PREGREET 13 after 1.2 from [203.0.113.5]:34209: EHLO c.test\\r\\n",
+            ),
+            (Event::DnsblRank(3), "DNSBL rank 3 for [203.0.113.5]:34209"),
+            (
+                Event::Hangup(Duration::from_millis(700), Moment::BeforeHandshake),
+                "HANGUP after 0.7 from [203.0.113.5]:34209 in tests before SMTP handshake",
+            ),
+            (
+                Event::Pipelining("MAIL".into(), Bytes::from_static(b"RCPT TO:<x@example.test>\r\n")),
+                "COMMAND PIPELINING from [203.0.113.5]:34209 after MAIL: RCPT TO:<x@example.test>\\r\\n",
+            ),
+            (
+                Event::Reject {
+                    reply: "550 5.7.1 Service unavailable; client [203.0.113.5] blocked using zen.test".into(),
+                    from: Bytes::from_static(b"a@b.test"),
+                    to: Bytes::from_static(b"x@example.test"),
+                    proto: "ESMTP",
+                    helo: Bytes::from_static(b"c.test"),
+                },
+                "NOQUEUE: reject: RCPT from [203.0.113.5]:34209: 550 5.7.1 Service unavailable; client [203.0.113.5] \
+                 blocked using zen.test; from=<a@b.test>, to=<x@example.test>, proto=ESMTP, helo=<c.test>",
+            ),
+        ];
+        for (event, expected) in cases {
+            assert_eq!(line(&four, &event), expected);
+        }
+        assert_eq!(line(&arrival("[2001:db8::1]:25"), &Event::Disconnect), "DISCONNECT [2001:db8::1]:25");
+    }
+
+    #[test]
+    fn what_a_client_sent_is_escaped_and_cut_at_100_characters() {
+        assert_eq!(Escaped(b"a\0\xff\\\n").to_string(), "a\\000\\377\\\\\\n");
+        assert_eq!(Escaped(&[b'x'; 300]).to_string().len(), 100);
+    }
+
+    #[test]
+    fn times_have_two_significant_digits() {
+        let span = |ms| Span(Duration::from_millis(ms)).to_string();
+        assert_eq!(
+            [span(0), span(4), span(70), span(120), span(999), span(1_230), span(9_940), span(12_700)],
+            ["0", "0", "0.07", "0.12", "1", "1.2", "9.9", "13"]
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! A line as an SMTP command.
+//!
+//! Holds the verbs, the two arguments that the engine must understand (an address behind `FROM:` or `TO:`), and the signs
+//! of a peer that does not speak SMTP at all. The arguments are kept as sent: the MTA judges them.
+
+use bytes::Bytes;
+
+/// What a line asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Helo,
+    Ehlo,
+    Mail,
+    Rcpt,
+    Data,
+    Bdat,
+    Rset,
+    Noop,
+    Quit,
+    Vrfy,
+    StartTls,
+    /// A command of SMTP that the engine does not carry out.
+    Other,
+    /// No command of SMTP.
+    Unknown,
+}
+
+/// A command with its argument.
+#[derive(Clone, Debug)]
+pub(super) struct Command {
+    pub(super) verb: Verb,
+    /// The first word in upper case, at most 32 bytes, for the log.
+    pub(super) name: String,
+    /// What follows the first word, without the white space around it.
+    pub(super) argument: Bytes,
+}
+
+impl Command {
+    pub(super) fn parse(line: &Bytes) -> Self {
+        let line = line.slice_ref(line.trim_ascii());
+        let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
+        let name = String::from_utf8_lossy(&line[..end.min(32)]).to_ascii_uppercase();
+        let verb = match name.as_str() {
+            "HELO" => Verb::Helo,
+            "EHLO" => Verb::Ehlo,
+            "MAIL" => Verb::Mail,
+            "RCPT" => Verb::Rcpt,
+            "DATA" => Verb::Data,
+            "BDAT" => Verb::Bdat,
+            "RSET" => Verb::Rset,
+            "NOOP" => Verb::Noop,
+            "QUIT" => Verb::Quit,
+            "VRFY" => Verb::Vrfy,
+            "STARTTLS" => Verb::StartTls,
+            "AUTH" | "ETRN" | "EXPN" | "HELP" | "XCLIENT" | "XFORWARD" => Verb::Other,
+            _ => Verb::Unknown,
+        };
+        let argument = line.slice_ref(line[end..].trim_ascii());
+        Self { verb, name, argument }
+    }
+
+    /// Whether this is something other than SMTP: the words of HTTP, a mail header, a line that begins with no letter, or
+    /// one that is no text (reference/postscreen.md section 1.4).
+    pub(super) fn is_non_smtp(&self, line: &[u8]) -> bool {
+        if self.verb != Verb::Unknown {
+            return false;
+        }
+        let first = line.trim_ascii_start();
+        ["CONNECT", "GET", "POST"].contains(&self.name.as_str())
+            || first.first().is_some_and(|byte| !byte.is_ascii_alphabetic())
+            || is_header(first)
+            || std::str::from_utf8(line).is_err()
+    }
+
+    /// The address of `MAIL FROM:<…>` or `RCPT TO:<…>`, without the brackets; `None` if there is none.
+    ///
+    /// As lenient as Postfix's smtpd is by default (white space behind the colon, no brackets): the MTA gets the line as
+    /// it was sent and has the last word.
+    pub(super) fn address(&self, keyword: &[u8]) -> Option<Bytes> {
+        let colon = self.argument.iter().position(|&byte| byte == b':')?;
+        if !self.argument[..colon].trim_ascii_end().eq_ignore_ascii_case(keyword) {
+            return None;
+        }
+        let path = self.argument[colon + 1..].trim_ascii_start();
+        let address = match path.strip_prefix(b"<") {
+            Some(rest) => &rest[..closing_bracket(rest)?],
+            None => &path[..path.iter().position(|&byte| byte == b' ').unwrap_or(path.len())],
+        };
+        let bracketed = path.starts_with(b"<");
+        (bracketed || !address.is_empty()).then(|| self.argument.slice_ref(address))
+    }
+}
+
+/// Where the `>` of a path stands: not within a quoted local part.
+fn closing_bracket(path: &[u8]) -> Option<usize> {
+    let mut quoted = false;
+    let mut escaped = false;
+    for (position, &byte) in path.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'>' if !quoted => return Some(position),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// `Word:` at the start of a line, as in a mail header.
+fn is_header(line: &[u8]) -> bool {
+    line.iter().position(|&byte| byte == b':').is_some_and(|colon| {
+        colon > 0 && line[..colon].trim_ascii_end().iter().all(|&byte| byte == b'-' || byte.is_ascii_alphanumeric())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(line: &'static str) -> Command {
+        Command::parse(&Bytes::from_static(line.as_bytes()))
+    }
+
+    #[test]
+    fn a_verb_is_known_in_any_case_and_keeps_its_argument_as_sent() {
+        let command = command("mAiL  FROM:<A@b.test> SIZE=1 ");
+        assert_eq!(command.verb, Verb::Mail);
+        assert_eq!(command.name, "MAIL");
+        assert_eq!(command.argument, "FROM:<A@b.test> SIZE=1");
+    }
+
+    #[test]
+    fn the_address_stands_between_brackets_or_up_to_a_space() {
+        let from = |line| command(line).address(b"FROM").map(|address| String::from_utf8_lossy(&address).into_owned());
+        assert_eq!(from("MAIL FROM:<a@b.test> SIZE=1").as_deref(), Some("a@b.test"));
+        assert_eq!(from("MAIL FROM:<>").as_deref(), Some(""));
+        assert_eq!(from("MAIL from: a@b.test BODY=7BIT").as_deref(), Some("a@b.test"));
+        assert_eq!(from("MAIL FROM:<\"a>b\\\"c\"@d.test>").as_deref(), Some("\"a>b\\\"c\"@d.test"));
+        for wrong in ["MAIL", "MAIL FROM", "MAIL FROM:", "MAIL TO:<a@b>", "MAIL FROM:<a@b", "MAIL a@b"] {
+            assert_eq!(from(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn http_headers_and_binary_are_no_smtp_and_unknown_words_are() {
+        let non_smtp = |line: &'static str| command(line).is_non_smtp(line.as_bytes());
+        for line in ["GET / HTTP/1.1", "post /x", "CONNECT a:25 HTTP/1.0", "Subject: x", "X-Y : z", "\u{16}\u{3}", "1"]
+        {
+            assert!(non_smtp(line), "{line}");
+        }
+        for line in ["XYZZY 1", "MAIL FROM:<a@b>", "HELP", "RCPT TO: x", ""] {
+            assert!(!non_smtp(line), "{line}");
+        }
+        let binary = Bytes::from_static(b"A\xff\xfe");
+        assert!(Command::parse(&binary).is_non_smtp(&binary));
+    }
+}

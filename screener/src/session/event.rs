@@ -1,0 +1,148 @@
+//! What a session has to tell: typed, so that text and JSON come from one source.
+//!
+//! Holds no formatting but the escaping of what a client sent; `observe/` writes the lines.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::pass::Test;
+
+/// One finding about a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    /// The test.
+    pub test: Test,
+    /// How heavily it weighs: the DNS list score, 1 for the other tests.
+    pub weight: i32,
+    /// What was seen.
+    pub reason: String,
+    /// What the sender's postmaster can do about it.
+    pub remedy: String,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Given to the MTA.
+    HandedOff,
+    /// Refused.
+    Refused,
+    /// The client left, or ran into a limit, before there was anything to decide.
+    Left,
+}
+
+/// The decision about a session, with what it rests on, in the order of its finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why.
+    pub evidence: Vec<Evidence>,
+}
+
+/// Before or behind the greeting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// In the greet wait.
+    BeforeHandshake,
+    /// In the dialogue.
+    AfterHandshake,
+}
+
+/// What postscreen would log (reference/postscreen.md section 3.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A connection has arrived.
+    Connect,
+    /// The client is permitted.
+    Allowlisted,
+    /// The client is denied.
+    Denylisted,
+    /// The client has passed every test that is asked, some of them for the first time.
+    PassNew,
+    /// The client has passed every test that is asked, as it had before.
+    PassOld,
+    /// It spoke before the greeting: how many bytes, how long after it connected, and what.
+    Pregreet(usize, Duration, Bytes),
+    /// Its score on the DNS lists is at or above the threshold.
+    DnsblRank(i32),
+    /// It left, this long after that phase began.
+    Hangup(Duration, Moment),
+    /// We have ended the session.
+    Disconnect,
+    /// It sent a command before it had the reply to the one before: the verb, and what it had sent too early.
+    Pipelining(String, Bytes),
+    /// It does not speak SMTP: the verb before, and the line.
+    NonSmtpCommand(String, Bytes),
+    /// It ended a line without CR LF: the line.
+    BareNewline(Bytes),
+    /// It took too long for a command; the verb before.
+    TimeLimit(String),
+    /// It sent too many commands; the verb before.
+    CountLimit(String),
+    /// It sent too long a line; the verb before.
+    LengthLimit(String),
+    /// It began a message with no recipient: the verb.
+    DataWithoutRcpt(&'static str),
+    /// A recipient was refused.
+    Reject {
+        /// The reply, first line, as sent.
+        reply: String,
+        /// The sender.
+        from: Bytes,
+        /// The recipient.
+        to: Bytes,
+        /// `SMTP` or `ESMTP`.
+        proto: &'static str,
+        /// What it called itself.
+        helo: Bytes,
+    },
+}
+
+/// At most 100 bytes of what a client sent, as C source would write them: how postscreen shows them.
+#[derive(Clone, Copy, Debug)]
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = 100_usize;
+        for &byte in self.0 {
+            let written = match byte {
+                b'\r' => "\\r",
+                b'\n' => "\\n",
+                b'\t' => "\\t",
+                0x07 => "\\a",
+                0x08 => "\\b",
+                0x0b => "\\v",
+                0x0c => "\\f",
+                b'\\' => "\\\\",
+                0x20..=0x7e => {
+                    if left == 0 {
+                        return Ok(());
+                    }
+                    left -= 1;
+                    write!(f, "{}", char::from(byte))?;
+                    continue;
+                }
+                _ => {
+                    if left < 4 {
+                        return Ok(());
+                    }
+                    left -= 4;
+                    write!(f, "\\{byte:03o}")?;
+                    continue;
+                }
+            };
+            if left < written.len() {
+                return Ok(());
+            }
+            left -= written.len();
+            f.write_str(written)?;
+        }
+        Ok(())
+    }
+}

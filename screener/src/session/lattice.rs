@@ -1,0 +1,83 @@
+//! The state of each test within one session.
+//!
+//! The rules, as in postscreen (reference/postscreen.md section 2.1): what is due stays due until decided; a failure is
+//! final for the session; one failure withholds every pass of the session.
+
+use crate::clock::UnixTime;
+use crate::pass::{Stamps, Test, TestSet};
+
+use super::{Arrival, Policy};
+
+/// Where the five tests stand.
+#[derive(Debug)]
+pub(super) struct Lattice {
+    due: TestSet,
+    failed: TestSet,
+    passed: Stamps,
+    was_new: bool,
+}
+
+impl Lattice {
+    pub(super) fn new(policy: &Policy, arrival: &Arrival, now: UnixTime) -> Self {
+        let enabled = policy.enabled();
+        // A tag means "look closer": what was passed before does not count.
+        let known = if arrival.tagged { Stamps::default() } else { arrival.stamps.unwrap_or_default() };
+        Self {
+            due: known.owed(enabled, now),
+            failed: TestSet::EMPTY,
+            passed: Stamps::default(),
+            was_new: enabled.iter().any(|test| known.get(test).is_none()),
+        }
+    }
+
+    /// Whether no test has to be done.
+    pub(super) fn nothing_due(&self) -> bool {
+        self.due.is_empty()
+    }
+
+    /// Whether a test has to be done and is not decided.
+    pub(super) fn is_open(&self, test: Test) -> bool {
+        self.due.contains(test) && !self.failed.contains(test) && self.passed.get(test).is_none()
+    }
+
+    /// Whether a test after the greeting is not decided.
+    pub(super) fn deep_open(&self) -> bool {
+        Test::ALL.into_iter().any(|test| test.is_deep() && self.is_open(test))
+    }
+
+    /// Whether any test has failed, whatever its action.
+    pub(super) fn any_failed(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
+    /// Notes a pass; a failure stands.
+    pub(super) fn pass(&mut self, test: Test, until: UnixTime) {
+        if self.is_open(test) {
+            self.passed.set(test, Some(until));
+        }
+    }
+
+    /// Notes a failure, whether or not the test was due: what was passed before does not excuse it.
+    pub(super) fn fail(&mut self, test: Test) {
+        self.failed.insert(test);
+        self.passed.set(test, None);
+    }
+
+    /// Whether a test has failed.
+    pub(super) fn has_failed(&self, test: Test) -> bool {
+        self.failed.contains(test)
+    }
+
+    /// Whether some enabled test had never been passed when the client came.
+    pub(super) fn was_new(&self) -> bool {
+        self.was_new
+    }
+
+    /// What the client has earned: nothing while a test that was due is undecided, or after a failure of any test, on an
+    /// address without passes, or for a tagged client.
+    pub(super) fn earned(&self, arrival: &Arrival) -> Option<Stamps> {
+        let complete = self.due.iter().all(|test| self.passed.get(test).is_some());
+        let allowed = arrival.may_pass && !arrival.tagged && !self.any_failed();
+        (complete && allowed && !self.due.is_empty()).then_some(self.passed)
+    }
+}

@@ -1,0 +1,5 @@
+//! The engine's behaviour, with a virtual clock and no socket.
+
+mod behaviour;
+mod properties;
+mod rig;

@@ -1,0 +1,169 @@
+//! One session with a clock that the test moves.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::clock::{Now, UnixTime};
+use crate::pass::Stamps;
+use crate::session::{
+    Action, Arrival, DeepPolicy, DnsblPolicy, DnsblReport, Event, Features, Handoff, Input, Output, Policy,
+    PregreetPolicy, Session, SessionId, Standing,
+};
+
+pub(super) const START: UnixTime = UnixTime(1_000_000);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+
+pub(super) fn policy() -> Policy {
+    let deep = DeepPolicy { enable: true, action: Action::Enforce, ttl: 30 * DAY };
+    Policy {
+        hostname: "mx.test".to_owned(),
+        pregreet: PregreetPolicy { action: Action::Enforce, wait: Duration::from_secs(6), ttl: DAY },
+        dnsbl: Some(DnsblPolicy {
+            action: Action::Enforce,
+            threshold: 3,
+            allow_threshold: Some(-2),
+            deadline: Duration::from_secs(6),
+            min_ttl: Duration::from_secs(60),
+            max_ttl: Duration::from_secs(3_600),
+        }),
+        pipelining: deep.clone(),
+        non_smtp_command: DeepPolicy { action: Action::Drop, ..deep.clone() },
+        bare_newline: deep,
+        command_time: Duration::from_secs(300),
+        commands: 20,
+        line_length: 2_048,
+    }
+}
+
+pub(super) fn arrival() -> Arrival {
+    Arrival {
+        id: SessionId(0xabc),
+        client: "203.0.113.5:34209".parse().unwrap(),
+        server: "192.0.2.10:25".parse().unwrap(),
+        standing: Standing::Screened,
+        tagged: false,
+        stamps: None,
+        may_pass: true,
+    }
+}
+
+pub(super) fn unlisted() -> DnsblReport {
+    DnsblReport { complete: true, ttl: Some(Duration::from_secs(300)), ..DnsblReport::default() }
+}
+
+pub(super) fn listed(score: i32) -> DnsblReport {
+    let hits = vec![("zen.test".to_owned(), score)];
+    DnsblReport { score, lowest: score, highest: score, complete: true, hits, ..DnsblReport::default() }
+}
+
+/// The session and everything that came out of it.
+pub(super) struct Rig {
+    pub(super) session: Session,
+    began: Instant,
+    elapsed: Duration,
+    pub(super) sent: String,
+    pub(super) events: Vec<Event>,
+    pub(super) granted: Option<Stamps>,
+    pub(super) handoff: Option<Handoff>,
+    pub(super) decisions: usize,
+    pub(super) asked: bool,
+    pub(super) closed: bool,
+}
+
+impl Rig {
+    pub(super) fn new() -> Self {
+        Self::with(policy(), arrival())
+    }
+
+    pub(super) fn with(policy: Policy, arrival: Arrival) -> Self {
+        let features = Arc::new(Features::from_mta(["PIPELINING", "SIZE 1000", "STARTTLS", "8BITMIME"]));
+        let began = Instant::now();
+        let now = Now { instant: began, unix: START };
+        let session = Session::start(Arc::new(policy), features, arrival, now);
+        let mut rig = Self {
+            session,
+            began,
+            elapsed: Duration::ZERO,
+            sent: String::new(),
+            events: Vec::new(),
+            granted: None,
+            handoff: None,
+            decisions: 0,
+            asked: false,
+            closed: false,
+        };
+        rig.drain();
+        rig
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now { instant: self.began + self.elapsed, unix: START.plus(self.elapsed) }
+    }
+
+    pub(super) fn input(&mut self, input: Input<'_>) -> &mut Self {
+        let now = self.now();
+        self.session.handle(now, input);
+        self.drain();
+        self
+    }
+
+    pub(super) fn says(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.input(Input::Bytes(bytes.as_ref()))
+    }
+
+    pub(super) fn lists_say(&mut self, report: DnsblReport) -> &mut Self {
+        self.input(Input::Dnsbl(report))
+    }
+
+    /// Lets time pass, with a tick wherever the engine asked for one.
+    pub(super) fn waits(&mut self, span: Duration) -> &mut Self {
+        let end = self.elapsed + span;
+        while let Some(deadline) = self.session.deadline().map(|at| at - self.began).filter(|&at| at <= end) {
+            self.elapsed = self.elapsed.max(deadline);
+            self.input(Input::Tick);
+            if self.session.deadline().is_some_and(|at| at - self.began <= deadline) {
+                panic!("the engine asks for the same moment again: {:?}", self.session);
+            }
+        }
+        self.elapsed = end;
+        self
+    }
+
+    pub(super) fn seconds(&mut self, seconds: u64) -> &mut Self {
+        self.waits(Duration::from_secs(seconds))
+    }
+
+    /// A client with manners, up to the complete greeting.
+    pub(super) fn greeted() -> Self {
+        let mut rig = Self::new();
+        rig.lists_say(unlisted()).seconds(6);
+        rig.take();
+        rig
+    }
+
+    /// What was sent since the last call.
+    pub(super) fn take(&mut self) -> String {
+        std::mem::take(&mut self.sent)
+    }
+
+    pub(super) fn replay(&self) -> Vec<Bytes> {
+        self.handoff.as_ref().expect("a handoff").replay.clone()
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.session.poll_output() {
+            assert!(!self.closed, "{output:?} after the close");
+            match output {
+                Output::Send(bytes) => self.sent.push_str(std::str::from_utf8(&bytes).unwrap()),
+                Output::AskDnsbl => self.asked = true,
+                Output::Grant(stamps) => assert!(self.granted.replace(stamps).is_none(), "two grants"),
+                Output::Log(event) => self.events.push(event),
+                Output::Decided(_) => self.decisions += 1,
+                Output::Handoff(handoff) => self.handoff = Some(handoff),
+                Output::Close => self.closed = true,
+            }
+        }
+    }
+}
