@@ -46,7 +46,7 @@ impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
 
 /// The connection.
 pub(super) struct Mta {
-    backend: Backend,
+    pub(super) backend: Backend,
     pub(super) stream: Pin<Box<dyn Stream>>,
     /// Read and not yet used.
     pub(super) input: BytesMut,

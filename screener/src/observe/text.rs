@@ -47,6 +47,11 @@ pub fn line(arrival: &Arrival, event: &Event) -> String {
     }
 }
 
+/// How an end of a connection is written, e.g. `[192.0.2.1]:25`.
+pub fn endpoint(address: SocketAddr) -> String {
+    Endpoint(address).to_string()
+}
+
 /// `[192.0.2.1]:25`, for both families.
 struct Endpoint(SocketAddr);
 

@@ -1,0 +1,239 @@
+//! What all sessions share, and what each of them leaves behind: log lines, history, passes, counts.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::client::ClientKey;
+use crate::clock::{Now, UnixTime};
+use crate::config::Config;
+use crate::dnsbl::{self, Dnsbl};
+use crate::feed::{DenyAction, StaticAction, StaticSet};
+use crate::handoff::{Backend, HandoffError};
+use crate::kernel::Kernel;
+use crate::ledger::{Ledger, Origin, What};
+use crate::observe::{self, Metrics};
+use crate::pass::Stamps;
+use crate::session::{Arrival, Decision, Event, Features, Outcome, Policy, Session, SessionId, Standing};
+
+use super::degraded::Degraded;
+use super::limits::{Full, Limits};
+
+/// The daemon.
+pub(super) struct Daemon {
+    pub(super) config: Config,
+    pub(super) mode: Mode,
+    pub(super) policy: Arc<Policy>,
+    pub(super) features: ArcSwap<Features>,
+    pub(super) backend: Backend,
+    pub(super) ledger: Ledger,
+    pub(super) statics: StaticSet,
+    pub(super) lists: Option<Dnsbl>,
+    pub(super) kernel: Option<Kernel>,
+    pub(super) metrics: Metrics,
+    pub(super) limits: Arc<Limits>,
+    pub(super) counts: Counts,
+    pub(super) degraded: Degraded,
+    pub(super) going_down: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    pub(super) started: Now,
+}
+
+/// How the daemon stands to the MTA (DESIGN.md section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// The MTA has port 25; clients without a pass are steered here.
+    Steer,
+    /// We have port 25.
+    Front,
+}
+
+impl Mode {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Steer => "steer",
+            Self::Front => "front",
+        }
+    }
+}
+
+/// Sessions since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) total: AtomicU64,
+    pub(super) tagged: AtomicU64,
+    pub(super) handed_off: AtomicU64,
+    pub(super) refused: AtomicU64,
+}
+
+impl Daemon {
+    /// The key of an address.
+    pub(super) fn key(&self, address: IpAddr) -> ClientKey {
+        ClientKey::of(address, self.config.ledger.ipv6_prefix)
+    }
+
+    /// Who came where, with what static entries and passes say of it.
+    pub(super) fn arrival(&self, stream: &TcpStream, tagged: bool) -> io::Result<Arrival> {
+        let client = canonical(stream.peer_addr()?);
+        let server = canonical(stream.local_addr()?);
+        let found = self.statics.lookup(client.ip()).map(|found| found.action);
+        let standing = match found {
+            Some(StaticAction::Permit) => Standing::Permitted,
+            Some(StaticAction::Deny(DenyAction::Drop | DenyAction::Reject)) => Standing::Denied,
+            Some(StaticAction::Deny(DenyAction::Tag | DenyAction::Count)) | None => Standing::Screened,
+        };
+        let pass_on = &self.config.listen.pass_on;
+        Ok(Arrival {
+            id: self.next_id(),
+            client,
+            server,
+            standing,
+            tagged: tagged || found == Some(StaticAction::Deny(DenyAction::Tag)),
+            stamps: self.ledger.stamps(self.key(client.ip())),
+            may_pass: pass_on.is_empty() || pass_on.contains(&server.ip()),
+        })
+    }
+
+    /// Starts a session.
+    pub(super) fn begin(&self, arrival: Arrival) -> Session {
+        self.counts.total.fetch_add(1, Ordering::Relaxed);
+        if arrival.tagged {
+            self.counts.tagged.fetch_add(1, Ordering::Relaxed);
+            self.note(&arrival, What::Tagged, String::new());
+        }
+        Session::start(Arc::clone(&self.policy), self.features.load_full(), arrival, Now::read())
+    }
+
+    /// Starts asking the DNS lists about a client.
+    pub(super) fn ask_lists(&self, client: IpAddr) -> Option<dnsbl::Check> {
+        self.lists.as_ref().map(|lists| lists.start(client))
+    }
+
+    /// Remembers that a client passed. The kernel learns it from the ledger (`mirror`).
+    pub(super) fn grant(&self, arrival: &Arrival, stamps: Stamps) {
+        let now = Now::read().unix;
+        self.ledger.grant(self.key(arrival.client.ip()), &stamps, Origin::Screened, None, now);
+    }
+
+    /// Logs what happened, and notes it in the client's history.
+    pub(super) fn tell(&self, arrival: &Arrival, event: &Event) {
+        let line = observe::line(arrival, event);
+        info!(session = %arrival.id, "{line}");
+        if let Some(what) = history_of(event) {
+            self.note(arrival, what, detail(line, arrival.client));
+        }
+    }
+
+    /// Counts a decision, and tells it with its evidence.
+    pub(super) fn decided(&self, arrival: &Arrival, decision: &Decision) {
+        let outcome = match decision.outcome {
+            Outcome::HandedOff => "handed_off",
+            Outcome::Refused => {
+                self.counts.refused.fetch_add(1, Ordering::Relaxed);
+                "refused"
+            }
+            Outcome::Left => "left",
+        };
+        self.metrics.session_decided(outcome);
+        for evidence in &decision.evidence {
+            self.metrics.test_failed(evidence.test);
+        }
+        observe::decision(arrival, decision);
+    }
+
+    /// The MTA has taken a session.
+    pub(super) fn handed_off(&self, arrival: &Arrival) {
+        self.counts.handed_off.fetch_add(1, Ordering::Relaxed);
+        self.note(arrival, What::HandedOff, self.backend.to_string());
+    }
+
+    /// How the MTA behaved at a handoff: its being away shows until it is back.
+    pub(super) fn mta_answered(&self, error: Option<&HandoffError>) {
+        match error {
+            Some(error @ HandoffError::Away { .. }) => {
+                self.metrics.handoff_failed();
+                if self.degraded.set("mta", error.to_string()) {
+                    warn!("{error}: clients hear 421 or 451 and come again");
+                }
+            }
+            Some(HandoffError::Refused { .. }) | None => {
+                if self.degraded.clear("mta") {
+                    info!("the MTA at {} answers again", self.backend);
+                }
+            }
+        }
+    }
+
+    /// A client met a ceiling: logs it, and returns the reply.
+    pub(super) fn too_many(&self, arrival: &Arrival, full: Full) -> &'static str {
+        let (why, reply) = match full {
+            Full::Client => ("too many connections", "421 4.7.0 Error: too many connections\r\n"),
+            Full::Total => ("all screening ports busy", "421 4.3.2 All screening ports are busy\r\n"),
+        };
+        let line = observe::line(arrival, &Event::Connect);
+        info!(session = %arrival.id, "{line}");
+        let client = observe::endpoint(arrival.client);
+        info!(session = %arrival.id, "NOQUEUE: reject: CONNECT from {client}: {why}");
+        self.metrics.session_decided("limited");
+        self.note(arrival, What::Limited, why.to_owned());
+        reply
+    }
+
+    /// Accepting had to pause.
+    pub(super) fn short_of_resources(&self, error: &io::Error) {
+        let text = format!("connections cannot be accepted for the moment: {error}; raise LimitNOFILE, or limits.connections is too high");
+        if self.degraded.set_for_a_while("accept", text.clone()) {
+            warn!("{text}");
+        }
+    }
+
+    fn note(&self, arrival: &Arrival, what: What, detail: String) {
+        self.ledger.note(self.key(arrival.client.ip()), what, detail, Now::read().unix);
+    }
+
+    /// Unique for as long as fewer than 65,536 sessions begin in a second, and sortable by time.
+    fn next_id(&self) -> SessionId {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let UnixTime(seconds) = Now::read().unix;
+        SessionId((seconds & 0xffff_ffff) << 16 | COUNTER.fetch_add(1, Ordering::Relaxed) & 0xffff)
+    }
+}
+
+/// The address without an IPv4-mapped form.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// What of an event belongs into the client's history; `None`: nothing that would be asked for later.
+fn history_of(event: &Event) -> Option<What> {
+    Some(match event {
+        Event::Connect => What::Connected,
+        Event::Pregreet(..) => What::Pregreet,
+        Event::DnsblRank(_) => What::Dnsbl,
+        Event::Pipelining(..) => What::Pipelining,
+        Event::NonSmtpCommand(..) => What::NonSmtpCommand,
+        Event::BareNewline(_) => What::BareNewline,
+        Event::CountLimit(_) | Event::LengthLimit(_) => What::CommandLimit,
+        Event::TimeLimit(_) => What::TimedOut,
+        Event::Reject { .. } | Event::Denylisted => What::Refused,
+        Event::PassNew | Event::PassOld => What::Passed,
+        Event::Hangup(..) => What::Hangup,
+        Event::Allowlisted | Event::Disconnect | Event::DataWithoutRcpt(_) => return None,
+    })
+}
+
+/// The log line without the client's own address and port: the history stands under the address already, and without the
+/// port the same thing again is the same event.
+fn detail(line: String, client: SocketAddr) -> String {
+    let endpoint = observe::endpoint(client);
+    [format!(" from {endpoint}"), format!(" for {endpoint}"), format!(" {endpoint}")]
+        .iter()
+        .fold(line, |line, form| line.replacen(form.as_str(), "", 1))
+}

@@ -1,0 +1,170 @@
+//! One connection: the engine's inputs from the socket, the clock and the DNS lists, and its outputs to the socket, the
+//! ledger, the log and the MTA.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep_until, timeout};
+use tracing::{debug, warn};
+
+use crate::clock::Now;
+use crate::dnsbl;
+use crate::handoff::{self, HandedOff, HandoffError};
+use crate::session::{Arrival, Handoff, Input, Output, Session};
+
+use super::daemon::Daemon;
+use super::limits::Full;
+
+/// How long a client may take to read a reply. Replies are short: one that does not fit into the socket's buffer comes from
+/// a client that has stopped reading.
+const WRITE_TIME: Duration = Duration::from_secs(30);
+/// How long, and for how much, a client that was refused is listened to after the last word, so that the word arrives: a
+/// socket closed with unread input resets the connection.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 64 * 1024;
+
+/// What becomes of the connection next.
+enum Next {
+    Wait,
+    HandOff(Handoff),
+    Close,
+}
+
+/// Screens a connection, and relays it if it is handed over.
+pub(super) async fn connection(daemon: Arc<Daemon>, stream: TcpStream, tagged: bool) {
+    let arrival = match daemon.arrival(&stream, tagged) {
+        Ok(arrival) => arrival,
+        // It has gone before it could be looked at.
+        Err(error) => return debug!("a connection without an end: {error}"),
+    };
+    let slot = daemon.limits.admit(daemon.key(arrival.client.ip()));
+    let ended = match slot {
+        Ok(_slot) => {
+            let session = daemon.begin(arrival);
+            screen(&daemon, stream, session).await
+        }
+        Err(full) => refuse(&daemon, stream, &arrival, full).await,
+    };
+    if let Err(error) = ended {
+        debug!("a connection broke: {error}");
+    }
+}
+
+async fn screen(daemon: &Daemon, mut stream: TcpStream, mut session: Session) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut lists: Option<dnsbl::Check> = None;
+    loop {
+        let mut next = Next::Wait;
+        while let Some(output) = session.poll_output() {
+            match output {
+                Output::Send(reply) => write(&mut stream, &reply).await?,
+                Output::AskDnsbl => lists = daemon.ask_lists(session.arrival().client.ip()),
+                Output::Grant(stamps) => daemon.grant(session.arrival(), stamps),
+                Output::Log(event) => daemon.tell(session.arrival(), &event),
+                Output::Decided(decision) => daemon.decided(session.arrival(), &decision),
+                Output::Handoff(handoff) => next = Next::HandOff(handoff),
+                Output::Close => next = Next::Close,
+            }
+        }
+        match next {
+            Next::Close => return linger(stream).await,
+            Next::HandOff(handoff) => match hand_off(daemon, session.arrival(), &handoff).await {
+                Ok(handed_off) => return relay(daemon, stream, session, handed_off).await,
+                Err(refusal) => session.handle(Now::read(), Input::HandoffFailed(refusal)),
+            },
+            Next::Wait => wait(daemon, &stream, &mut session, &mut lists).await?,
+        }
+    }
+}
+
+/// Waits for whatever comes first and gives it to the engine.
+async fn wait(
+    daemon: &Daemon,
+    stream: &TcpStream,
+    session: &mut Session,
+    lists: &mut Option<dnsbl::Check>,
+) -> io::Result<()> {
+    let deadline = session.deadline();
+    tokio::select! {
+        ready = stream.readable() => {
+            ready?;
+            return read(stream, session);
+        }
+        report = next_report(lists) => session.handle(Now::read(), Input::Dnsbl(report)),
+        () = sleep_until(deadline.map_or_else(far_away, Into::into)), if deadline.is_some() => {
+            session.handle(Now::read(), Input::Tick);
+        }
+        () = daemon.going_down.cancelled() => session.handle(Now::read(), Input::Shutdown),
+    }
+    Ok(())
+}
+
+/// The buffer lives only for this call: a client that waits in silence costs none.
+fn read(stream: &TcpStream, session: &mut Session) -> io::Result<()> {
+    let mut chunk = [0; 4096];
+    match stream.try_read(&mut chunk) {
+        Ok(0) => session.handle(Now::read(), Input::Eof),
+        Ok(count) => session.handle(Now::read(), Input::Bytes(&chunk[..count])),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => session.handle(Now::read(), Input::Eof),
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// The next news from the DNS lists; never, when they are not asked or have said everything.
+async fn next_report(lists: &mut Option<dnsbl::Check>) -> crate::session::DnsblReport {
+    let Some(check) = lists else { return std::future::pending().await };
+    let report = check.next_report().await;
+    if report.complete {
+        *lists = None;
+    }
+    report
+}
+
+fn far_away() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(86_400)
+}
+
+async fn hand_off(daemon: &Daemon, arrival: &Arrival, handoff: &Handoff) -> Result<HandedOff, Option<Bytes>> {
+    // Boxed: this is the largest part of a session's state, and most sessions never come here.
+    let handing = Box::pin(handoff::hand_off(&daemon.backend, arrival.client, arrival.server, handoff));
+    let result = handing.await;
+    daemon.mta_answered(result.as_ref().err());
+    result.map_err(|error| match error {
+        HandoffError::Refused { reply } => Some(reply),
+        HandoffError::Away { .. } => None,
+    })
+}
+
+async fn relay(daemon: &Daemon, mut stream: TcpStream, session: Session, handed_off: HandedOff) -> io::Result<()> {
+    daemon.handed_off(session.arrival());
+    drop(session);
+    Box::pin(handoff::copy(&mut stream, handed_off)).await?;
+    Ok(())
+}
+
+async fn refuse(daemon: &Daemon, mut stream: TcpStream, arrival: &Arrival, full: Full) -> io::Result<()> {
+    let reply = daemon.too_many(arrival, full);
+    write(&mut stream, reply.as_bytes()).await?;
+    linger(stream).await
+}
+
+async fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+    timeout(WRITE_TIME, stream.write_all(bytes)).await.unwrap_or_else(|_| {
+        warn!("a client has stopped reading: connection closed");
+        Err(io::ErrorKind::TimedOut.into())
+    })
+}
+
+async fn linger(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut rest = stream.take(LINGER_BYTES);
+    // What comes is thrown away, and an error only means that the client has gone.
+    let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    Ok(())
+}
