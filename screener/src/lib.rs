@@ -4,4 +4,5 @@ pub mod client;
 pub mod clock;
 pub mod feed;
 pub mod kernel;
+pub mod ledger;
 pub mod pass;
