@@ -5,6 +5,8 @@ pub mod clock;
 pub mod feed;
 pub mod handoff;
 pub mod kernel;
+
+pub mod ledger;
 pub mod observe;
 pub mod pass;
 pub mod session;

@@ -4,5 +4,7 @@
 //! the kernel: `kernel/` mirrors what stands here.
 
 mod action;
+mod set;
 
 pub use action::{BadAction, DenyAction, StaticAction};
+pub use set::{Entry, Match, Refused, Source, StaticSet};

@@ -1,0 +1,485 @@
+//! The store of passes and of what is known about clients.
+//!
+//! Holds everything in memory and a copy of it in one file. Reads and updates work in memory, take a short lock and are
+//! done; a thread of its own writes what changed, in batches. Never awaited in the accept path, never blocks its caller
+//! on the disk, and never refuses to start because of a file: what is damaged is set aside, what cannot be written is
+//! kept in memory, and both are said in [`Ledger::status`]. A kill loses at most the last batch (a quarter of a second).
+//!
+//! What it does not hold: the configuration's and the feeds' static entries (`feed`), what the kernel counts (`kernel`).
+
+mod change;
+mod history;
+mod key;
+mod pass;
+mod pending;
+mod statics;
+mod status;
+mod store;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use thiserror::Error;
+
+pub use change::{Change, Changes};
+pub use history::{Event, History, What};
+pub use pass::{Grant, Origin, Pass};
+pub use statics::StoredStatic;
+pub use status::LedgerStatus;
+
+use crate::client::{ClientKey, Ipv6KeyLength};
+use crate::clock::{Now, UnixTime};
+use crate::pass::Stamps;
+use change::Watcher;
+use history::{Histories, Limits};
+use pass::Packed;
+use pending::Pending;
+use status::StoreStatus;
+use store::{Failure, Loaded, Store};
+use writer::Writer;
+
+/// How many records a walk through a table looks at under one lock.
+const PAGE: usize = 4096;
+
+/// How the ledger works.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// What makes an IPv6 client; records of a longer key are joined when the ledger is opened with a shorter one.
+    pub ipv6_key: Ipv6KeyLength,
+    /// Events kept for each client.
+    pub events_per_client: usize,
+    /// Clients whose history is kept.
+    pub history_clients: usize,
+    /// Memory for histories, in bytes (an estimate, texts included). A client with a handful of events takes about
+    /// 700 bytes, one with 16 long ones 5 kB; the million clients of a large host would be a gigabyte, so the oldest go
+    /// first at whichever of the two bounds is met.
+    pub history_bytes: usize,
+    /// How long after a change it is written at the latest.
+    pub batch_interval: Duration,
+    /// After how many changes it is written at once.
+    pub batch_changes: usize,
+    /// Changes noted while the disk takes none. Beyond that the single ones are let go of (and counted), and the file is
+    /// written anew as a whole when it can be.
+    pub queue: usize,
+    /// How long after a failure the disk is tried again.
+    pub retry: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ipv6_key: Ipv6KeyLength::default(),
+            events_per_client: 16,
+            history_clients: 200_000,
+            history_bytes: 256 << 20,
+            batch_interval: Duration::from_millis(250),
+            batch_changes: 1000,
+            queue: 1_000_000,
+            retry: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What was found at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Passes in the file.
+    pub passes: usize,
+    /// Clients with a history.
+    pub histories: usize,
+    /// Static entries made by command.
+    pub statics: usize,
+    /// Records that could not be understood and were left alone.
+    pub unreadable: u64,
+    /// Where the damaged file now lies.
+    pub set_aside: Option<PathBuf>,
+    /// What is not as it should be, one sentence each; empty when all is well.
+    pub degraded: Vec<String>,
+}
+
+/// Why the ledger cannot be opened at all.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Another daemon has it.
+    #[error("the ledger {} is in use by another running screener: stop that one, or give this one a ledger.path of its own", .0.display())]
+    Locked(PathBuf),
+    /// The system has no thread for the writer.
+    #[error("the ledger's writer cannot be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// What was noted is not on the disk (yet): it is in memory, and will be tried again.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("not on the disk yet: {0}")]
+pub struct FlushError(String);
+
+/// What [`Ledger::expire`] removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Passes.
+    pub passes: usize,
+    /// Clients whose history went.
+    pub histories: usize,
+}
+
+#[derive(Debug, Default)]
+struct Passes {
+    by_client: BTreeMap<ClientKey, Packed>,
+    watchers: Vec<Weak<Watcher>>,
+}
+
+/// What the ledger, its writer and its followers have in common. Locks are taken one at a time, but for the queue's and
+/// the watchers', which are taken last.
+#[derive(Debug)]
+struct Shared {
+    options: Options,
+    passes: Mutex<Passes>,
+    histories: Mutex<Histories>,
+    statics: Mutex<BTreeMap<IpNet, StoredStatic>>,
+    /// Nothing is written without a file.
+    pending: Pending,
+    status: Mutex<StoreStatus>,
+    durable: bool,
+}
+
+impl Shared {
+    fn new(options: Options, durable: bool) -> Self {
+        let limits = Limits {
+            events: options.events_per_client,
+            clients: options.history_clients,
+            bytes: options.history_bytes,
+        };
+        Self {
+            options,
+            passes: Mutex::default(),
+            histories: Mutex::new(Histories::new(limits)),
+            statics: Mutex::default(),
+            pending: Pending::new(options.queue, options.batch_changes),
+            status: Mutex::default(),
+            durable,
+        }
+    }
+
+    fn passes(&self) -> MutexGuard<'_, Passes> {
+        self.passes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn histories(&self) -> MutexGuard<'_, Histories> {
+        self.histories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn statics(&self) -> MutexGuard<'_, BTreeMap<IpNet, StoredStatic>> {
+        self.statics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store_status(&self) -> MutexGuard<'_, StoreStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn page(&self, after: Bound<ClientKey>, most: usize) -> Vec<(ClientKey, Pass)> {
+        let passes = self.passes();
+        let page = passes.by_client.range((after, Bound::Unbounded)).take(most);
+        page.map(|(&client, pass)| (client, pass.unpack())).collect()
+    }
+
+    /// To be called under the lock of the passes, so that nobody sees the pass without the note.
+    fn pass_changed(&self, passes: &mut Passes, client: ClientKey) {
+        passes.watchers.retain(|watcher| {
+            watcher.upgrade().is_some_and(|watcher| {
+                watcher.note(client);
+                true
+            })
+        });
+        if self.durable {
+            self.pending.pass(client);
+        }
+    }
+
+    fn histories_changed(&self, clients: impl IntoIterator<Item = ClientKey>) {
+        if self.durable {
+            clients.into_iter().for_each(|client| self.pending.history(client));
+        }
+    }
+}
+
+/// The ledger. All methods may be called from any thread; only [`Ledger::flush`] and dropping it wait for the disk.
+#[derive(Debug)]
+pub struct Ledger {
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Drop for Ledger {
+    /// Writes what is pending and closes the file.
+    fn drop(&mut self) {
+        self.shared.pending.stop();
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Ledger {
+    /// Opens the file, creating it and its directory if missing, and reads everything in it.
+    ///
+    /// # Errors
+    /// Only if another process uses the file, or the system has no thread left.
+    pub fn open(path: &Path, options: Options) -> Result<(Self, OpenReport), OpenError> {
+        let shared = Shared::new(options, true);
+        let mut report = OpenReport::default();
+        let (store, loaded) = match open_and_load(path, options.ipv6_key) {
+            Ok((store, loaded)) => (Some(store), loaded),
+            Err(Failure::Locked) => return Err(OpenError::Locked(path.to_owned())),
+            Err(Failure::Damaged(reason)) => match store::set_aside(path, Now::read().unix) {
+                Ok(aside) => {
+                    shared.store_status().set_aside(path, &aside, &reason);
+                    report.set_aside = Some(aside);
+                    match open_and_load(path, options.ipv6_key) {
+                        Ok((store, loaded)) => (Some(store), loaded),
+                        Err(Failure::Locked) => return Err(OpenError::Locked(path.to_owned())),
+                        Err(failure) => {
+                            shared.store_status().memory_only(path, &failure.to_string());
+                            (None, Loaded::default())
+                        }
+                    }
+                }
+                Err(error) => {
+                    shared
+                        .store_status()
+                        .memory_only(path, &format!("it is damaged ({reason}) and cannot be renamed: {error}"));
+                    (None, Loaded::default())
+                }
+            },
+            Err(Failure::Unavailable(reason)) => {
+                shared.store_status().memory_only(path, &reason);
+                (None, store::load_copy(path, options.ipv6_key).unwrap_or_default())
+            }
+        };
+
+        report.unreadable = loaded.unreadable;
+        shared.store_status().unreadable(path, loaded.unreadable);
+        shared.adopt(loaded);
+        report.passes = shared.passes().by_client.len();
+        report.histories = shared.histories().len();
+        report.statics = shared.statics().len();
+        report.degraded = shared.store_status().sentences();
+
+        let shared = Arc::new(shared);
+        let writer = Writer::new(Arc::clone(&shared), path, store);
+        let writer = std::thread::Builder::new().name("ledger".to_owned()).spawn(|| writer.run());
+        let writer = writer.map_err(OpenError::Thread)?;
+        Ok((Self { shared, writer: Some(writer) }, report))
+    }
+
+    /// A ledger without a file: for tests, and for a daemon that is told to remember nothing.
+    pub fn in_memory(options: Options) -> Self {
+        Self { shared: Arc::new(Shared::new(options, false)), writer: None }
+    }
+
+    /// Until when each test counts as passed for a client.
+    pub fn stamps(&self, client: ClientKey) -> Option<Stamps> {
+        self.shared.passes().by_client.get(&client).map(Packed::stamps)
+    }
+
+    /// The pass of a client.
+    pub fn pass(&self, client: ClientKey) -> Option<Pass> {
+        self.shared.passes().by_client.get(&client).map(Packed::unpack)
+    }
+
+    /// Gives or extends a pass. No expiry is ever shortened.
+    ///
+    /// While an older pass still counts for anything its `created` stays, and `Manual` and its comment outlive what
+    /// screening adds; once it has wholly expired, the grant begins a new one. Of a comment 1024 bytes are kept.
+    pub fn grant(
+        &self,
+        client: ClientKey,
+        stamps: &Stamps,
+        origin: Origin,
+        comment: Option<&str>,
+        now: UnixTime,
+    ) -> Grant {
+        let mut passes = self.shared.passes();
+        let (pass, grant) = Packed::granted(passes.by_client.get(&client), stamps, origin, comment, now);
+        if grant != Grant::Unchanged {
+            passes.by_client.insert(client, pass);
+            self.shared.pass_changed(&mut passes, client);
+        }
+        grant
+    }
+
+    /// Takes a pass away. False: there was none.
+    pub fn revoke(&self, client: ClientKey) -> bool {
+        let mut passes = self.shared.passes();
+        let had = passes.by_client.remove(&client).is_some();
+        if had {
+            self.shared.pass_changed(&mut passes, client);
+        }
+        had
+    }
+
+    /// How many passes there are, expired ones within the retention included.
+    pub fn pass_count(&self) -> usize {
+        self.shared.passes().by_client.len()
+    }
+
+    /// At most `most` passes in the order of their addresses, IPv4 first, behind the client `after`.
+    ///
+    /// To walk through all, go on behind the last one: a pass that is there throughout is seen exactly once.
+    pub fn passes_after(&self, after: Option<ClientKey>, most: usize) -> Vec<(ClientKey, Pass)> {
+        self.shared.page(after.map_or(Bound::Unbounded, Bound::Excluded), most)
+    }
+
+    /// Every pass, now, and each change of one from now on: for a mirror.
+    pub fn changes(&self) -> Changes {
+        let watcher = Arc::new(Watcher::default());
+        self.shared.passes().watchers.push(Arc::downgrade(&watcher));
+        Changes::new(Arc::clone(&self.shared), watcher)
+    }
+
+    /// Notes what a client did. Of `detail` 256 bytes are kept.
+    pub fn note(&self, client: ClientKey, what: What, detail: String, now: UnixTime) {
+        let evicted = {
+            let mut histories = self.shared.histories();
+            histories.note(client, what, detail, now)
+        };
+        self.shared.store_status().evicted(evicted.len());
+        self.shared.histories_changed(evicted.into_iter().chain([client]));
+    }
+
+    /// What is known about a client.
+    pub fn history(&self, client: ClientKey) -> Option<History> {
+        self.shared.histories().get(client).cloned()
+    }
+
+    /// Erases what is known about a client; its pass stays. False: nothing was known.
+    pub fn forget(&self, client: ClientKey) -> bool {
+        let had = self.shared.histories().remove(client).is_some();
+        if had {
+            self.shared.histories_changed([client]);
+        }
+        had
+    }
+
+    /// Removes each pass whose every test expired longer than `retention` ago, and each history as old.
+    ///
+    /// A test's expiry stands on its own: a pass stays as long as any test of it does. To be called now and then; the
+    /// tables are locked for a page at a time.
+    pub fn expire(&self, now: UnixTime, retention: Duration) -> Expired {
+        let limit = UnixTime(now.0.saturating_sub(retention.as_secs()));
+        let mut expired = Expired::default();
+        let mut after = Bound::Unbounded;
+        loop {
+            let mut passes = self.shared.passes();
+            let mut last = None;
+            let mut old = Vec::new();
+            for (&client, pass) in passes.by_client.range((after, Bound::Unbounded)).take(PAGE) {
+                last = Some(client);
+                if pass.last_expiry() < limit {
+                    old.push(client);
+                }
+            }
+            expired.passes += old.len();
+            for client in old {
+                passes.by_client.remove(&client);
+                self.shared.pass_changed(&mut passes, client);
+            }
+            match last {
+                Some(client) => after = Bound::Excluded(client),
+                None => break,
+            }
+        }
+        loop {
+            let old = self.shared.histories().expire(limit, PAGE);
+            if old.is_empty() {
+                return expired;
+            }
+            expired.histories += old.len();
+            self.shared.histories_changed(old);
+        }
+    }
+
+    /// Keeps a static entry made by command. Another one for the same prefix is replaced.
+    pub fn put_static(&self, prefix: IpNet, entry: StoredStatic) {
+        let mut statics = self.shared.statics();
+        statics.insert(prefix, entry);
+        if self.shared.durable {
+            self.shared.pending.prefix(prefix);
+        }
+    }
+
+    /// Removes a static entry made by command. False: there was none.
+    pub fn del_static(&self, prefix: IpNet) -> bool {
+        let mut statics = self.shared.statics();
+        let had = statics.remove(&prefix).is_some();
+        if had && self.shared.durable {
+            self.shared.pending.prefix(prefix);
+        }
+        had
+    }
+
+    /// The static entries made by command, in the order of their prefixes.
+    pub fn statics(&self) -> Vec<(IpNet, StoredStatic)> {
+        self.shared.statics().iter().map(|(&prefix, entry)| (prefix, entry.clone())).collect()
+    }
+
+    /// Waits until everything noted before the call is on the disk. Blocks: not for an async task.
+    ///
+    /// # Errors
+    /// If the disk does not take it. It stays in memory and is tried again.
+    pub fn flush(&self) -> Result<(), FlushError> {
+        if self.shared.durable { self.shared.pending.flush().map_err(FlushError) } else { Ok(()) }
+    }
+
+    /// For `status` and the metrics.
+    pub fn status(&self) -> LedgerStatus {
+        let mut status = LedgerStatus { passes: self.pass_count(), ..LedgerStatus::default() };
+        (status.queued, status.dropped) = self.shared.pending.depth();
+        status.statics = self.shared.statics().len();
+        {
+            let histories = self.shared.histories();
+            (status.histories, status.history_bytes) = (histories.len(), histories.cost());
+        }
+        self.shared.store_status().fill(&mut status);
+        status
+    }
+}
+
+fn open_and_load(path: &Path, length: Ipv6KeyLength) -> Result<(Store, Loaded), Failure> {
+    let store = Store::open(path)?;
+    let loaded = store.load(length)?;
+    Ok((store, loaded))
+}
+
+impl Shared {
+    /// Takes in what the file held.
+    fn adopt(&self, loaded: Loaded) {
+        for client in loaded.stale {
+            // Under the old key nothing stands any more, under the new one there is something to write.
+            let now = ClientKey::of(client.address(), self.options.ipv6_key);
+            for client in [client, now] {
+                self.pending.pass(client);
+                self.pending.history(client);
+            }
+        }
+        // From a sorted sequence the tree is built densely.
+        self.passes().by_client = loaded.passes.into_iter().collect();
+        *self.statics() = loaded.statics.into_iter().collect();
+        let mut evicted = Vec::new();
+        {
+            let mut histories = self.histories();
+            for (client, history) in loaded.histories {
+                evicted.extend(histories.put(client, history));
+            }
+        }
+        self.histories_changed(evicted);
+    }
+}

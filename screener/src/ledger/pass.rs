@@ -1,0 +1,220 @@
+//! The pass: what is kept of it, how two grants become one, and its form in the file.
+//!
+//! Holds pure functions. Never looks at a clock and never touches a store.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixTime;
+use crate::pass::{Stamps, Test};
+
+/// The longest comment that is kept, in bytes.
+pub(super) const COMMENT_MAX: usize = 1024;
+
+/// Where a pass came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The client passed the tests.
+    Screened,
+    /// The operator gave it.
+    Manual,
+}
+
+/// The durable record that a client passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// Until when each test counts as passed. An expiry at the epoch itself is kept as "never passed".
+    pub stamps: Stamps,
+    /// Since when the client has had a pass without a gap.
+    pub created: UnixTime,
+    /// Who gave it.
+    pub origin: Origin,
+    /// What the operator wrote about it.
+    pub comment: Option<String>,
+}
+
+/// What a grant did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// The client had no pass, or one of which every test had expired.
+    New,
+    /// The client had a pass, and something about it changed.
+    Changed,
+    /// The client had a pass that already said all this.
+    Unchanged,
+}
+
+/// A pass as it lies in memory a million times: 72 bytes instead of 120.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Packed {
+    /// Zero: never.
+    until: [u64; Test::COUNT],
+    created: u64,
+    origin: Origin,
+    comment: Option<Box<str>>,
+}
+
+const VERSION: u8 = 1;
+const FIXED: usize = 1 + 8 * Test::COUNT + 8 + 1;
+
+impl Packed {
+    pub(super) fn unpack(&self) -> Pass {
+        Pass {
+            stamps: self.stamps(),
+            created: UnixTime(self.created),
+            origin: self.origin,
+            comment: self.comment.as_deref().map(str::to_owned),
+        }
+    }
+
+    pub(super) fn stamps(&self) -> Stamps {
+        let mut stamps = Stamps::default();
+        for (test, until) in Test::ALL.into_iter().zip(self.until) {
+            stamps.set(test, (until != 0).then_some(UnixTime(until)));
+        }
+        stamps
+    }
+
+    /// The last moment at which any test counts as passed; zero if there is none.
+    pub(super) fn last_expiry(&self) -> UnixTime {
+        UnixTime(self.until.into_iter().max().unwrap_or(0))
+    }
+
+    /// The pass after a grant on top of `old`.
+    ///
+    /// No expiry is ever shortened. While `old` still counts for anything, its `created` stays, and what the operator
+    /// said (origin and comment) outlives what screening adds; once every test of it has expired, the grant starts anew.
+    pub(super) fn granted(
+        old: Option<&Self>,
+        stamps: &Stamps,
+        origin: Origin,
+        comment: Option<&str>,
+        now: UnixTime,
+    ) -> (Self, Grant) {
+        let mut until = Test::ALL.map(|test| stamps.get(test).map_or(0, |until| until.0));
+        let comment = comment.map(shortened).filter(|text| !text.is_empty());
+        if let Some(old) = old {
+            for (new, old) in until.iter_mut().zip(old.until) {
+                *new = (*new).max(old);
+            }
+        }
+        let Some(old) = old.filter(|old| old.last_expiry() > now) else {
+            return (Self { until, created: now.0, origin, comment: comment.map(Into::into) }, Grant::New);
+        };
+        let origin = if old.origin == Origin::Manual { Origin::Manual } else { origin };
+        let comment = comment.map(Into::into).or_else(|| old.comment.clone());
+        let pass = Self { until, created: old.created, origin, comment };
+        let grant = if pass == *old { Grant::Unchanged } else { Grant::Changed };
+        (pass, grant)
+    }
+
+    /// Both records of one client as one: for keys that fall together when the key length got shorter.
+    pub(super) fn joined(self, other: &Self) -> Self {
+        let now = UnixTime(0);
+        let (mut pass, _) = Self::granted(Some(&self), &other.stamps(), other.origin, other.comment.as_deref(), now);
+        pass.created = self.created.min(other.created);
+        pass
+    }
+
+    /// Version, five expiries, creation, origin, comment; numbers in network order.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let comment = self.comment.as_deref().unwrap_or_default().as_bytes();
+        let mut bytes = Vec::with_capacity(FIXED + comment.len());
+        bytes.push(VERSION);
+        for number in self.until.iter().chain([&self.created]) {
+            bytes.extend_from_slice(&number.to_be_bytes());
+        }
+        bytes.push(match self.origin {
+            Origin::Screened => 0,
+            Origin::Manual => 1,
+        });
+        bytes.extend_from_slice(comment);
+        bytes
+    }
+
+    /// `None` for what [`Packed::encode`] cannot have written.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (fixed, comment) = bytes.split_at_checked(FIXED)?;
+        let (&[VERSION], fixed) = fixed.split_at(1) else { return None };
+        let (numbers, origin) = fixed.split_at(FIXED - 2);
+        let mut numbers = numbers.chunks_exact(8).map(|chunk| chunk.try_into().map_or(0, u64::from_be_bytes));
+        let mut until = [0; Test::COUNT];
+        for slot in &mut until {
+            *slot = numbers.next()?;
+        }
+        let created = numbers.next()?;
+        let origin = match origin {
+            [0] => Origin::Screened,
+            [1] => Origin::Manual,
+            _ => return None,
+        };
+        let comment = std::str::from_utf8(comment).ok()?;
+        Some(Self { until, created, origin, comment: (!comment.is_empty()).then(|| comment.into()) })
+    }
+}
+
+/// At most [`COMMENT_MAX`] bytes of a comment, cut between characters.
+pub(super) fn shortened(comment: &str) -> &str {
+    &comment[..comment.floor_char_boundary(COMMENT_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_000);
+
+    fn until(at: u64) -> Stamps {
+        Stamps::all_until(UnixTime(at))
+    }
+
+    fn granted(old: Option<&Packed>, at: u64, origin: Origin, comment: Option<&str>) -> (Packed, Grant) {
+        Packed::granted(old, &until(at), origin, comment, NOW)
+    }
+
+    #[test]
+    fn a_grant_never_shortens_a_pass() {
+        let (long, grant) = granted(None, 5_000, Origin::Screened, None);
+        assert_eq!(grant, Grant::New);
+        let (still, grant) = granted(Some(&long), 2_000, Origin::Screened, None);
+        assert_eq!((still, grant), (long, Grant::Unchanged));
+    }
+
+    #[test]
+    fn what_the_operator_said_outlives_what_screening_adds() {
+        let (manual, _) = granted(None, 2_000, Origin::Manual, Some("our branch office"));
+        let (both, grant) = granted(Some(&manual), 3_000, Origin::Screened, None);
+        assert_eq!(grant, Grant::Changed);
+        assert_eq!((both.origin, both.comment.as_deref()), (Origin::Manual, Some("our branch office")));
+        assert_eq!(both.stamps(), until(3_000));
+    }
+
+    #[test]
+    fn a_pass_that_has_wholly_expired_is_begun_anew() {
+        let (old, _) = Packed::granted(None, &until(900), Origin::Manual, Some("for the day"), UnixTime(500));
+        let (new, grant) = granted(Some(&old), 2_000, Origin::Screened, None);
+        assert_eq!(grant, Grant::New);
+        assert_eq!((new.created, new.origin, new.comment), (NOW.0, Origin::Screened, None));
+    }
+
+    #[test]
+    fn the_stored_form_comes_back_and_damage_is_seen() {
+        let (pass, _) = granted(None, 5_000, Origin::Manual, Some("später"));
+        let bytes = pass.encode();
+        assert_eq!(Packed::decode(&bytes), Some(pass));
+        assert_eq!(Packed::decode(&bytes[..FIXED - 1]), None, "cut short");
+        assert_eq!(Packed::decode(&bytes[..FIXED + 3]), None, "cut inside a character");
+        for at in [0, FIXED - 1] {
+            let mut wrong = bytes.clone();
+            wrong[at] = 9;
+            assert_eq!(Packed::decode(&wrong), None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_comment_is_cut_between_characters() {
+        let long = "ä".repeat(COMMENT_MAX);
+        assert_eq!(shortened(&long).len(), COMMENT_MAX);
+        assert_eq!(shortened(&format!("a{long}")).len(), COMMENT_MAX - 1);
+    }
+}

@@ -1,0 +1,97 @@
+//! What passes between the daemon's memory and the kernel's maps: passes down, hits up.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use crate::client::ClientKey;
+use crate::clock::UnixTime;
+use crate::feed::{DenyAction, StaticAction};
+use crate::kernel::{EventStream, Kernel, KernelError};
+use crate::ledger::{Change, Changes, Pass, What};
+
+use super::daemon::Daemon;
+
+/// How many changes are taken from the ledger at a time.
+const PAGE: usize = 4096;
+
+/// Makes the kernel's passes equal to the ledger's, and returns the changes from then on.
+pub(super) fn align(daemon: &Daemon, kernel: &Kernel) -> Result<Changes, KernelError> {
+    let mut changes = daemon.ledger.changes();
+    kernel.sync_passes(Beginning { daemon, changes: &mut changes, page: VecDeque::new() })?;
+    Ok(changes)
+}
+
+/// Every pass that is worth something, page by page: a million of them need not stand in memory twice.
+struct Beginning<'a> {
+    daemon: &'a Daemon,
+    changes: &'a mut Changes,
+    page: VecDeque<Change>,
+}
+
+impl Iterator for Beginning<'_> {
+    type Item = (ClientKey, UnixTime);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            while let Some(change) = self.page.pop_front() {
+                if let Some(until) = change.pass.and_then(|pass| self.daemon.valid_until(&pass)) {
+                    return Some((change.client, until));
+                }
+            }
+            if self.changes.caught_up() {
+                return None;
+            }
+            self.page = self.changes.take(PAGE).into();
+        }
+    }
+}
+
+/// Brings each change of a pass to the kernel.
+pub(super) async fn follow(daemon: Arc<Daemon>, mut changes: Changes) {
+    let Some(kernel) = &daemon.kernel else { return };
+    loop {
+        let news = tokio::select! {
+            news = changes.next(PAGE) => news,
+            () = daemon.going_down.cancelled() => return,
+        };
+        for Change { client, pass } in news {
+            let until = pass.as_ref().and_then(|pass: &Pass| daemon.valid_until(pass));
+            let done = match until {
+                Some(until) => kernel.put_pass(client, until),
+                None => kernel.del_pass(client).map(drop),
+            };
+            match done {
+                Ok(()) => {
+                    if daemon.degraded.clear("passes") {
+                        info!("passes reach the kernel again");
+                    }
+                }
+                Err(error) => {
+                    let text = format!("passes do not reach the kernel, so these clients are screened again: {error}");
+                    if daemon.degraded.set("passes", text.clone()) {
+                        warn!("{text}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Takes in what the kernel tells of denied clients: hits for the prefix, and a line in the client's history.
+pub(super) async fn hear(daemon: Arc<Daemon>, mut events: EventStream) {
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            () = daemon.going_down.cancelled() => return,
+        };
+        let Some(action) = event.action.filter(|action| matches!(action, StaticAction::Deny(_))) else { continue };
+        daemon.statics.hit(event.address, event.weight, event.at);
+        // A tagged or counted client goes on to the daemon, which notes it there.
+        if matches!(action, StaticAction::Deny(DenyAction::Drop | DenyAction::Reject)) {
+            let prefix = daemon.statics.lookup(event.address).map_or_else(String::new, |found| found.prefix.to_string());
+            daemon.ledger.note(daemon.key(event.address), What::Denied, prefix, event.at);
+        }
+    }
+}
