@@ -3,11 +3,18 @@
 use std::fmt;
 use std::io;
 
+use anyhow::Context;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, time::FormatTime};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::json::{DECISION, Json};
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +31,20 @@ pub enum Format {
 /// When logging was started before.
 pub fn init(format: Format) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    let started = match format {
-        Format::Json => builder.json().flatten_event(true).try_init(),
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let layer = match format {
+        Format::Json => layer.event_format(Json).boxed(),
         Format::Postscreen => {
-            builder.event_format(Syslog { journal: std::env::var_os("JOURNAL_STREAM").is_some() }).try_init()
+            let form = Syslog { journal: std::env::var_os("JOURNAL_STREAM").is_some() };
+            // The session's name stands in the text where it is wanted; as a field it is for JSON.
+            let fields = tracing_subscriber::fmt::format::debug_fn(|writer, field, value| match field.name() {
+                "message" => write!(writer, "{value:?}"),
+                _ => Ok(()),
+            });
+            layer.event_format(form).fmt_fields(fields).with_filter(filter_fn(|meta| meta.target() != DECISION)).boxed()
         }
     };
-    started.map_err(|error| anyhow::anyhow!("logging could not be started: {error}"))
+    tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().context("logging could not be started")
 }
 
 /// The classic form, `Nov 24 04:30:00 host screener[77]: text`. Under systemd the journal adds all of that itself; there

@@ -3,7 +3,9 @@
 //! Never puts a client's address into a metric label, and decides nothing.
 
 mod init;
+mod json;
 mod text;
 
 pub use init::{Format, init};
-pub use text::line;
+pub use json::decision;
+pub use text::{endpoint, line};

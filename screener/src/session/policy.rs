@@ -23,7 +23,7 @@ pub enum Action {
 pub struct PregreetPolicy {
     /// What failing does.
     pub action: Action,
-    /// How long the client must be silent.
+    /// How long the client must be silent; zero: the test is off.
     pub wait: Duration,
     /// How long a pass lasts.
     pub ttl: Duration,
@@ -84,7 +84,9 @@ impl Policy {
     /// The tests that are done.
     pub fn enabled(&self) -> TestSet {
         let mut tests = TestSet::EMPTY;
-        tests.insert(Test::Pregreet);
+        if !self.pregreet.wait.is_zero() {
+            tests.insert(Test::Pregreet);
+        }
         if self.dnsbl.is_some() {
             tests.insert(Test::Dnsbl);
         }

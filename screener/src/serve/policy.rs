@@ -1,0 +1,112 @@
+//! From configuration to what the engine, the static set and the kernel want to hear.
+
+use std::io;
+use std::net::IpAddr;
+
+use anyhow::Context;
+use ipnet::IpNet;
+use nix::ifaddrs::getifaddrs;
+
+use crate::clock::UnixTime;
+use crate::config::{BackendAddress, Config, DeepTest, TestAction};
+use crate::feed::{Entry, Source, StaticAction, StaticSet};
+use crate::handoff::Backend;
+use crate::ledger::Ledger;
+use crate::session::{Action, DeepPolicy, DnsblPolicy, Policy, PregreetPolicy};
+
+/// The longest command line, its end included: Postfix's `line_length_limit` (reference/postscreen.md section 1.1).
+const LINE_LENGTH: usize = 2048;
+
+/// The engine's policy.
+pub(super) fn policy(config: &Config) -> Policy {
+    let tests = &config.tests;
+    let deep = |test: &DeepTest| DeepPolicy { enable: test.enable, action: action(test.action), ttl: test.ttl };
+    let dnsbl = &tests.dnsbl;
+    Policy {
+        hostname: config.hostname.to_string(),
+        pregreet: PregreetPolicy {
+            action: action(tests.pregreet.action),
+            wait: tests.pregreet.wait.normal,
+            ttl: tests.pregreet.ttl,
+        },
+        dnsbl: (!dnsbl.lists.is_empty()).then(|| DnsblPolicy {
+            action: action(dnsbl.action),
+            threshold: dnsbl.threshold,
+            allow_threshold: dnsbl.allow_threshold,
+            deadline: dnsbl.deadline,
+            min_ttl: dnsbl.min_ttl,
+            max_ttl: dnsbl.max_ttl,
+        }),
+        pipelining: deep(&tests.pipelining),
+        non_smtp_command: deep(&tests.non_smtp_command),
+        bare_newline: deep(&tests.bare_newline),
+        command_time: config.limits.command_time.normal,
+        commands: config.limits.commands.get(),
+        line_length: LINE_LENGTH,
+    }
+}
+
+fn action(action: TestAction) -> Action {
+    match action {
+        TestAction::Ignore => Action::Ignore,
+        TestAction::Enforce => Action::Enforce,
+        // `config/unbuilt.rs` refuses tarpit; what would be answered slowly and then dropped is dropped.
+        TestAction::Drop | TestAction::Tarpit => Action::Drop,
+    }
+}
+
+/// Where handoffs go.
+pub(super) fn backend(config: &Config) -> Backend {
+    match &config.backend.address {
+        BackendAddress::Tcp(address) => Backend::Tcp(*address),
+        BackendAddress::Unix(path) => Backend::Unix(path.clone()),
+    }
+}
+
+/// Everything static: the host's own addresses and networks, what the configuration says, what commands have said.
+///
+/// # Errors
+/// When the configuration denies what it must not.
+pub(super) fn statics(config: &Config, ledger: &Ledger, now: UnixTime) -> anyhow::Result<StaticSet> {
+    let mut set = StaticSet::new();
+    let mut permit = |prefix: IpNet, source: Source, comment: &str| {
+        let comment = (!comment.is_empty()).then(|| comment.to_owned());
+        set.insert(Entry { prefix, action: StaticAction::Permit, source, comment, added: now })
+    };
+    for &network in &config.listen.own_networks {
+        permit(network, Source::OwnNetwork, "listen.own_networks")?;
+    }
+    for address in own_addresses().context("the host's own addresses cannot be read")? {
+        permit(address.into(), Source::OwnAddress, "")?;
+    }
+    for entry in &config.permits {
+        permit(entry.prefix, Source::Config, &entry.comment)?;
+    }
+    for deny in &config.denies {
+        let comment = (!deny.comment.is_empty()).then(|| deny.comment.clone());
+        let action = StaticAction::Deny(deny.action);
+        set.insert(Entry { prefix: deny.prefix, action, source: Source::Config, comment, added: now })
+            .with_context(|| format!("[[deny]] prefix = \"{}\"", deny.prefix))?;
+    }
+    for (prefix, stored) in ledger.statics() {
+        let entry = Entry {
+            prefix,
+            action: stored.action,
+            source: Source::Cli,
+            comment: stored.comment,
+            added: stored.added,
+        };
+        // It was let in when the command was given; a permit that came later wins anyway.
+        set.insert_forced(entry)?;
+    }
+    Ok(set)
+}
+
+fn own_addresses() -> io::Result<Vec<IpAddr>> {
+    let addresses = getifaddrs()?.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    });
+    Ok(addresses.collect())
+}

@@ -1,0 +1,62 @@
+//! What the daemon does beside sessions: it asks the MTA what it offers, and lets go of what is old.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, info};
+
+use crate::clock::Now;
+use crate::handoff::{self, HandoffError};
+
+use super::daemon::Daemon;
+
+/// How often the MTA is asked; it is restarted with other settings now and then.
+const ASK_AGAIN: Duration = Duration::from_secs(600);
+/// How often while it does not answer.
+const ASK_SOON: Duration = Duration::from_secs(5);
+/// How often old passes and histories are looked for.
+const EXPIRE: Duration = Duration::from_secs(60);
+
+/// Keeps the EHLO features those of the MTA.
+pub(super) async fn learn_features(daemon: Arc<Daemon>) {
+    loop {
+        let learned = handoff::learn(&daemon.backend, &daemon.policy.hostname).await;
+        daemon.mta_answered(learned.as_ref().err());
+        let pause = match learned {
+            Ok(learned) => {
+                let features = Arc::new(learned.features);
+                if *daemon.features.load_full() != *features {
+                    info!("the MTA ({}) offers {}", learned.banner, features.lines().join(", "));
+                    daemon.features.store(features);
+                }
+                ASK_AGAIN
+            }
+            Err(error @ HandoffError::Refused { .. }) => {
+                debug!("not learned what the MTA offers: {error}");
+                ASK_AGAIN
+            }
+            Err(HandoffError::Away { .. }) => ASK_SOON,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = daemon.going_down.cancelled() => return,
+        }
+    }
+}
+
+/// Lets go of passes and histories whose retention is over.
+pub(super) async fn expire(daemon: Arc<Daemon>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(EXPIRE) => {}
+            () = daemon.going_down.cancelled() => return,
+        }
+        let worker = Arc::clone(&daemon);
+        let retention = daemon.config.ledger.retention;
+        // A walk over a million entries does not belong on a thread that serves sessions.
+        let done = tokio::task::spawn_blocking(move || worker.ledger.expire(Now::read().unix, retention)).await;
+        if let Ok(expired) = done {
+            debug!("expired: {} passes, {} histories", expired.passes, expired.histories);
+        }
+    }
+}
