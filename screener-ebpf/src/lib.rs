@@ -96,11 +96,13 @@ impl Settings {
     #[inline(always)]
     pub fn screens(&self, port: [u8; 2]) -> bool {
         let wanted = u16::from_ne_bytes(port);
-        let mut found = false;
+        // Without branches: the verifier walks every path, and eight of them in a row, on each of the paths that lead
+        // here, cost it twenty times the rest of the program. An equal port gives -1, any other 0 to 65534.
+        let mut difference = 0;
         for &port in &self.ports {
-            found |= u16::from_ne_bytes(port) == wanted;
+            difference |= i32::from(u16::from_ne_bytes(port) ^ wanted) - 1;
         }
-        found && wanted != 0
+        wanted != 0 && difference < 0
     }
 }
 
