@@ -43,8 +43,7 @@ pub mod maps {
     /// Ring buffer of [`Event`](crate::Event)s.
     pub const EVENTS: &str = "EVENTS";
     /// Every map that outlives the daemon, in the order in which `status` shows them.
-    pub const ALL: [&str; 10] =
-        [SETTINGS, PERMIT4, PERMIT6, DENY4, DENY6, PASS4, PASS6, SOCKETS, COUNTERS, EVENTS];
+    pub const ALL: [&str; 10] = [SETTINGS, PERMIT4, PERMIT6, DENY4, DENY6, PASS4, PASS6, SOCKETS, COUNTERS, EVENTS];
 }
 
 /// The names of the programs in the object.

@@ -43,7 +43,7 @@ pub struct Unjudged {
     pub counter: Counter,
 }
 
-/// How many VLAN tags are followed: 802.1Q, or QinQ.
+/// How many VLAN tags are followed: 802.1Q, or two of them.
 const MAX_TAGS: usize = 2;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -94,21 +94,12 @@ fn is_tag(kind: u16) -> bool {
     kind == ETHERTYPE_VLAN || kind == ETHERTYPE_SERVICE_VLAN
 }
 
-/// The IP header at `at`, by the EtherType before it.
+/// The IP header at `at`, by the type before it.
 #[inline(always)]
-fn network<P: Packet + ?Sized>(
-    packet: &P,
-    settings: &Settings,
-    kind: u16,
-    at: usize,
-) -> Result<Request, Unjudged> {
+fn network<P: Packet + ?Sized>(packet: &P, settings: &Settings, kind: u16, at: usize) -> Result<Request, Unjudged> {
     match kind {
-        ETHERTYPE_IPV4 => {
-            ipv4(packet, settings, at).map_err(|counter| Unjudged { family: Family::Ipv4, counter })
-        }
-        ETHERTYPE_IPV6 => {
-            ipv6(packet, settings, at).map_err(|counter| Unjudged { family: Family::Ipv6, counter })
-        }
+        ETHERTYPE_IPV4 => ipv4(packet, settings, at).map_err(|counter| Unjudged { family: Family::Ipv4, counter }),
+        ETHERTYPE_IPV6 => ipv6(packet, settings, at).map_err(|counter| Unjudged { family: Family::Ipv6, counter }),
         _ => Err(Unjudged { family: Family::Other, counter: Counter::NotIp }),
     }
 }

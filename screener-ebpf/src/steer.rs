@@ -113,9 +113,8 @@ impl Fields {
             let remote = words(addr_of!((*lookup).remote_ip6));
             let local = words(addr_of!((*lookup).local_ip6));
             let [a, b, c, d] = remote.map(u32::to_ne_bytes);
-            let bytes = [
-                a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3],
-            ];
+            let bytes =
+                [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]];
             let same = remote[0] == local[0] && remote[1] == local[1] && remote[2] == local[2] && remote[3] == local[3];
             let loopback = remote[0] == 0 && remote[1] == 0 && remote[2] == 0 && remote[3] == 1u32.to_be();
             let source = if is_mapped(&bytes) { Address::V4(d) } else { Address::V6(bytes) };
