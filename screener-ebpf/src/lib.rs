@@ -1,2 +1,202 @@
-//! The ABI.
+//! The ABI between the kernel half and the daemon, and the packet parser of the kernel half.
+//!
+//! Holds what both sides must agree on, byte for byte: the names and sizes of the maps, their keys and values, the
+//! counter slots and the event record. Fixed-width integers and byte arrays in network order only; no `bool`, no
+//! `enum` in a map value, because the other side may write any bit pattern. The parser stands here, and not with the
+//! programs, so that ordinary tests on the host can drive it.
+//!
+//! Never holds a map, a helper call or anything else that only one of the two sides has.
 #![no_std]
+
+mod counter;
+mod event;
+pub mod parse;
+
+pub use counter::{COUNTER_SLOTS, Counter, Family, Hook, Verdict, counter_slot};
+pub use event::{Event, Finding};
+
+/// The version of everything below. Raise it with every change of a map, a key, a value, a counter slot or the meaning
+/// of one: the maps of each version live in a pin directory of their own, because the kernel does not compare layouts.
+pub const ABI_VERSION: u32 = 1;
+
+/// The names of the maps, in the object, in the pin directory and in `bpftool map`.
+pub mod maps {
+    /// One [`Settings`](crate::Settings).
+    pub const SETTINGS: &str = "SETTINGS";
+    /// IPv4 prefixes that are never screened: LPM trie to [`Entry`](crate::Entry).
+    pub const PERMIT4: &str = "PERMIT4";
+    /// IPv6 prefixes that are never screened: LPM trie to [`Entry`](crate::Entry).
+    pub const PERMIT6: &str = "PERMIT6";
+    /// Denied IPv4 prefixes: LPM trie to [`Entry`](crate::Entry).
+    pub const DENY4: &str = "DENY4";
+    /// Denied IPv6 prefixes: LPM trie to [`Entry`](crate::Entry).
+    pub const DENY6: &str = "DENY6";
+    /// IPv4 clients with a pass: hash from the address to [`Pass`](crate::Pass).
+    pub const PASS4: &str = "PASS4";
+    /// IPv6 clients with a pass: hash from the address, cut by [`Settings::key_mask`](crate::Settings::key_mask), to
+    /// [`Pass`](crate::Pass).
+    pub const PASS6: &str = "PASS6";
+    /// The daemon's listeners: sockets by [`socket_slot`](crate::socket_slot).
+    pub const SOCKETS: &str = "SOCKETS";
+    /// Packets by [`counter_slot`](crate::counter_slot), one `u64` a CPU.
+    pub const COUNTERS: &str = "COUNTERS";
+    /// Ring buffer of [`Event`](crate::Event)s.
+    pub const EVENTS: &str = "EVENTS";
+    /// Every map that outlives the daemon, in the order in which `status` shows them.
+    pub const ALL: [&str; 10] = [SETTINGS, PERMIT4, PERMIT6, DENY4, DENY6, PASS4, PASS6, SOCKETS, COUNTERS, EVENTS];
+}
+
+/// The names of the programs in the object.
+pub mod programs {
+    /// The XDP program.
+    pub const SCREEN: &str = "screen";
+    /// The `sk_lookup` program.
+    pub const STEER: &str = "steer";
+}
+
+/// How many permits of one family there may be. A trie allocates an entry when it is put in: a ceiling costs nothing.
+pub const PERMIT_ENTRIES: u32 = 1 << 18;
+/// How many denied IPv4 prefixes there may be.
+pub const DENY4_ENTRIES: u32 = 1 << 21;
+/// How many denied IPv6 prefixes there may be.
+pub const DENY6_ENTRIES: u32 = 1 << 18;
+/// How many IPv4 clients may hold a pass. Costs 16 bytes each at once (the buckets), the rest when one is put in.
+pub const PASS4_ENTRIES: u32 = 1 << 20;
+/// How many IPv6 clients may hold a pass.
+pub const PASS6_ENTRIES: u32 = 1 << 18;
+/// Bytes of the event ring: more than 5000 events, what a busy host sees while the daemon restarts.
+pub const EVENT_BYTES: u32 = 1 << 18;
+
+/// How many ports can be screened.
+pub const MAX_PORTS: usize = 8;
+
+/// What the programs need to know before they look at a packet. Written by the daemon, read by both programs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// [`ABI_VERSION`] of who wrote this.
+    pub abi: u32,
+    /// [`Settings::STEERED`].
+    pub flags: u32,
+    /// One of this many findings becomes an event, chosen at random; 1: each, 0: none.
+    pub event_sample: u32,
+    /// The screened ports in network order; 0: free slot.
+    pub ports: [[u8; 2]; MAX_PORTS],
+    /// The leading bits of an IPv6 address that make the client key, as a mask.
+    pub key_mask: [u8; 16],
+}
+const _: () = assert!(size_of::<Settings>() == 44);
+
+impl Settings {
+    /// Flag: `steer` is attached, so `screen` leaves telling about what it lets through to it. One SYN, one event.
+    pub const STEERED: u32 = 1;
+
+    /// Whether connections to this port (network order) are screened.
+    #[inline(always)]
+    pub fn screens(&self, port: [u8; 2]) -> bool {
+        let wanted = u16::from_ne_bytes(port);
+        // Without branches: the verifier walks every path, and eight of them in a row, on each of the paths that lead
+        // here, cost it twenty times the rest of the program. An equal port gives -1, any other 0 to 65534.
+        let mut difference = 0;
+        for &port in &self.ports {
+            difference |= i32::from(u16::from_ne_bytes(port) ^ wanted) - 1;
+        }
+        wanted != 0 && difference < 0
+    }
+}
+
+/// The key of the four tries: a prefix, in the layout that `BPF_MAP_TYPE_LPM_TRIE` asks for.
+pub type Prefix<const BYTES: usize> = (u32, [u8; BYTES]);
+
+/// What a permit or deny trie says about a prefix.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// One of [`action`]; in a permit trie always [`action::PERMIT`].
+    pub action: u8,
+    /// The length of the prefix in bits: an LPM lookup does not tell which entry it has found. With it the program can
+    /// ask for the next shorter one, and the daemon can tell an entry from one that merely covers it.
+    pub length: u8,
+    /// Zero.
+    pub _pad: [u8; 2],
+}
+const _: () = assert!(size_of::<Entry>() == 4);
+
+/// The values of [`Entry::action`] and [`Event::action`].
+pub mod action {
+    /// No static entry had a part in it.
+    pub const NONE: u8 = 0;
+    /// `screen` answers nothing.
+    pub const DROP: u8 = 1;
+    /// The client is refused with a RST.
+    pub const REJECT: u8 = 2;
+    /// To the listener of the tagged class.
+    pub const TAG: u8 = 3;
+    /// Counted; otherwise as if the entry were not there.
+    pub const COUNT: u8 = 4;
+    /// Never screened.
+    pub const PERMIT: u8 = 5;
+}
+
+/// What is known of a client that has passed. Times are `CLOCK_BOOTTIME` (it does not stop while the machine sleeps).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// The pass holds before this moment, in nanoseconds since boot.
+    pub expires_boot_ns: u64,
+    /// When `steer` last let the client through, in nanoseconds since boot; 0: never. Written by `steer`.
+    pub last_used_boot_ns: u64,
+}
+const _: () = assert!(size_of::<Pass>() == 16);
+
+/// Which listener a client is given to: the listener is the tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Class {
+    /// An unknown client.
+    Plain = 0,
+    /// A client under a deny entry with the action `tag`.
+    Tagged = 1,
+}
+
+/// How many listeners the socket map holds: one a class and family.
+pub const SOCKET_SLOTS: u32 = 4;
+
+/// The slot of a listener: a socket can only be given to packets of its own family (`bpf_sk_assign`).
+#[inline(always)]
+pub const fn socket_slot(class: Class, family: Family) -> u32 {
+    let v6 = matches!(family, Family::Ipv6);
+    2 * class as u32 + v6 as u32
+}
+
+/// A source address as the lists know it: IPv4-mapped addresses are IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// In network order.
+    V4([u8; 4]),
+    /// In network order.
+    V6([u8; 16]),
+}
+
+impl Address {
+    /// The family, for counting.
+    #[inline(always)]
+    pub const fn family(&self) -> Family {
+        match self {
+            Self::V4(_) => Family::Ipv4,
+            Self::V6(_) => Family::Ipv6,
+        }
+    }
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    //! Tells aya that the map values may be copied to and from the kernel as bytes.
+
+    // SAFETY: repr(C), integers and byte arrays only, no padding (44 = 3 * 4 + 8 * 2 + 16).
+    unsafe impl aya::Pod for crate::Settings {}
+    // SAFETY: repr(C), bytes only.
+    unsafe impl aya::Pod for crate::Entry {}
+    // SAFETY: repr(C), two u64.
+    unsafe impl aya::Pod for crate::Pass {}
+}

@@ -1,0 +1,176 @@
+//! The passes in the kernel: which clients `steer` leaves to the MTA, until when.
+//!
+//! Holds the mirror of the ledger's complete passes. Never decides who has one.
+
+use std::collections::HashMap as StdHashMap;
+use std::hash::Hash;
+
+use aya::maps::{HashMap, MapData, MapError};
+use aya::{Ebpf, Pod};
+use screener_ebpf::{self as abi, Pass};
+
+use super::boot::BootClock;
+use super::error::KernelError;
+use super::load;
+use super::pin::PinDirectory;
+use super::statics::SyncReport;
+use crate::client::ClientKey;
+use crate::clock::UnixTime;
+
+/// Two conversions of the same second differ by what passes between reading the two clocks.
+const SAME_NS: u64 = 1_000_000_000;
+
+/// The passes of one family.
+struct Table<K: Pod> {
+    map: HashMap<MapData, K, Pass>,
+    name: &'static str,
+    max_entries: u32,
+    /// How many entries it holds: the kernel does not tell.
+    entries: usize,
+}
+
+impl<K: Pod + Hash + Eq> Table<K> {
+    fn take(object: &mut Ebpf, pin: &PinDirectory, name: &'static str, max_entries: u32) -> Result<Self, KernelError> {
+        let mut table = Self { map: load::take(object, pin, name)?, name, max_entries, entries: 0 };
+        table.entries = table.keys()?.len();
+        Ok(table)
+    }
+
+    fn failed(&self, error: MapError) -> KernelError {
+        KernelError::map(self.name, self.max_entries, error)
+    }
+
+    fn get(&self, key: &K) -> Result<Option<Pass>, KernelError> {
+        match self.map.get(key, 0) {
+            Ok(pass) => Ok(Some(pass)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Sets the expiry; keeps the time of last use.
+    fn put(&mut self, key: &K, expires_boot_ns: u64) -> Result<(), KernelError> {
+        let old = self.get(key)?;
+        let last_used_boot_ns = old.map_or(0, |pass| pass.last_used_boot_ns);
+        self.map.insert(key, Pass { expires_boot_ns, last_used_boot_ns }, 0).map_err(|error| self.failed(error))?;
+        self.entries += usize::from(old.is_none());
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &K) -> Result<bool, KernelError> {
+        match self.map.remove(key) {
+            Ok(()) => {
+                self.entries = self.entries.saturating_sub(1);
+                Ok(true)
+            }
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn keys(&self) -> Result<Vec<K>, KernelError> {
+        self.map.keys().map(|key| key.map_err(|error| self.failed(error))).collect()
+    }
+
+    fn sync(&mut self, mut wanted: StdHashMap<K, u64>, report: &mut SyncReport) -> Result<(), KernelError> {
+        let mut surplus = Vec::new();
+        for key in self.keys()? {
+            let Some(expires) = wanted.remove(&key) else {
+                surplus.push(key);
+                continue;
+            };
+            if self.get(&key)?.is_some_and(|pass| pass.expires_boot_ns.abs_diff(expires) <= SAME_NS) {
+                report.kept += 1;
+            } else {
+                self.put(&key, expires)?;
+                report.changed += 1;
+            }
+        }
+        // Here what goes makes room for what comes: a client that is in both is never touched.
+        for key in surplus {
+            report.removed += usize::from(self.remove(&key)?);
+        }
+        for (key, expires) in wanted {
+            self.put(&key, expires)?;
+            report.added += 1;
+        }
+        Ok(())
+    }
+}
+
+/// The passes of both families.
+pub(super) struct Passes {
+    v4: Table<[u8; 4]>,
+    v6: Table<[u8; 16]>,
+}
+
+impl Passes {
+    pub(super) fn take(object: &mut Ebpf, pin: &PinDirectory) -> Result<Self, KernelError> {
+        Ok(Self {
+            v4: Table::take(object, pin, abi::maps::PASS4, abi::PASS4_ENTRIES)?,
+            v6: Table::take(object, pin, abi::maps::PASS6, abi::PASS6_ENTRIES)?,
+        })
+    }
+
+    /// Removes the IPv6 passes: their keys were cut to another length.
+    pub(super) fn clear_v6(&mut self) -> Result<(), KernelError> {
+        self.v6.sync(StdHashMap::new(), &mut SyncReport::default())
+    }
+
+    /// A pass that has expired already is as good as none, and is removed.
+    pub(super) fn put(&mut self, client: ClientKey, until: UnixTime) -> Result<(), KernelError> {
+        let clock = BootClock::read();
+        let expires = clock.to_boot(until);
+        if expires <= clock.now_ns {
+            return self.remove(client).map(drop);
+        }
+        match client {
+            ClientKey::V4(address) => self.v4.put(&address.octets(), expires),
+            ClientKey::V6(address) => self.v6.put(&address.octets(), expires),
+        }
+    }
+
+    pub(super) fn remove(&mut self, client: ClientKey) -> Result<bool, KernelError> {
+        match client {
+            ClientKey::V4(address) => self.v4.remove(&address.octets()),
+            ClientKey::V6(address) => self.v6.remove(&address.octets()),
+        }
+    }
+
+    pub(super) fn sync(
+        &mut self,
+        passes: impl IntoIterator<Item = (ClientKey, UnixTime)>,
+    ) -> Result<SyncReport, KernelError> {
+        let clock = BootClock::read();
+        let (mut v4, mut v6) = (StdHashMap::new(), StdHashMap::new());
+        for (client, until) in passes {
+            let expires = clock.to_boot(until);
+            if expires <= clock.now_ns {
+                continue;
+            }
+            match client {
+                ClientKey::V4(address) => v4.insert(address.octets(), expires),
+                ClientKey::V6(address) => v6.insert(address.octets(), expires),
+            };
+        }
+        let mut report = SyncReport::default();
+        self.v4.sync(v4, &mut report)?;
+        self.v6.sync(v6, &mut report)?;
+        Ok(report)
+    }
+
+    pub(super) fn last_used(&self, client: ClientKey) -> Result<Option<UnixTime>, KernelError> {
+        let pass = match client {
+            ClientKey::V4(address) => self.v4.get(&address.octets()),
+            ClientKey::V6(address) => self.v6.get(&address.octets()),
+        };
+        let used = pass?.map(|pass| pass.last_used_boot_ns).filter(|&used| used != 0);
+        Ok(used.map(|used| BootClock::read().to_unix(used)))
+    }
+
+    /// How many entries each map holds.
+    pub(super) fn entries(&self) -> [(&'static str, usize); 2] {
+        [(self.v4.name, self.v4.entries), (self.v6.name, self.v6.entries)]
+    }
+}
