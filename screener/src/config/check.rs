@@ -1,0 +1,508 @@
+//! From what is written to what cannot be wrong.
+//!
+//! Holds every rule about a value and the rules between values, in one place. Never stops at the first problem: the
+//! person who wrote the file sees all of them at once.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::error::{ConfigError, Problem};
+use super::raw::{At, DnsList as RawList, Feed as RawFeed, List, Raw};
+use super::source::Source;
+use super::tree::{
+    Backend, Code, Config, Control, DeepTest, Deny, DnsList, DnsblTest, Feed, FeedSource, Kernel, Ledger, Limits,
+    Listen, Observe, Permit, PregreetTest, Tests, Tls,
+};
+use super::unbuilt;
+use super::value::{
+    BackendAddress, HandoffMethod, Hostname, LocalAddress, Mode, Stressed, Word, Zone, absolute_path, prefix,
+    socket_path,
+};
+use crate::client::Ipv6KeyLength;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Ten of them, as humantime counts years.
+const YEARS: Duration = Duration::from_secs(10 * 31_557_600);
+
+/// A client may give up on a greeting after five minutes (RFC 5321 section 4.5.3.2.1), and many do much earlier.
+const LONGEST_WAIT: Duration = MINUTE;
+
+/// The widest prefixes that a single deny covers without a note.
+const WIDE_V4: u8 = 8;
+const WIDE_V6: u8 = 16;
+
+/// The configuration of an empty file.
+pub(super) fn defaults() -> Config {
+    let config = Source::read("", "defaults").and_then(|(source, raw)| config(&raw, &source));
+    // A test reads them; there is no input that could make this fail.
+    config.unwrap_or_else(|error| unreachable!("the defaults are refused: {error}"))
+}
+
+/// Judges everything in a file.
+pub(super) fn config(raw: &Raw, source: &Source<'_>) -> Result<Config, ConfigError> {
+    let mut judge = Judge { source, problems: Vec::new() };
+    for (span, message) in unbuilt::find(raw) {
+        judge.refuse(span, message);
+    }
+    let config = judge.all(raw);
+    if judge.problems.is_empty() {
+        return Ok(config);
+    }
+    judge.problems.sort_by_key(|(start, _)| *start);
+    Err(ConfigError::Invalid(judge.problems.into_iter().map(|(_, problem)| problem).collect()))
+}
+
+/// What is worth knowing though nothing is wrong.
+pub(super) fn notes(config: &Config) -> Vec<String> {
+    let mut notes = Vec::new();
+    if config.file.is_none() {
+        notes.push("no configuration file: every setting has its default".to_owned());
+    }
+    if !config.hostname.is_full() {
+        notes.push(format!("hostname: the system's is {}, not a full name: set hostname", config.hostname));
+    }
+    if config.tests.pregreet.wait.normal.is_zero() {
+        notes.push("tests.pregreet: off, its wait is 0s".to_owned());
+    }
+    if config.tests.dnsbl.lists.is_empty() {
+        notes.push("tests.dnsbl: off, there is no [[tests.dnsbl.list]]".to_owned());
+    }
+    if config.kernel.interfaces.is_empty() && config.kernel.xdp != super::XdpMode::Off {
+        notes.push("kernel.interfaces: none is named, so XDP is not attached and denies act at the socket".to_owned());
+    }
+    for deny in &config.denies {
+        if let Some(permit) = config.permits.iter().find(|permit| permit.prefix.contains(&deny.prefix)) {
+            notes.push(format!("deny {} never acts: permit {} covers it", deny.prefix, permit.prefix));
+        }
+        let wide = if matches!(deny.prefix, IpNet::V4(_)) { WIDE_V4 } else { WIDE_V6 };
+        if deny.prefix.prefix_len() < wide {
+            notes.push(format!("deny {} covers a large part of the Internet", deny.prefix));
+        }
+    }
+    notes
+}
+
+/// Collects the problems; where a value is refused something harmless stands in for it, which nobody will see.
+struct Judge<'s, 't> {
+    source: &'s Source<'t>,
+    /// With the offset of each, for the order.
+    problems: Vec<(usize, Problem)>,
+}
+
+impl Judge<'_, '_> {
+    fn refuse(&mut self, span: Range<usize>, message: impl Into<String>) {
+        let place = self.source.place(&span);
+        self.problems.push((span.start, Problem { place, message: message.into() }));
+    }
+
+    /// Runs one value through its parser.
+    fn with<T, E: Display>(&mut self, value: &At<String>, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        match parse(value.get_ref()) {
+            Ok(good) => Some(good),
+            Err(why) => {
+                self.refuse(value.span(), why.to_string());
+                None
+            }
+        }
+    }
+
+    fn parsed<T: FromStr<Err: Display>>(&mut self, value: &At<String>) -> Option<T> {
+        self.with(value, str::parse)
+    }
+
+    /// Each member through its parser; two members alike are refused.
+    fn each<T: PartialEq, E: Display>(&mut self, list: &List, parse: impl Fn(&str) -> Result<T, E>) -> Vec<T> {
+        let mut good = Vec::new();
+        for member in list.get_ref() {
+            if let Some(value) = self.with(member, &parse) {
+                if good.contains(&value) {
+                    self.refuse(member.span(), format!("{:?} stands here twice: keep one", member.get_ref()));
+                } else {
+                    good.push(value);
+                }
+            }
+        }
+        good
+    }
+
+    fn word<W: Word>(&mut self, value: &At<String>) -> W {
+        let found = W::WORDS.iter().find(|(word, _)| word == value.get_ref());
+        found.map_or_else(
+            || {
+                let choices: Vec<&str> = W::WORDS.iter().map(|(word, _)| *word).collect();
+                self.refuse(value.span(), format!("{:?} is none of: {}", value.get_ref(), choices.join(", ")));
+                W::WORDS[0].1
+            },
+            |(_, meaning)| *meaning,
+        )
+    }
+
+    fn duration(&mut self, value: &At<String>, range: RangeInclusive<Duration>) -> Duration {
+        let parsed = self.with(value, |text| {
+            humantime::parse_duration(text).map_err(|why| {
+                format!("{text:?} is no duration ({why}): write it like \"6s\", \"5m\", \"12h\" or \"30d\"")
+            })
+        });
+        let Some(duration) = parsed else { return *range.start() };
+        if !range.contains(&duration) {
+            let [least, most] = [*range.start(), *range.end()].map(humantime::format_duration);
+            let message = format!("{:?} is out of range: {least} to {most}", value.get_ref());
+            self.refuse(value.span(), message);
+        }
+        duration
+    }
+
+    /// A number in a range; `why` says what the ends mean.
+    fn number<N: TryFrom<i64> + Default>(&mut self, value: &At<i64>, range: RangeInclusive<i64>, why: &str) -> N {
+        let number = *value.get_ref();
+        if let (true, Ok(good)) = (range.contains(&number), N::try_from(number)) {
+            return good;
+        }
+        let (least, most) = (range.start(), range.end());
+        self.refuse(value.span(), format!("{number} is out of range: {least} to {most}{why}"));
+        N::default()
+    }
+
+    fn count(&mut self, value: &At<i64>, most: i64) -> NonZeroU32 {
+        NonZeroU32::new(self.number(value, 1..=most, "")).unwrap_or(NonZeroU32::MIN)
+    }
+
+    fn path(&mut self, value: &At<String>) -> PathBuf {
+        self.with(value, absolute_path).unwrap_or_default()
+    }
+
+    /// `None` if it is empty.
+    fn unless_blank<T>(&mut self, value: &At<String>, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        if value.get_ref().is_empty() { None } else { read(self) }
+    }
+
+    fn all(&mut self, raw: &Raw) -> Config {
+        let hostname = raw.hostname.as_ref().and_then(|name| self.parsed(name));
+        let config = Config {
+            file: None,
+            hostname: hostname.unwrap_or_else(Hostname::of_the_system),
+            listen: self.listen(raw),
+            backend: Backend {
+                address: self.parsed(&raw.backend.address).unwrap_or(BackendAddress::Unix(PathBuf::new())),
+                handoff: self.word(&raw.backend.handoff),
+                after_tests: self.word(&raw.backend.after_tests),
+            },
+            limits: self.limits(raw),
+            tls: self.tls(raw),
+            tests: self.tests(raw),
+            ledger: self.ledger(raw),
+            kernel: self.kernel(raw),
+            permits: self.permits(raw),
+            denies: self.denies(raw),
+            feeds: self.feeds(&raw.feed),
+            control: Control {
+                socket: self.with(&raw.control.socket, socket_path).unwrap_or_default(),
+                group: Some(raw.control.group.get_ref().clone()).filter(|group| !group.is_empty()),
+            },
+            observe: Observe {
+                metrics: self.unless_blank(&raw.observe.metrics, |judge| judge.with(&raw.observe.metrics, address)),
+                log: self.word(&raw.observe.log),
+            },
+        };
+        // With stand-ins in the tree the rules between settings would report what nobody wrote.
+        if self.problems.is_empty() {
+            self.between(raw, &config);
+        }
+        config
+    }
+
+    fn listen(&mut self, raw: &Raw) -> Listen {
+        let raw = &raw.listen;
+        if raw.addresses.get_ref().is_empty() {
+            self.refuse(raw.addresses.span(), "empty: name at least one address, like \"0.0.0.0:25\"");
+        }
+        Listen {
+            mode: self.word(&raw.mode),
+            addresses: self.each(&raw.addresses, address),
+            pass_on: self.each(&raw.pass_on, str::parse),
+            own_networks: self.each(&raw.own_networks, prefix),
+            proxy_from: self.each(&raw.proxy_from, prefix),
+        }
+    }
+
+    fn limits(&mut self, raw: &Raw) -> Limits {
+        let raw = &raw.limits;
+        Limits {
+            connections: self.count(&raw.connections, 1_000_000),
+            per_client: NonZeroU32::new(self.number(&raw.per_client, 0..=1_000_000, "; 0 is no limit")),
+            command_time: Stressed::new(self.duration(&raw.command_time, SECOND..=HOUR), Stressed::COMMAND_TIME),
+            commands: self.count(&raw.commands, 10_000),
+            tarpit: self.number(&raw.tarpit, 0..=1_000_000, "; 0 is nobody"),
+        }
+    }
+
+    fn tls(&mut self, raw: &Raw) -> Option<Tls> {
+        let (certificate, key) = (&raw.tls.certificate, &raw.tls.key);
+        match (certificate.get_ref().is_empty(), key.get_ref().is_empty()) {
+            (true, true) => None,
+            (false, false) => Some(Tls { certificate: self.path(certificate), key: self.path(key) }),
+            (false, true) => {
+                self.refuse(certificate.span(), "a certificate needs its key: set tls.key too");
+                None
+            }
+            (true, false) => {
+                self.refuse(key.span(), "a key needs its certificate: set tls.certificate too");
+                None
+            }
+        }
+    }
+
+    fn tests(&mut self, raw: &Raw) -> Tests {
+        let raw = &raw.tests;
+        Tests {
+            pregreet: PregreetTest {
+                action: self.word(&raw.pregreet.action),
+                wait: Stressed::new(self.duration(&raw.pregreet.wait, Duration::ZERO..=LONGEST_WAIT), Stressed::WAIT),
+                ttl: self.duration(&raw.pregreet.ttl, SECOND..=YEARS),
+            },
+            dnsbl: self.dnsbl(raw),
+            pipelining: self.deep(raw.pipelining.enable, &raw.pipelining.action, &raw.pipelining.ttl),
+            non_smtp_command: self.deep(
+                raw.non_smtp_command.enable,
+                &raw.non_smtp_command.action,
+                &raw.non_smtp_command.ttl,
+            ),
+            bare_newline: self.deep(raw.bare_newline.enable, &raw.bare_newline.action, &raw.bare_newline.ttl),
+        }
+    }
+
+    fn deep(&mut self, enable: bool, action: &At<String>, ttl: &At<String>) -> DeepTest {
+        DeepTest { enable, action: self.word(action), ttl: self.duration(ttl, SECOND..=YEARS) }
+    }
+
+    fn dnsbl(&mut self, raw: &super::raw::Tests) -> DnsblTest {
+        let raw = &raw.dnsbl;
+        let allow: i32 = self.number(&raw.allow_threshold, -1_000..=0, "; 0 excuses nobody");
+        let lists: Vec<_> = raw.list.iter().filter_map(|list| self.dns_list(list)).collect();
+        self.twice(lists.iter().map(|(span, list)| (list.zone.label(), span.clone())), |zone| {
+            format!("the list {zone} stands here twice: put its weights into one `codes` table")
+        });
+        DnsblTest {
+            action: self.word(&raw.action),
+            threshold: self.number(&raw.threshold, 1..=1_000, ": a client without any listing must not fail"),
+            allow_threshold: (allow < 0).then_some(allow),
+            deadline: self.duration(&raw.deadline, Duration::from_millis(100)..=LONGEST_WAIT),
+            min_ttl: self.duration(&raw.min_ttl, SECOND..=YEARS),
+            max_ttl: self.duration(&raw.max_ttl, SECOND..=YEARS),
+            lists: lists.into_iter().map(|(_, list)| list).collect(),
+        }
+    }
+
+    fn dns_list(&mut self, list: &At<RawList>) -> Option<(Range<usize>, DnsList)> {
+        let raw = list.get_ref();
+        let weight: i32 = self.number(&raw.weight, -1_000..=1_000, "");
+        if *raw.weight.get_ref() == 0 {
+            self.refuse(raw.weight.span(), "a weight of 0 counts nothing: remove the list or give it a weight");
+        }
+        let mut codes: Vec<_> = raw.codes.iter().filter_map(|(filter, weight)| self.code(filter, weight)).collect();
+        codes.sort_by_key(|code| (code.place.line, code.place.column));
+        if raw.families.get_ref().is_empty() {
+            self.refuse(raw.families.span(), "empty: name \"ipv4\", \"ipv6\" or both");
+        }
+        let families = raw.families.get_ref().iter().map(|family| self.word(family)).collect();
+        let zone = self.with(&raw.zone, |zone| Zone::new(zone, raw.key.as_ref().map(|key| key.get_ref().clone())))?;
+        let span = raw.zone.span();
+        let place = self.source.place(&span);
+        Some((span, DnsList { zone, weight, codes, families, place }))
+    }
+
+    fn code(&mut self, filter: &At<String>, weight: &At<i64>) -> Option<Code> {
+        let weight = self.number(weight, -1_000..=1_000, "");
+        let filter_text = filter.get_ref();
+        if filter_text.is_empty() || !filter_text.bytes().all(|b| b.is_ascii_digit() || b".[];,".contains(&b)) {
+            let message = format!(
+                "{filter_text:?} is no answer of a DNS list: write it like \"127.0.0.2\" or \"127.0.0.[4..7]\""
+            );
+            self.refuse(filter.span(), message);
+            return None;
+        }
+        Some(Code { filter: filter_text.clone(), weight, place: self.source.place(&filter.span()) })
+    }
+
+    fn ledger(&mut self, raw: &Raw) -> Ledger {
+        let raw = &raw.ledger;
+        let bits: u8 = self.number(&raw.ipv6_prefix, 32..=128, ": 64 is one customer's network, 128 one address");
+        Ledger {
+            path: self.path(&raw.path),
+            ipv6_prefix: Ipv6KeyLength::try_from(bits).unwrap_or_default(),
+            retention: self.duration(&raw.retention, Duration::ZERO..=YEARS),
+            shared: Some(raw.shared.get_ref().clone()).filter(|shared| !shared.expose().is_empty()),
+        }
+    }
+
+    fn kernel(&mut self, raw: &Raw) -> Kernel {
+        let raw = &raw.kernel;
+        let mut ports = Vec::new();
+        for port in raw.ports.get_ref() {
+            let number: u16 = self.number(port, 1..=65_535, "");
+            if ports.contains(&number) {
+                self.refuse(port.span(), format!("{number} stands here twice: keep one"));
+            }
+            ports.push(number);
+        }
+        if ports.is_empty() {
+            self.refuse(raw.ports.span(), "empty: name at least one port, like 25");
+        }
+        Kernel {
+            interfaces: self.each(&raw.interfaces, str::parse),
+            xdp: self.word(&raw.xdp),
+            ports,
+            pin: self.path(&raw.pin),
+            offenders: raw.offenders,
+            syn_rate: self.unless_blank(&raw.syn_rate, |judge| judge.parsed(&raw.syn_rate)),
+        }
+    }
+
+    fn permits(&mut self, raw: &Raw) -> Vec<Permit> {
+        let mut permits = Vec::new();
+        for permit in raw.permit.iter().map(At::get_ref) {
+            if let Some(prefix) = self.with(&permit.prefix, prefix) {
+                permits.push((permit.prefix.span(), Permit { prefix, comment: permit.comment.clone() }));
+            }
+        }
+        self.twice(permits.iter().map(|(span, permit)| (permit.prefix, span.clone())), |prefix| {
+            format!("{prefix} is permitted twice: keep one")
+        });
+        permits.into_iter().map(|(_, permit)| permit).collect()
+    }
+
+    fn denies(&mut self, raw: &Raw) -> Vec<Deny> {
+        let mut denies = Vec::new();
+        for deny in raw.deny.iter().map(At::get_ref) {
+            let action = self.word(&deny.action);
+            if let Some(prefix) = self.with(&deny.prefix, prefix) {
+                denies.push((deny.prefix.span(), Deny { prefix, action, comment: deny.comment.clone() }));
+            }
+        }
+        self.twice(denies.iter().map(|(span, deny)| (deny.prefix, span.clone())), |prefix| {
+            format!("{prefix} is denied twice: keep one")
+        });
+        denies.into_iter().map(|(_, deny)| deny).collect()
+    }
+
+    fn feeds(&mut self, raw: &[At<RawFeed>]) -> Vec<Feed> {
+        let mut feeds = Vec::new();
+        for feed in raw.iter().map(At::get_ref) {
+            if feed.name.get_ref().is_empty() {
+                self.refuse(feed.name.span(), "empty: give the feed a name");
+            }
+            let source = self.with(&feed.source, |text| {
+                if let Some(domain) = text.strip_prefix("spf:") {
+                    return domain.parse::<Hostname>().map(|domain| FeedSource::Spf(domain.to_string()));
+                }
+                if text.starts_with("https://") || text.starts_with("http://") {
+                    return Ok(FeedSource::Url(text.to_owned()));
+                }
+                absolute_path(text).map(FeedSource::File)
+            });
+            let (format, action) = (self.word(&feed.format), self.word(&feed.action));
+            let refresh = self.duration(&feed.refresh, MINUTE..=YEARS);
+            if let Some(source) = source {
+                let name = feed.name.get_ref().clone();
+                feeds.push((feed.name.span(), Feed { name, source, format, action, refresh }));
+            }
+        }
+        self.twice(feeds.iter().map(|(span, feed)| (feed.name.clone(), span.clone())), |name| {
+            format!("there are two feeds named {name:?}: rename one")
+        });
+        feeds.into_iter().map(|(_, feed)| feed).collect()
+    }
+
+    /// Refuses each value that stood before.
+    fn twice<K: Eq + Hash>(&mut self, values: impl Iterator<Item = (K, Range<usize>)>, say: impl Fn(&K) -> String) {
+        let mut seen = HashMap::new();
+        for (value, span) in values {
+            let message = say(&value);
+            if let Some(first) = seen.insert(value, span.clone()) {
+                let line = self.source.place(&first).line;
+                self.refuse(span, format!("{message}; the first is in line {line}"));
+            }
+        }
+    }
+
+    /// The rules between settings. Each points at a setting that is written: defaults agree with each other.
+    fn between(&mut self, raw: &Raw, config: &Config) {
+        let written = |spans: &[Range<usize>]| spans.iter().find(|span| **span != (0..0)).cloned().unwrap_or(0..0);
+        let dnsbl = &config.tests.dnsbl;
+        if dnsbl.min_ttl > dnsbl.max_ttl {
+            let span = written(&[raw.tests.dnsbl.min_ttl.span(), raw.tests.dnsbl.max_ttl.span()]);
+            let [least, most] = [dnsbl.min_ttl, dnsbl.max_ttl].map(humantime::format_duration);
+            self.refuse(span, format!("min_ttl ({least}) is longer than max_ttl ({most}): swap or change them"));
+        }
+        for raw in raw.listen.pass_on.get_ref() {
+            let Ok(address) = raw.get_ref().parse::<LocalAddress>() else { continue };
+            if !config.listen.covers(address.ip, address.port) {
+                self.refuse(raw.span(), "no client connects to this address: it is not one of listen.addresses");
+            }
+        }
+        for address in &config.listen.addresses {
+            let (mode, ports) = (config.listen.mode, &config.kernel.ports);
+            if mode != Mode::Front && !ports.contains(&address.port()) {
+                let span = written(&[raw.kernel.ports.span(), raw.listen.addresses.span()]);
+                let message = format!(
+                    "listen.addresses has {address}, but port {} is not one of kernel.ports: add it",
+                    address.port()
+                );
+                self.refuse(span, message);
+            }
+        }
+        self.backend_is_another_port(raw, config);
+    }
+
+    /// Clients that have passed reach the MTA's screened port directly, without a PROXY header; in front mode the port
+    /// is our own.
+    fn backend_is_another_port(&mut self, raw: &Raw, config: &Config) {
+        let Some(backend) = config.backend.address.socket_address() else { return };
+        let same = config.listen.addresses.iter().any(|listen| {
+            listen.port() == backend.port()
+                && (listen.ip() == backend.ip() || (listen.ip().is_unspecified() && backend.ip().is_loopback()))
+        });
+        let span =
+            if raw.backend.address.span() == (0..0) { raw.listen.addresses.span() } else { raw.backend.address.span() };
+        if same && config.listen.mode == Mode::Front {
+            self.refuse(span, format!("{backend} is where we listen ourselves: give the MTA a port of its own"));
+        } else if same && matches!(config.backend.handoff, HandoffMethod::ProxyV1 | HandoffMethod::ProxyV2) {
+            let message = format!(
+                "{backend} also serves clients directly, which send no PROXY header: give the MTA a second port for us"
+            );
+            self.refuse(span, message);
+        }
+    }
+}
+
+/// An address to listen on.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        let hint = match text.parse::<IpAddr>() {
+            Ok(IpAddr::V6(ip)) => format!("add the port: \"[{ip}]:25\""),
+            Ok(IpAddr::V4(ip)) => format!("add the port: \"{ip}:25\""),
+            Err(_) => "write it like \"0.0.0.0:25\" or \"[::]:25\"".to_owned(),
+        };
+        return Err(format!("{text:?} is no address with a port: {hint}"));
+    };
+    if address.port() == 0 {
+        return Err(format!("{text:?}: port 0 is no port to listen on"));
+    }
+    match address.ip().to_canonical() {
+        IpAddr::V4(v4) if address.is_ipv6() && v4 != Ipv4Addr::UNSPECIFIED => {
+            Err(format!("{text:?} is IPv4 in IPv6's clothes: write \"{v4}:{}\"", address.port()))
+        }
+        _ => Ok(address),
+    }
+}

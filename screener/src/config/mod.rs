@@ -1,0 +1,97 @@
+//! The configuration: one typed tree, read once, never changed afterwards.
+//!
+//! A file goes through two stages. [`raw`] is what may be written, with every default; [`check`] makes [`Config`] of it,
+//! whose types cannot hold a wrong value, and reports everything that is wrong with its file, line, column and key.
+//! [`unbuilt`] refuses what the schema knows and this version does not do. Never falls back to a default for a value
+//! that is written and wrong, and never shows a secret.
+
+mod check;
+mod error;
+mod raw;
+mod source;
+mod tree;
+mod unbuilt;
+mod value;
+
+use std::io;
+use std::path::Path;
+
+pub use error::{ConfigError, Place, Problem};
+pub use tree::{
+    Backend, Code, Config, Control, DeepTest, Deny, DnsList, DnsblTest, Feed, FeedSource, Kernel, Ledger, Limits,
+    Listen, Observe, Permit, PregreetTest, Tests, Tls,
+};
+pub use value::{
+    AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, LocalAddress, LogFormat,
+    Mode, Secret, Stressed, SynRate, TestAction, XdpMode, Zone,
+};
+
+use source::Source;
+
+/// Where the configuration stands unless a command says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/screener/screener.toml";
+/// Where the control socket is unless the configuration says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/screener/control.sock";
+
+/// What the command line says on top of the file. It stays when the file is read again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// In the place of `kernel.interfaces`, unless empty.
+    pub interfaces: Vec<InterfaceName>,
+}
+
+impl Overrides {
+    /// Puts them into a configuration.
+    pub fn apply(&self, config: &mut Config) {
+        if !self.interfaces.is_empty() {
+            config.kernel.interfaces.clone_from(&self.interfaces);
+        }
+    }
+}
+
+impl Default for Config {
+    /// The configuration of an empty file.
+    fn default() -> Self {
+        check::defaults()
+    }
+}
+
+impl Config {
+    /// Reads the file at `path`, which must exist.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
+        let bytes = std::fs::read(path).map_err(unreadable)?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count() + 1;
+            unreadable(io::Error::new(io::ErrorKind::InvalidData, format!("line {line} is not UTF-8")))
+        })?;
+        let mut config = Self::parse(&text, &path.display().to_string())?;
+        config.file = Some(path.to_owned());
+        Ok(config)
+    }
+
+    /// Reads the file at [`DEFAULT_PATH`]; where there is none every setting has its default.
+    pub fn load_default() -> Result<Self, ConfigError> {
+        match Self::load(Path::new(DEFAULT_PATH)) {
+            Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            result => result,
+        }
+    }
+
+    /// Reads a text; `name` stands for it in errors.
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        let (source, raw) = Source::read(text, name)?;
+        check::config(&raw, &source)
+    }
+
+    /// What an operator should know about this configuration though nothing is wrong with it; for `check-config` and
+    /// `status`.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = check::notes(self);
+        notes.extend(unbuilt::notes(self));
+        notes
+    }
+}
+
+#[cfg(test)]
+mod tests;

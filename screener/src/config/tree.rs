@@ -1,0 +1,330 @@
+//! The configuration as the program uses it.
+//!
+//! Holds the typed tree, one struct a table, with the questions that several rooms ask of it. Never holds a value that
+//! is out of range: only [`super::check`] makes one.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::error::Place;
+use super::value::{
+    AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, LocalAddress, LogFormat,
+    Mode, Secret, Stressed, SynRate, TestAction, XdpMode, Zone,
+};
+use crate::client::Ipv6KeyLength;
+use crate::feed::{DenyAction, StaticAction};
+use crate::pass::{Test, TestSet};
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The file it was read from; `None`: there was none, everything has its default.
+    pub file: Option<PathBuf>,
+    /// The name in greetings and replies.
+    pub hostname: Hostname,
+    /// `[listen]`
+    pub listen: Listen,
+    /// `[backend]`
+    pub backend: Backend,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[tls]`; `None`: STARTTLS is the MTA's.
+    pub tls: Option<Tls>,
+    /// `[tests]`
+    pub tests: Tests,
+    /// `[ledger]`
+    pub ledger: Ledger,
+    /// `[kernel]`
+    pub kernel: Kernel,
+    /// `[[permit]]`, without the own networks.
+    pub permits: Vec<Permit>,
+    /// `[[deny]]`
+    pub denies: Vec<Deny>,
+    /// `[[feed]]`
+    pub feeds: Vec<Feed>,
+    /// `[control]`
+    pub control: Control,
+    /// `[observe]`
+    pub observe: Observe,
+}
+
+/// `[listen]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Where we stand.
+    pub mode: Mode,
+    /// What clients connect to; at least one, no two alike.
+    pub addresses: Vec<SocketAddr>,
+    /// Where a pass can be earned; empty: everywhere.
+    pub pass_on: Vec<LocalAddress>,
+    /// Never screened.
+    pub own_networks: Vec<IpNet>,
+    /// Peers that send us a PROXY header.
+    pub proxy_from: Vec<IpNet>,
+}
+
+impl Listen {
+    /// Whether a client that connected to `local` can earn a pass.
+    pub fn earns_pass(&self, local: SocketAddr) -> bool {
+        self.pass_on.is_empty() || self.pass_on.iter().any(|address| address.covers(local))
+    }
+
+    /// Whether a client may connect to this address and port.
+    pub(super) fn covers(&self, ip: IpAddr, port: Option<u16>) -> bool {
+        self.addresses.iter().any(|listen| {
+            let any = listen.ip().is_unspecified() && (listen.is_ipv6() || ip.is_ipv4());
+            (any || listen.ip() == ip) && port.is_none_or(|port| port == listen.port())
+        })
+    }
+}
+
+/// `[backend]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Where the MTA listens for us.
+    pub address: BackendAddress,
+    /// How it learns who the client is.
+    pub handoff: HandoffMethod,
+    /// What follows when the deep tests are passed.
+    pub after_tests: AfterTests,
+}
+
+/// `[limits]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions at a time.
+    pub connections: NonZeroU32,
+    /// Sessions of one client at a time; `None`: no limit of its own.
+    pub per_client: Option<NonZeroU32>,
+    /// How long a client may take for one command.
+    pub command_time: Stressed,
+    /// Commands in one session.
+    pub commands: NonZeroU32,
+    /// Clients that are answered slowly, at a time.
+    pub tarpit: u32,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The chain, PEM.
+    pub certificate: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+}
+
+/// `[tests]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tests {
+    /// `[tests.pregreet]`
+    pub pregreet: PregreetTest,
+    /// `[tests.dnsbl]`
+    pub dnsbl: DnsblTest,
+    /// `[tests.pipelining]`
+    pub pipelining: DeepTest,
+    /// `[tests.non_smtp_command]`
+    pub non_smtp_command: DeepTest,
+    /// `[tests.bare_newline]`
+    pub bare_newline: DeepTest,
+}
+
+impl Tests {
+    /// The tests that are on: `pregreet` has a wait, `dnsbl` has a list, the deep tests have `enable`.
+    pub fn enabled(&self) -> TestSet {
+        let on = |&test: &Test| match test {
+            Test::Pregreet => !self.pregreet.wait.normal.is_zero(),
+            Test::Dnsbl => !self.dnsbl.lists.is_empty(),
+            Test::Pipelining => self.pipelining.enable,
+            Test::NonSmtpCommand => self.non_smtp_command.enable,
+            Test::BareNewline => self.bare_newline.enable,
+        };
+        Test::ALL.into_iter().filter(on).collect()
+    }
+
+    /// What a failed test does.
+    pub fn action(&self, test: Test) -> TestAction {
+        match test {
+            Test::Pregreet => self.pregreet.action,
+            Test::Dnsbl => self.dnsbl.action,
+            Test::Pipelining => self.pipelining.action,
+            Test::NonSmtpCommand => self.non_smtp_command.action,
+            Test::BareNewline => self.bare_newline.action,
+        }
+    }
+
+    /// How long a test stays passed. For `dnsbl` it is the longest: the answers' own TTLs may be shorter.
+    pub fn ttl(&self, test: Test) -> Duration {
+        match test {
+            Test::Pregreet => self.pregreet.ttl,
+            Test::Dnsbl => self.dnsbl.max_ttl,
+            Test::Pipelining => self.pipelining.ttl,
+            Test::NonSmtpCommand => self.non_smtp_command.ttl,
+            Test::BareNewline => self.bare_newline.ttl,
+        }
+    }
+}
+
+/// `[tests.pregreet]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PregreetTest {
+    /// What a failure does.
+    pub action: TestAction,
+    /// How long a client waits for the greeting; zero: the test is off.
+    pub wait: Stressed,
+    /// How long a client stays passed.
+    pub ttl: Duration,
+}
+
+/// `[tests.dnsbl]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsblTest {
+    /// What a failure does.
+    pub action: TestAction,
+    /// From this score on a client fails; at least 1.
+    pub threshold: i32,
+    /// Down from this score a client is excused from the other tests; below 0. `None`: nobody is.
+    pub allow_threshold: Option<i32>,
+    /// When the score is taken, whoever has not answered.
+    pub deadline: Duration,
+    /// A client stays passed at least so long.
+    pub min_ttl: Duration,
+    /// A client stays passed at most so long.
+    pub max_ttl: Duration,
+    /// The lists; empty: the test is off.
+    pub lists: Vec<DnsList>,
+}
+
+/// `[[tests.dnsbl.list]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsList {
+    /// Where it is asked.
+    pub zone: Zone,
+    /// What a listing counts; not 0, below 0 on an allow list.
+    pub weight: i32,
+    /// What single answers count; empty: every answer counts `weight`. In the order of the file.
+    pub codes: Vec<Code>,
+    /// Which clients it is asked about; at least one family.
+    pub families: Vec<Family>,
+    /// Where it stands in the file, for errors found later.
+    pub place: Place,
+}
+
+/// One entry of `codes`. `dnsbl/` owns the syntax of the filter; here it is only known to look like an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// Which answers, e.g. `127.0.0.[4..7]`.
+    pub filter: String,
+    /// What they count.
+    pub weight: i32,
+    /// Where the filter stands in the file, for errors found later.
+    pub place: Place,
+}
+
+/// `[tests.pipelining]` and its like
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeepTest {
+    /// Whether it is done at all.
+    pub enable: bool,
+    /// What a failure does.
+    pub action: TestAction,
+    /// How long a client stays passed.
+    pub ttl: Duration,
+}
+
+/// `[ledger]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ledger {
+    /// The file.
+    pub path: PathBuf,
+    /// How much of an IPv6 address is the client.
+    pub ipv6_prefix: Ipv6KeyLength,
+    /// How long a client is remembered after its last pass expired.
+    pub retention: Duration,
+    /// The URL of a shared store; may hold a password.
+    pub shared: Option<Secret>,
+}
+
+/// `[kernel]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// Where XDP is attached; empty: none was named.
+    pub interfaces: Vec<InterfaceName>,
+    /// How XDP is attached.
+    pub xdp: XdpMode,
+    /// The screened ports; at least one, no 0, no two alike.
+    pub ports: Vec<u16>,
+    /// Where programs, links and maps are pinned.
+    pub pin: PathBuf,
+    /// Whether clients that keep failing are dropped in the kernel.
+    pub offenders: bool,
+    /// The ceiling of SYNs for one client.
+    pub syn_rate: Option<SynRate>,
+}
+
+/// `[[permit]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permit {
+    /// Who; no host bits.
+    pub prefix: IpNet,
+    /// Why; may be empty.
+    pub comment: String,
+}
+
+/// `[[deny]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deny {
+    /// Who; no host bits.
+    pub prefix: IpNet,
+    /// What happens to them.
+    pub action: DenyAction,
+    /// Why; may be empty.
+    pub comment: String,
+}
+
+/// `[[feed]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// Its name in `feed status`; not empty, no two alike.
+    pub name: String,
+    /// Where it comes from.
+    pub source: FeedSource,
+    /// Its form.
+    pub format: FeedFormat,
+    /// What happens to its prefixes.
+    pub action: StaticAction,
+    /// How often it is fetched.
+    pub refresh: Duration,
+}
+
+/// Where a feed comes from: `feed.source`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FeedSource {
+    /// An `http://` or `https://` address.
+    Url(String),
+    /// A file.
+    File(PathBuf),
+    /// The senders that a domain names in its SPF record.
+    Spf(String),
+}
+
+/// `[control]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// The Unix socket.
+    pub socket: PathBuf,
+    /// Who may use it besides root; `None`: nobody.
+    pub group: Option<String>,
+}
+
+/// `[observe]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observe {
+    /// Where metrics are served over TCP; `None`: only on the control socket.
+    pub metrics: Option<SocketAddr>,
+    /// The form of the log.
+    pub log: LogFormat,
+}

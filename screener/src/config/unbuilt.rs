@@ -1,0 +1,84 @@
+//! What the schema knows and this version does not do.
+//!
+//! Holds the one list of such settings. A setting is never silently ignored: whoever sets one of these is told so, at
+//! its line. When something gets built, its entry here goes.
+
+use std::ops::Range;
+
+use super::raw::{At, List, Raw};
+
+/// One setting, or one value of it, that is not built.
+struct Unbuilt {
+    /// Where it is set to what we cannot do.
+    set: fn(&Raw) -> Vec<Range<usize>>,
+    /// What to do: follows "not in this version yet: ".
+    instead: &'static str,
+}
+
+/// The list.
+const UNBUILT: &[Unbuilt] = &[
+    Unbuilt { set: |raw| is(&raw.listen.mode, &["front"]), instead: "remove it or set it to \"steer\"" },
+    Unbuilt { set: |raw| not_empty(&raw.listen.proxy_from), instead: "remove it or set it to []" },
+    Unbuilt {
+        set: |raw| is(&raw.backend.handoff, &["proxy-v1", "postfix-pass", "none"]),
+        instead: "remove it or set it to \"proxy-v2\"",
+    },
+    Unbuilt { set: |raw| is(&raw.backend.after_tests, &["defer"]), instead: "remove it or set it to \"relay\"" },
+    Unbuilt {
+        set: |raw| not_blank(&raw.tls.certificate),
+        instead: "remove it or set it to \"\"; STARTTLS is the MTA's",
+    },
+    Unbuilt { set: |raw| not_blank(&raw.tls.key), instead: "remove it or set it to \"\"; STARTTLS is the MTA's" },
+    Unbuilt { set: |raw| is(&raw.tests.pregreet.action, &["tarpit"]), instead: NO_TARPIT },
+    Unbuilt { set: |raw| is(&raw.tests.dnsbl.action, &["tarpit"]), instead: NO_TARPIT },
+    Unbuilt { set: |raw| is(&raw.tests.pipelining.action, &["tarpit"]), instead: NO_TARPIT },
+    Unbuilt { set: |raw| is(&raw.tests.non_smtp_command.action, &["tarpit"]), instead: NO_TARPIT },
+    Unbuilt { set: |raw| is(&raw.tests.bare_newline.action, &["tarpit"]), instead: NO_TARPIT },
+    Unbuilt {
+        set: |raw| {
+            if raw.ledger.shared.get_ref().expose().is_empty() { vec![] } else { vec![raw.ledger.shared.span()] }
+        },
+        instead: "remove it or set it to \"\"",
+    },
+    Unbuilt { set: |raw| not_blank(&raw.kernel.syn_rate), instead: "remove it or set it to \"\"" },
+    Unbuilt {
+        set: |raw| raw.feed.iter().map(|feed| feed.get_ref().name.span()).collect(),
+        instead: "remove this [[feed]]; single prefixes can stand under [[deny]]",
+    },
+];
+
+const NO_TARPIT: &str = "set it to \"ignore\", \"enforce\" or \"drop\"";
+
+/// What is accepted because it is a default, though nothing comes of it yet. Shown in `status`.
+pub(super) fn notes(config: &super::Config) -> Vec<String> {
+    let mut notes = Vec::new();
+    if config.kernel.offenders {
+        notes.push(
+            "kernel.offenders: not active in this version yet: a client that keeps failing is refused each time, never \
+             dropped in the kernel"
+                .to_owned(),
+        );
+    }
+    notes
+}
+
+/// Every place where something is asked for that is not built, and what to say there.
+pub(super) fn find(raw: &Raw) -> Vec<(Range<usize>, String)> {
+    let message = |instead| format!("not in this version yet: {instead}");
+    UNBUILT
+        .iter()
+        .flat_map(|unbuilt| (unbuilt.set)(raw).into_iter().map(move |span| (span, message(unbuilt.instead))))
+        .collect()
+}
+
+fn is(value: &At<String>, words: &[&str]) -> Vec<Range<usize>> {
+    if words.contains(&value.get_ref().as_str()) { vec![value.span()] } else { vec![] }
+}
+
+fn not_blank(value: &At<String>) -> Vec<Range<usize>> {
+    if value.get_ref().is_empty() { vec![] } else { vec![value.span()] }
+}
+
+fn not_empty(list: &List) -> Vec<Range<usize>> {
+    if list.get_ref().is_empty() { vec![] } else { vec![list.span()] }
+}
