@@ -6,8 +6,8 @@ pub mod config;
 pub mod feed;
 pub mod handoff;
 pub mod kernel;
-
 pub mod ledger;
 pub mod observe;
 pub mod pass;
+pub mod serve;
 pub mod session;

@@ -307,7 +307,6 @@ fn min_ttl_above_max_ttl_points_at_the_one_that_is_written() {
 #[test]
 fn what_is_not_built_is_refused_where_it_stands() {
     for (text, key) in [
-        ("listen.mode = \"front\"", "1:15: listen.mode"),
         ("listen.proxy_from = [\"192.0.2.1/32\"]", "1:21: listen.proxy_from"),
         ("backend.handoff = \"proxy-v1\"", "1:19: backend.handoff"),
         ("backend.handoff = \"postfix-pass\"", "1:19: backend.handoff"),

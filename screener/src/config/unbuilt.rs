@@ -17,7 +17,6 @@ struct Unbuilt {
 
 /// The list.
 const UNBUILT: &[Unbuilt] = &[
-    Unbuilt { set: |raw| is(&raw.listen.mode, &["front"]), instead: "remove it or set it to \"steer\"" },
     Unbuilt { set: |raw| not_empty(&raw.listen.proxy_from), instead: "remove it or set it to []" },
     Unbuilt {
         set: |raw| is(&raw.backend.handoff, &["proxy-v1", "postfix-pass", "none"]),

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
@@ -18,7 +18,7 @@ use crate::dnsbl::{self, Dnsbl};
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::handoff::{Backend, HandoffError};
 use crate::kernel::Kernel;
-use crate::ledger::{Ledger, Origin, What};
+use crate::ledger::{Ledger, Origin, Pass, What};
 use crate::observe::{self, Metrics};
 use crate::pass::Stamps;
 use crate::session::{Arrival, Decision, Event, Features, Outcome, Policy, Session, SessionId, Standing};
@@ -34,7 +34,7 @@ pub(super) struct Daemon {
     pub(super) features: ArcSwap<Features>,
     pub(super) backend: Backend,
     pub(super) ledger: Ledger,
-    pub(super) statics: StaticSet,
+    pub(super) statics: RwLock<StaticSet>,
     pub(super) lists: Option<Dnsbl>,
     pub(super) kernel: Option<Kernel>,
     pub(super) metrics: Metrics,
@@ -79,17 +79,32 @@ impl Daemon {
         ClientKey::of(address, self.config.ledger.ipv6_prefix)
     }
 
+    /// The static entries, to read.
+    pub(super) fn statics(&self) -> RwLockReadGuard<'_, StaticSet> {
+        // An entry goes in or out in one step: a panic elsewhere does not leave half of one.
+        self.statics.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The static entries, to change.
+    pub(super) fn statics_mut(&self) -> RwLockWriteGuard<'_, StaticSet> {
+        self.statics.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until when a pass leaves the client to the MTA; `None`: it does not, some test is owed.
+    pub(super) fn valid_until(&self, pass: &Pass) -> Option<UnixTime> {
+        pass.stamps.complete_until(self.policy.enabled()).filter(|&until| until > Now::read().unix)
+    }
+
     /// Who came where, with what static entries and passes say of it.
     pub(super) fn arrival(&self, stream: &TcpStream, tagged: bool) -> io::Result<Arrival> {
         let client = canonical(stream.peer_addr()?);
         let server = canonical(stream.local_addr()?);
-        let found = self.statics.lookup(client.ip()).map(|found| found.action);
+        let found = self.statics().lookup(client.ip()).map(|found| found.action);
         let standing = match found {
             Some(StaticAction::Permit) => Standing::Permitted,
             Some(StaticAction::Deny(DenyAction::Drop | DenyAction::Reject)) => Standing::Denied,
             Some(StaticAction::Deny(DenyAction::Tag | DenyAction::Count)) | None => Standing::Screened,
         };
-        let pass_on = &self.config.listen.pass_on;
         Ok(Arrival {
             id: self.next_id(),
             client,
@@ -97,7 +112,7 @@ impl Daemon {
             standing,
             tagged: tagged || found == Some(StaticAction::Deny(DenyAction::Tag)),
             stamps: self.ledger.stamps(self.key(client.ip())),
-            may_pass: pass_on.is_empty() || pass_on.contains(&server.ip()),
+            may_pass: self.config.listen.earns_pass(server),
         })
     }
 

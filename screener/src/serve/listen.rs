@@ -9,6 +9,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::warn;
 
+use crate::kernel::Family;
+
 use super::daemon::Daemon;
 use super::drive;
 
@@ -17,20 +19,8 @@ const BACKLOG: i32 = 4096;
 /// How long accepting pauses when descriptors or memory are short: about as long as it takes a few sessions to end.
 const SHORT_OF_RESOURCES: Duration = Duration::from_millis(100);
 
-/// The two families have listeners of their own: one for both would show IPv4 clients as mapped addresses and cannot be
-/// given to IPv4 clients by sk_lookup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    pub(super) const ALL: [Self; 2] = [Self::V4, Self::V6];
-}
-
 /// A listener for `steer` to send clients to. It stands on loopback, on a port that the kernel chooses: nobody else can
-/// reach it.
+/// reach it. The families have one each: a dual-stack one would show IPv4 clients under mapped addresses.
 pub(super) fn behind_steer(family: Family) -> io::Result<TcpListener> {
     bind(match family {
         Family::V4 => (Ipv4Addr::LOCALHOST, 0).into(),

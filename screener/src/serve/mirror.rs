@@ -86,12 +86,13 @@ pub(super) async fn hear(daemon: Arc<Daemon>, mut events: EventStream) {
             event = events.next() => event,
             () = daemon.going_down.cancelled() => return,
         };
-        let Some(action) = event.action.filter(|action| matches!(action, StaticAction::Deny(_))) else { continue };
-        daemon.statics.hit(event.address, event.weight, event.at);
+        let Some(event) = event else { return };
+        let prefix = daemon.statics().hit(event.address, event.weight.into(), event.at);
         // A tagged or counted client goes on to the daemon, which notes it there.
-        if matches!(action, StaticAction::Deny(DenyAction::Drop | DenyAction::Reject)) {
-            let prefix = daemon.statics.lookup(event.address).map_or_else(String::new, |found| found.prefix.to_string());
-            daemon.ledger.note(daemon.key(event.address), What::Denied, prefix, event.at);
+        if let Some(StaticAction::Deny(DenyAction::Drop | DenyAction::Reject)) = event.action {
+            // Without a prefix: the entry has gone since.
+            let detail = prefix.map_or_else(String::new, |prefix| prefix.to_string());
+            daemon.ledger.note(daemon.key(event.address), What::Denied, detail, event.at);
         }
     }
 }
