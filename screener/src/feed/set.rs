@@ -418,3 +418,6 @@ fn unmapped(prefix: IpNet) -> IpNet {
     let mapped = v6.prefix_len().checked_sub(MAPPED).zip(v6.addr().to_ipv4_mapped());
     mapped.and_then(|(length, v4)| Ipv4Net::new(v4, length).ok()).map_or(prefix, IpNet::V4)
 }
+
+#[cfg(test)]
+mod tests;
