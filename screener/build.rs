@@ -36,51 +36,34 @@ fn run() -> Result<(), String> {
         }
         None => build()?,
     };
-    fs::copy(&source, &object).map(drop).map_err(|error| {
-        format!(
-            "cannot copy {} to {}: {error}",
-            source.display(),
-            object.display()
-        )
-    })
+    fs::copy(&source, &object)
+        .map(drop)
+        .map_err(|error| format!("cannot copy {} to {}: {error}", source.display(), object.display()))
 }
 
 /// Compiles the kernel half and tells where the object is.
 fn build() -> Result<PathBuf, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .ok_or("the daemon's crate has no workspace around it")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the daemon's crate has no workspace around it")?;
     watch(root);
 
     let target = bpf_toolchain::target(variable("CARGO_CFG_TARGET_ENDIAN")? == "big");
-    let toolchain = bpf_toolchain::find(root, target, env!("CARGO_PKG_RUST_VERSION"))
-        .map_err(|missing| missing.to_string())?;
+    let toolchain =
+        bpf_toolchain::find(root, target, env!("CARGO_PKG_RUST_VERSION")).map_err(|missing| missing.to_string())?;
     for tool in [&toolchain.compiler.rustc, &toolchain.linker] {
         println!("cargo::rerun-if-changed={}", tool.display());
     }
 
     let target_dir = PathBuf::from(variable("OUT_DIR")?).join("bpf");
-    let arch = variable("CARGO_CFG_TARGET_ARCH")?
-        .to_string_lossy()
-        .into_owned();
+    let arch = variable("CARGO_CFG_TARGET_ARCH")?.to_string_lossy().into_owned();
     let mut cargo = toolchain.cargo("build", &arch, &target_dir);
-    cargo
-        .arg("--jobs")
-        .arg(variable("NUM_JOBS")?)
-        .current_dir(root);
-    execute(&mut cargo)
-        .map_err(|why| format!("the kernel half does not build ({toolchain}): {why}"))?;
+    cargo.arg("--jobs").arg(variable("NUM_JOBS")?).current_dir(root);
+    execute(&mut cargo).map_err(|why| format!("the kernel half does not build ({toolchain}): {why}"))?;
     Ok(target_dir.join(target).join("release/screener-ebpf"))
 }
 
 /// Names to cargo everything that the object depends on.
 fn watch(root: &Path) {
-    for path in [
-        "screener-ebpf/src",
-        "screener-ebpf/Cargo.toml",
-        "Cargo.toml",
-        "Cargo.lock",
-    ] {
+    for path in ["screener-ebpf/src", "screener-ebpf/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
     for name in bpf_toolchain::ENVIRONMENT {
@@ -90,18 +73,11 @@ fn watch(root: &Path) {
 
 /// Runs a command; what it prints comes before our own message.
 fn execute(command: &mut Command) -> Result<(), String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("{command:?}: {error}"))?;
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!(
-        "{}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    ))
+    Err(format!("{}\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
 }
 
 fn variable(name: &str) -> Result<OsString, String> {

@@ -9,5 +9,5 @@ pub mod kernel;
 pub mod ledger;
 pub mod observe;
 pub mod pass;
-pub mod serve;
+
 pub mod session;

@@ -85,11 +85,7 @@ pub struct Missing {
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "cannot build the kernel half of Screener: {}\n{WAYS_OUT}",
-            self.finding
-        )
+        write!(f, "cannot build the kernel half of Screener: {}\n{WAYS_OUT}", self.finding)
     }
 }
 
@@ -97,11 +93,7 @@ impl std::error::Error for Missing {}
 
 /// The BPF target with the byte order of the machine that will run the programs.
 pub fn target(big_endian: bool) -> &'static str {
-    if big_endian {
-        "bpfeb-unknown-none"
-    } else {
-        "bpfel-unknown-none"
-    }
+    if big_endian { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
 }
 
 /// Finds a compiler and a linker that fit each other.
@@ -116,11 +108,7 @@ pub fn find(root: &Path, target: &str, oldest: &str) -> Result<Toolchain, Missin
     let compilers = find_compilers(target, oldest)?;
     let fits = |compiler: &&Compiler| linker_llvm.is_none_or(|llvm| llvm >= compiler.llvm);
     match compilers.iter().find(fits) {
-        Some(compiler) => Ok(Toolchain {
-            compiler: compiler.clone(),
-            linker,
-            target: target.to_owned(),
-        }),
+        Some(compiler) => Ok(Toolchain { compiler: compiler.clone(), linker, target: target.to_owned() }),
         None => Err(misfit(&compilers, &linker, linker_llvm)),
     }
 }
@@ -143,14 +131,8 @@ pub fn find_compilers(target: &str, oldest: &str) -> Result<Vec<Compiler>, Missi
     }
     found.sort_by_key(|compiler| compiler.core == Core::FromSource);
     if found.is_empty() {
-        let rejected = if rejected.is_empty() {
-            "\n  no rustc at all".to_owned()
-        } else {
-            rejected
-        };
-        return Err(Missing {
-            finding: format!("no Rust compiler here builds for {target}. Looked at:{rejected}"),
-        });
+        let rejected = if rejected.is_empty() { "\n  no rustc at all".to_owned() } else { rejected };
+        return Err(Missing { finding: format!("no Rust compiler here builds for {target}. Looked at:{rejected}") });
     }
     Ok(found)
 }
@@ -164,18 +146,15 @@ pub fn find_linker(root: &Path) -> Result<PathBuf, Missing> {
         return if named.is_file() {
             Ok(named)
         } else {
-            Err(Missing {
-                finding: format!("{LINKER} names {}, which is not a file", named.display()),
-            })
+            Err(Missing { finding: format!("{LINKER} names {}, which is not a file", named.display()) })
         };
     }
     let ours = tools(root).join("bin/bpf-linker");
     if ours.is_file() {
         return Ok(ours);
     }
-    on_path("bpf-linker").ok_or_else(|| Missing {
-        finding: format!("bpf-linker is neither {} nor on PATH", ours.display()),
-    })
+    on_path("bpf-linker")
+        .ok_or_else(|| Missing { finding: format!("bpf-linker is neither {} nor on PATH", ours.display()) })
 }
 
 /// The LLVM major that a `bpf-linker` is linked to, or none when it carries its own (it doesn't tell which).
@@ -184,13 +163,9 @@ pub fn find_linker(root: &Path) -> Result<PathBuf, Missing> {
 /// [`Missing`] when the linker does not start, for example because its LLVM was removed by an upgrade.
 pub fn linker_llvm(linker: &Path) -> Result<Option<u32>, Missing> {
     if let Err(why) = output(Command::new(linker).arg("--version")) {
-        return Err(Missing {
-            finding: format!("{} does not run: {why}", linker.display()),
-        });
+        return Err(Missing { finding: format!("{} does not run: {why}", linker.display()) });
     }
-    Ok(output(Command::new("ldd").arg(linker))
-        .ok()
-        .and_then(|libraries| llvm_of_libraries(&libraries)))
+    Ok(output(Command::new("ldd").arg(linker)).ok().and_then(|libraries| llvm_of_libraries(&libraries)))
 }
 
 /// Where `cargo xtask setup` puts tools, whatever target directory cargo is told to use.
@@ -201,9 +176,7 @@ pub fn tools(root: &Path) -> PathBuf {
 /// A program on `PATH`.
 pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|directory| directory.join(program))
-        .find(|file| file.is_file())
+    env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
 }
 
 impl Toolchain {
@@ -218,15 +191,7 @@ impl Toolchain {
         }
         cargo
             .arg(verb)
-            .args([
-                "--package",
-                "screener-ebpf",
-                "--bins",
-                "--release",
-                "--locked",
-                "--target",
-                &self.target,
-            ])
+            .args(["--package", "screener-ebpf", "--bins", "--release", "--locked", "--target", &self.target])
             .arg("--target-dir")
             .arg(target_dir)
             // A build directory in the user's configuration would be one that the outer cargo holds the lock of.
@@ -238,13 +203,7 @@ impl Toolchain {
             // Empty means none, also against the user's configuration; removing them would not.
             .env("RUSTC_WRAPPER", "")
             .env("RUSTC_WORKSPACE_WRAPPER", "")
-            .env(
-                format!(
-                    "CARGO_TARGET_{}_LINKER",
-                    self.target.to_uppercase().replace('-', "_")
-                ),
-                &self.linker,
-            );
+            .env(format!("CARGO_TARGET_{}_LINKER", self.target.to_uppercase().replace('-', "_")), &self.linker);
         match self.compiler.core {
             // Opens aya-ebpf's one unstable feature (`asm_experimental_arch`) to that crate alone.
             Core::Prebuilt => cargo.env("RUSTC_BOOTSTRAP", "aya_ebpf"),
@@ -266,22 +225,12 @@ impl Toolchain {
 
 impl fmt::Display for Toolchain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Compiler {
-            rustc,
-            release,
-            llvm,
-            core,
-        } = &self.compiler;
+        let Compiler { rustc, release, llvm, core } = &self.compiler;
         let core = match core {
             Core::Prebuilt => "prebuilt core",
             Core::FromSource => "core built from source",
         };
-        write!(
-            f,
-            "{} {release} (LLVM {llvm}, {core}) with {}",
-            rustc.display(),
-            self.linker.display()
-        )
+        write!(f, "{} {release} (LLVM {llvm}, {core}) with {}", rustc.display(), self.linker.display())
     }
 }
 
@@ -289,21 +238,12 @@ impl Compiler {
     /// Asks a compiler what it is; answers with its sysroot too, which tells one compiler under two names.
     fn probe(rustc: &Path, target: &str, oldest: &str) -> Result<(Self, PathBuf), String> {
         let version = output(Command::new(rustc).arg("-vV"))?;
-        let release = field(&version, "release")
-            .ok_or("rustc -vV prints no release")?
-            .to_owned();
+        let release = field(&version, "release").ok_or("rustc -vV prints no release")?.to_owned();
         let llvm = llvm_major(&version).ok_or("rustc -vV prints no LLVM version")?;
         if number(&release) < number(oldest) {
             return Err(format!("{release} is older than {oldest}"));
         }
-        let print = [
-            "--print",
-            "sysroot",
-            "--print",
-            "target-libdir",
-            "--target",
-            target,
-        ];
+        let print = ["--print", "sysroot", "--print", "target-libdir", "--target", target];
         let places = output(Command::new(rustc).args(print))?;
         let mut places = places.lines().map(PathBuf::from);
         let (Some(sysroot), Some(libdir)) = (places.next(), places.next()) else {
@@ -312,28 +252,13 @@ impl Compiler {
         let core = if holds_core(&libdir) {
             Core::Prebuilt
         } else if !release.contains("-nightly") {
-            return Err(format!(
-                "{release}, no prebuilt core for {target} (and not a nightly)"
-            ));
-        } else if sysroot
-            .join("lib/rustlib/src/rust/library/Cargo.lock")
-            .is_file()
-        {
+            return Err(format!("{release}, no prebuilt core for {target} (and not a nightly)"));
+        } else if sysroot.join("lib/rustlib/src/rust/library/Cargo.lock").is_file() {
             Core::FromSource
         } else {
-            return Err(format!(
-                "{release}, no prebuilt core for {target} and no rust-src to build it from"
-            ));
+            return Err(format!("{release}, no prebuilt core for {target} and no rust-src to build it from"));
         };
-        Ok((
-            Self {
-                rustc: rustc.to_owned(),
-                release,
-                llvm,
-                core,
-            },
-            sysroot,
-        ))
+        Ok((Self { rustc: rustc.to_owned(), release, llvm, core }, sysroot))
     }
 }
 
@@ -372,9 +297,7 @@ fn rustup_compilers() -> Vec<PathBuf> {
 
 /// A path from the environment; empty is not set.
 fn given(name: &str) -> Option<PathBuf> {
-    env::var_os(name)
-        .filter(|value| !value.is_empty())
-        .map(PathBuf::from)
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 fn holds_core(libdir: &Path) -> bool {
@@ -388,13 +311,7 @@ fn misfit(compilers: &[Compiler], linker: &Path, llvm: Option<u32>) -> Missing {
         linker.display(),
         llvm.unwrap_or_default()
     );
-    for Compiler {
-        rustc,
-        release,
-        llvm,
-        ..
-    } in compilers
-    {
+    for Compiler { rustc, release, llvm, .. } in compilers {
         finding.push_str(&format!("\n  {}: {release}, LLVM {llvm}", rustc.display()));
     }
     Missing { finding }
@@ -403,33 +320,16 @@ fn misfit(compilers: &[Compiler], linker: &Path, llvm: Option<u32>) -> Missing {
 /// The flags of the BPF build: the cfg that picks the register layout, debug information because bpf-linker makes
 /// BTF of it, and abort because there is nothing to unwind to.
 fn rustflags(arch: &str) -> String {
-    let arch = if arch.starts_with("riscv64") {
-        "riscv64"
-    } else {
-        arch
-    };
+    let arch = if arch.starts_with("riscv64") { "riscv64" } else { arch };
     let cfg = format!("--cfg=bpf_target_arch=\"{arch}\"");
-    [
-        cfg.as_str(),
-        "-Cdebuginfo=2",
-        "-Clink-arg=--btf",
-        "-Cpanic=abort",
-    ]
-    .join("\x1f")
+    [cfg.as_str(), "-Cdebuginfo=2", "-Clink-arg=--btf", "-Cpanic=abort"].join("\x1f")
 }
 
 /// Whether a variable of the caller's would change the BPF build: all of cargo's but those that say where crates come
 /// from and how cargo prints, and the compiler's own.
 fn steers_a_build(name: &OsStr) -> bool {
-    const KEPT: [&str; 7] = [
-        "CARGO_HOME",
-        "CARGO_HTTP_",
-        "CARGO_NET_",
-        "CARGO_REGISTR",
-        "CARGO_SOURCE_",
-        "CARGO_TERM_",
-        "CARGO_LOG",
-    ];
+    const KEPT: [&str; 7] =
+        ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_", "CARGO_TERM_", "CARGO_LOG"];
     const OURS: [&str; 9] = [
         "RUSTC",
         "RUSTC_BOOTSTRAP",
@@ -458,36 +358,24 @@ fn output(command: &mut Command) -> Result<String, String> {
 
 /// The value of a `name: value` line of `rustc -vV`.
 fn field<'a>(version: &'a str, name: &str) -> Option<&'a str> {
-    version
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    version.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
 /// The LLVM major in what `rustc -vV` prints.
 pub fn llvm_major(version: &str) -> Option<u32> {
-    field(version, "LLVM version")?
-        .split('.')
-        .next()?
-        .parse()
-        .ok()
+    field(version, "LLVM version")?.split('.').next()?.parse().ok()
 }
 
 /// The LLVM major in what `ldd` prints of a program: `libLLVM.so.22.1` or, before LLVM 18, `libLLVM-17.so.1`.
 fn llvm_of_libraries(libraries: &str) -> Option<u32> {
     let (_, rest) = libraries.split_once("libLLVM")?;
-    let digits: String = rest
-        .chars()
-        .skip_while(|c| !c.is_ascii_digit())
-        .take_while(char::is_ascii_digit)
-        .collect();
+    let digits: String = rest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }
 
 /// The first two numbers of a release, to compare.
 fn number(release: &str) -> (u32, u32) {
-    let mut parts = release
-        .split(['.', '-'])
-        .map(|part| part.parse().unwrap_or(0));
+    let mut parts = release.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
@@ -511,17 +399,10 @@ mod tests {
 
     #[test]
     fn the_linkers_llvm_is_read_from_either_name_of_the_library() {
-        let new =
-            "\tlibLLVM.so.22.1 => /usr/lib/llvm-22/lib/libLLVM.so.22.1 (0x00007f2baac00000)\n";
+        let new = "\tlibLLVM.so.22.1 => /usr/lib/llvm-22/lib/libLLVM.so.22.1 (0x00007f2baac00000)\n";
         assert_eq!(llvm_of_libraries(new), Some(22));
-        assert_eq!(
-            llvm_of_libraries("\tlibLLVM-17.so.1 => /lib/libLLVM-17.so.1 (0x0)\n"),
-            Some(17)
-        );
-        assert_eq!(
-            llvm_of_libraries("\tlibc.so.6 => /lib/libc.so.6 (0x0)\n"),
-            None
-        );
+        assert_eq!(llvm_of_libraries("\tlibLLVM-17.so.1 => /lib/libLLVM-17.so.1 (0x0)\n"), Some(17));
+        assert_eq!(llvm_of_libraries("\tlibc.so.6 => /lib/libc.so.6 (0x0)\n"), None);
     }
 
     #[test]
@@ -533,38 +414,20 @@ mod tests {
 
     #[test]
     fn build_flags_of_the_caller_are_cleared_and_its_registry_settings_are_kept() {
-        for name in [
-            "RUSTFLAGS",
-            "CARGO_BUILD_TARGET",
-            "CARGO_MAKEFLAGS",
-            "CARGO_PROFILE_RELEASE_STRIP",
-            "CARGO_TARGET_DIR",
-        ] {
+        for name in
+            ["RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_MAKEFLAGS", "CARGO_PROFILE_RELEASE_STRIP", "CARGO_TARGET_DIR"]
+        {
             assert!(steers_a_build(OsStr::new(name)), "{name}");
         }
-        for name in [
-            "CARGO_HOME",
-            "CARGO_NET_OFFLINE",
-            "CARGO_REGISTRIES_CRATES_IO_PROTOCOL",
-            "PATH",
-            "RUSTUP_HOME",
-        ] {
+        for name in ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_REGISTRIES_CRATES_IO_PROTOCOL", "PATH", "RUSTUP_HOME"] {
             assert!(!steers_a_build(OsStr::new(name)), "{name}");
         }
     }
 
     #[test]
     fn an_error_names_every_way_out() {
-        let text = Missing {
-            finding: "no compiler".to_owned(),
-        }
-        .to_string();
-        for way in [
-            "cargo xtask setup",
-            "libstd-rust-web-dev-bpf",
-            "rust-src",
-            "SCREENER_BPF_OBJECT",
-        ] {
+        let text = Missing { finding: "no compiler".to_owned() }.to_string();
+        for way in ["cargo xtask setup", "libstd-rust-web-dev-bpf", "rust-src", "SCREENER_BPF_OBJECT"] {
             assert!(text.contains(way), "{way}");
         }
     }

@@ -141,8 +141,12 @@ impl Item {
         self.action == StaticAction::Permit
     }
 
-    /// The least one decides.
-    fn rank(&self) -> (bool, u8, u8) {
+    fn is_count(&self) -> bool {
+        self.action == StaticAction::Deny(DenyAction::Count)
+    }
+
+    /// The least one decides. A dry run never does where another entry stands: it must not lift what it lies upon.
+    fn rank(&self) -> (bool, bool, u8, u8) {
         let softness = match self.action {
             // Never beside a deny of the same rank: permits come first.
             StaticAction::Permit | StaticAction::Deny(DenyAction::Drop) => 0,
@@ -150,7 +154,7 @@ impl Item {
             StaticAction::Deny(DenyAction::Tag) => 2,
             StaticAction::Deny(DenyAction::Count) => 3,
         };
-        (!self.is_permit(), self.source.rank(), softness)
+        (!self.is_permit(), self.is_count(), self.source.rank(), softness)
     }
 }
 
@@ -318,17 +322,24 @@ impl StaticSet {
     }
 
     /// What decides about an address; `None`: nothing is said about it.
+    ///
+    /// A permit of any length, else the deny with the longest prefix. A `count` entry only if no other deny covers the
+    /// address: it stands for "as if the entry were not there".
     pub fn lookup(&self, address: IpAddr) -> Option<Match<'_>> {
-        let (mut permit, mut deny) = (None, None);
+        let (mut permit, mut deny, mut count) = (None, None, None);
         // From the shortest to the longest: the last one found is the longest.
         for (prefix, slot) in self.slots.cover(&host(address)) {
-            if let Some(item) = slot.first(true) {
-                permit = Some((prefix, slot, item));
-            } else if let Some(item) = slot.first(false) {
-                deny = Some((prefix, slot, item));
-            }
+            let Some(item) = slot.items.first() else { continue };
+            let place = if item.is_permit() {
+                &mut permit
+            } else if item.is_count() {
+                &mut count
+            } else {
+                &mut deny
+            };
+            *place = Some((prefix, slot, item));
         }
-        permit.or(deny).map(|(prefix, slot, item)| Match::new(prefix, slot, item))
+        permit.or(deny).or(count).map(|(prefix, slot, item)| Match::new(prefix, slot, item))
     }
 
     /// The permit with the longest prefix that covers an address.
@@ -352,15 +363,21 @@ impl StaticSet {
         slots.flat_map(|(prefix, slot)| slot.items.iter().map(move |item| Match::new(prefix, slot, item))).collect()
     }
 
-    /// Credits `weight` hits to the prefix that decides about an address, and returns it.
+    /// Credits `weight` hits to the prefix that decides about an address, and returns it. A dry run that covers the
+    /// address more closely is credited too: that is what it is for.
     ///
     /// The kernel samples its events: `weight` is how many packets the one stands for.
     pub fn hit(&self, address: IpAddr, weight: u64, at: UnixTime) -> Option<IpNet> {
-        let prefix = self.lookup(address)?.prefix;
-        let slot = self.slots.get(&prefix)?;
-        slot.hits.fetch_add(weight, Ordering::Relaxed);
-        slot.last_seen.fetch_max(at.0, Ordering::Relaxed);
-        Some(prefix)
+        let deciding = self.lookup(address)?.prefix;
+        for (prefix, slot) in self.slots.cover(&host(address)) {
+            let closer_count =
+                prefix.prefix_len() > deciding.prefix_len() && slot.items.first().is_some_and(Item::is_count);
+            if prefix == deciding || closer_count {
+                slot.hits.fetch_add(weight, Ordering::Relaxed);
+                slot.last_seen.fetch_max(at.0, Ordering::Relaxed);
+            }
+        }
+        Some(deciding)
     }
 
     /// All entries with the counters of their prefixes, IPv4 first, in the order of their prefixes.
@@ -369,7 +386,7 @@ impl StaticSet {
     }
 
     /// What a mirror needs: one action for each prefix, without the denies that a permit covers. The longest prefix among
-    /// these that covers an address says what [`StaticSet::lookup`] says.
+    /// these that covers an address, dry runs last, says what [`StaticSet::lookup`] says.
     pub fn effective(&self) -> impl Iterator<Item = (IpNet, StaticAction)> {
         // A prefix comes right before all that it covers, so one permit at a time is enough to remember.
         let mut permitted: Option<IpNet> = None;

@@ -122,9 +122,9 @@ fn what_one_source_says_goes_without_what_another_says() {
     let prefix = "198.51.100.0/24";
     set.insert(entry(prefix, Deny(DenyAction::Drop), feed("drop-v4"))).unwrap();
     set.insert(entry(prefix, Deny(DenyAction::Reject), feed("level1"))).unwrap();
-    set.insert(entry(prefix, Deny(DenyAction::Count), Source::Cli)).unwrap();
+    set.insert(entry(prefix, Deny(DenyAction::Tag), Source::Cli)).unwrap();
     let action = |set: &StaticSet| decides(set, "198.51.100.1").map(|(_, action)| action);
-    assert_eq!((set.len(), action(&set)), (3, Some(Deny(DenyAction::Count))), "the operator's word");
+    assert_eq!((set.len(), action(&set)), (3, Some(Deny(DenyAction::Tag))), "the operator's word");
 
     assert!(set.remove(net(prefix), &Source::Cli).is_some());
     assert_eq!(action(&set), Some(Deny(DenyAction::Drop)), "the harder of two feeds");
@@ -163,6 +163,18 @@ fn a_hit_counts_for_the_prefix_that_decides() {
             ("203.0.113.0/24".to_owned(), 0, None),
         ]
     );
+}
+
+#[test]
+fn a_dry_run_lifts_nothing_that_it_lies_upon_and_is_credited_all_the_same() {
+    let count = |prefix| entry(prefix, Deny(DenyAction::Count), Source::Cli);
+    let drop = Deny(DenyAction::Drop);
+    let from_feed = |prefix| entry(prefix, drop, feed("drop-v4"));
+    let set = set([from_feed("198.51.100.0/24"), count("198.51.100.128/25"), count("203.0.113.0/24")]);
+    assert_eq!(decides(&set, "198.51.100.130"), Some(("198.51.100.0/24".to_owned(), drop)));
+    assert_eq!(decides(&set, "203.0.113.1").map(|(_, action)| action), Some(Deny(DenyAction::Count)));
+    set.hit(ip("198.51.100.130"), 2, NOW);
+    assert_eq!(set.entries().map(|entry| entry.hits).collect::<Vec<_>>(), [2, 2, 0]);
 }
 
 #[test]
@@ -254,7 +266,8 @@ impl Model {
         };
         let covering = self.entries.iter().filter(|(prefix, ..)| prefix.contains(&address.to_canonical()));
         let best = covering.max_by_key(|(prefix, action, source)| {
-            (*action == Permit, prefix.prefix_len(), trust(source), severity(*action))
+            let dry_run = *action == Deny(DenyAction::Count);
+            (*action == Permit, !dry_run, prefix.prefix_len(), trust(source), severity(*action))
         });
         best.map(|(prefix, action, _)| (*prefix, *action))
     }
@@ -301,7 +314,8 @@ proptest! {
             let found = set.lookup(address).map(|found| (found.prefix, found.action));
             prop_assert_eq!(found, model.lookup(address), "{}", address);
             let covering = effective.iter().filter(|(prefix, _)| prefix.contains(&address.to_canonical()));
-            let longest = covering.max_by_key(|(prefix, _)| prefix.prefix_len());
+            let dry_run = |action: StaticAction| action == Deny(DenyAction::Count);
+            let longest = covering.max_by_key(|(prefix, action)| (!dry_run(*action), prefix.prefix_len()));
             prop_assert_eq!(longest.map(|(_, action)| *action), found.map(|(_, action)| action), "{}", address);
         }
     }
