@@ -1,13 +1,16 @@
 //! Screener: a connection screener for mail servers. See docs/architecture.md for the map.
 
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod control;
+pub mod dnsbl;
 pub mod feed;
 pub mod handoff;
 pub mod kernel;
 pub mod ledger;
 pub mod observe;
 pub mod pass;
-
+pub mod serve;
 pub mod session;

@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The `screener` program. All of it is in the library, where tests reach it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    screener::cli::main()
+}

@@ -487,7 +487,7 @@ impl Zone {
     const SLOT: &'static str = "{key}";
 
     /// Puts a template and a key together. The error says what is wrong with them, without the key.
-    pub(super) fn new(template: &str, key: Option<Secret>) -> Result<Self, String> {
+    pub(crate) fn new(template: &str, key: Option<Secret>) -> Result<Self, String> {
         let slots = template.matches(Self::SLOT).count();
         match (&key, slots) {
             (None, 0) | (Some(_), 1) => {}

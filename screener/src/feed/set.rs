@@ -385,6 +385,25 @@ impl StaticSet {
         self.slots.iter().flat_map(|(prefix, slot)| slot.items.iter().map(move |item| Match::new(prefix, slot, item)))
     }
 
+    /// The entries of exactly this prefix, the deciding one first.
+    pub fn entries_at(&self, prefix: IpNet) -> impl Iterator<Item = Match<'_>> {
+        let slot = normal(prefix).ok().and_then(|prefix| Some((prefix, self.slots.get(&prefix)?)));
+        slot.into_iter().flat_map(|(prefix, slot)| slot.items.iter().map(move |item| Match::new(prefix, slot, item)))
+    }
+
+    /// The widest permit that covers the whole of a prefix: a deny of it would do nothing.
+    pub fn permit_over(&self, prefix: IpNet) -> Option<Match<'_>> {
+        let prefix = normal(prefix).ok()?;
+        self.slots.cover(&prefix).find_map(|(net, slot)| Some(Match::new(net, slot, slot.first(true)?)))
+    }
+
+    /// What a mirror must hold for exactly this prefix; `None`: nothing, for nothing is said or a permit covers it.
+    pub fn effective_at(&self, prefix: IpNet) -> Option<StaticAction> {
+        let prefix = normal(prefix).ok()?;
+        let action = self.slots.get(&prefix)?.items.first()?.action;
+        (action == StaticAction::Permit || self.permit_over(prefix).is_none()).then_some(action)
+    }
+
     /// What a mirror needs: one action for each prefix, without the denies that a permit covers. The longest prefix among
     /// these that covers an address, dry runs last, says what [`StaticSet::lookup`] says.
     pub fn effective(&self) -> impl Iterator<Item = (IpNet, StaticAction)> {

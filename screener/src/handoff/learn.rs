@@ -1,9 +1,10 @@
 //! Asking the MTA what it offers, so that the engine can offer the same in its place.
 
+use crate::config::BackendAddress;
 use crate::session::Features;
 
 use super::mta::Mta;
-use super::{Backend, HandoffError, ProxyHeader};
+use super::{HandoffError, ProxyHeader};
 
 /// What the MTA says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Learned {
 ///
 /// # Errors
 /// When the MTA is away or refuses us.
-pub async fn learn(backend: &Backend, hostname: &str) -> Result<Learned, HandoffError> {
+pub async fn learn(backend: &BackendAddress, hostname: &str) -> Result<Learned, HandoffError> {
     let mut mta = Mta::connect(backend).await?;
     mta.send(&ProxyHeader::Local.v2()).await?;
     let greeting = mta.reply().await?;

@@ -14,10 +14,10 @@ use bytes::Bytes;
 use thiserror::Error;
 
 pub use learn::{Learned, learn};
-pub use mta::Backend;
 pub use proxy::ProxyHeader;
 pub use relay::copy;
 
+use crate::config::BackendAddress;
 use crate::session::Handoff;
 
 use mta::Mta;
@@ -38,7 +38,7 @@ pub enum HandoffError {
     #[error("the MTA at {backend} {doing}: {source}")]
     Away {
         /// Which MTA.
-        backend: Backend,
+        backend: BackendAddress,
         /// What it was doing, e.g. `does not accept connections`.
         doing: &'static str,
         /// The failed call's error.
@@ -57,7 +57,7 @@ pub enum HandoffError {
 /// # Errors
 /// When the MTA is away, or refuses the client before the replay's end.
 pub async fn hand_off(
-    backend: &Backend,
+    backend: &BackendAddress,
     client: SocketAddr,
     server: SocketAddr,
     handoff: &Handoff,

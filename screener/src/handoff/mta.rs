@@ -2,8 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -11,6 +9,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+
+use crate::config::BackendAddress;
 
 use super::HandoffError;
 
@@ -22,31 +22,13 @@ const REPLY_TIME: Duration = Duration::from_secs(100);
 /// No reply is longer than this: an EHLO reply has some 20 lines.
 const LONGEST_REPLY: usize = 16 * 1024;
 
-/// Where the MTA takes the connections that we hand over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Backend {
-    /// A TCP address.
-    Tcp(SocketAddr),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
 /// Either kind of connection.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
 
 /// The connection.
 pub(super) struct Mta {
-    pub(super) backend: Backend,
+    pub(super) backend: BackendAddress,
     pub(super) stream: Pin<Box<dyn Stream>>,
     /// Read and not yet used.
     pub(super) input: BytesMut,
@@ -59,15 +41,15 @@ impl fmt::Debug for Mta {
 }
 
 impl Mta {
-    pub(super) async fn connect(backend: &Backend) -> Result<Self, HandoffError> {
+    pub(super) async fn connect(backend: &BackendAddress) -> Result<Self, HandoffError> {
         let connecting = async {
             let stream: Pin<Box<dyn Stream>> = match backend {
-                Backend::Tcp(address) => {
-                    let stream = TcpStream::connect(address).await?;
+                BackendAddress::Tcp { host, port } => {
+                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     stream.set_nodelay(true)?;
                     Box::pin(stream)
                 }
-                Backend::Unix(path) => Box::pin(UnixStream::connect(path).await?),
+                BackendAddress::Unix(path) => Box::pin(UnixStream::connect(path).await?),
             };
             Ok(stream)
         };

@@ -55,13 +55,14 @@ mod tests {
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
     use super::*;
-    use crate::handoff::{Backend, mta::Mta};
+    use crate::config::BackendAddress;
+    use crate::handoff::mta::Mta;
 
     /// A relay between a client and an MTA; the test holds the far ends.
     fn relayed(reply: &'static str) -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<io::Result<()>>) {
         let (client, mut near_client) = duplex(64);
         let (mta, near_mta) = duplex(64);
-        let backend = Backend::Tcp("127.0.0.1:25".parse().unwrap());
+        let backend = BackendAddress::Unix("/nowhere".into());
         let mta_side = Mta { backend, stream: Box::pin(near_mta), input: BytesMut::from("250 pipelined\r\n") };
         let handed_off = HandedOff { reply: Bytes::from(reply), mta: mta_side };
         let task = tokio::spawn(async move { copy(&mut near_client, handed_off).await });

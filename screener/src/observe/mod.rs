@@ -4,8 +4,10 @@
 
 mod init;
 mod json;
+mod metrics;
 mod text;
 
 pub use init::{Format, init};
 pub use json::decision;
+pub use metrics::Metrics;
 pub use text::{endpoint, line};

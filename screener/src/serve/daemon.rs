@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
@@ -14,9 +14,10 @@ use tracing::{info, warn};
 use crate::client::ClientKey;
 use crate::clock::{Now, UnixTime};
 use crate::config::Config;
+use crate::control::api;
 use crate::dnsbl::{self, Dnsbl};
 use crate::feed::{DenyAction, StaticAction, StaticSet};
-use crate::handoff::{Backend, HandoffError};
+use crate::handoff::HandoffError;
 use crate::kernel::Kernel;
 use crate::ledger::{Ledger, Origin, Pass, What};
 use crate::observe::{self, Metrics};
@@ -32,7 +33,6 @@ pub(super) struct Daemon {
     pub(super) mode: Mode,
     pub(super) policy: Arc<Policy>,
     pub(super) features: ArcSwap<Features>,
-    pub(super) backend: Backend,
     pub(super) ledger: Ledger,
     pub(super) statics: RwLock<StaticSet>,
     pub(super) lists: Option<Dnsbl>,
@@ -166,7 +166,7 @@ impl Daemon {
     /// The MTA has taken a session.
     pub(super) fn handed_off(&self, arrival: &Arrival) {
         self.counts.handed_off.fetch_add(1, Ordering::Relaxed);
-        self.note(arrival, What::HandedOff, self.backend.to_string());
+        self.note(arrival, What::HandedOff, self.config.backend.address.to_string());
     }
 
     /// How the MTA behaved at a handoff: its being away shows until it is back.
@@ -180,7 +180,7 @@ impl Daemon {
             }
             Some(HandoffError::Refused { .. }) | None => {
                 if self.degraded.clear("mta") {
-                    info!("the MTA at {} answers again", self.backend);
+                    info!("the MTA at {} answers again", self.config.backend.address);
                 }
             }
         }
@@ -203,10 +203,27 @@ impl Daemon {
 
     /// Accepting had to pause.
     pub(super) fn short_of_resources(&self, error: &io::Error) {
-        let text = format!("connections cannot be accepted for the moment: {error}; raise LimitNOFILE, or limits.connections is too high");
+        let text = format!(
+            "connections cannot be accepted for the moment: {error}; raise LimitNOFILE, or limits.connections is too high"
+        );
         if self.degraded.set_for_a_while("accept", text.clone()) {
             warn!("{text}");
         }
+    }
+
+    /// The DNS lists, for `status`.
+    pub(super) fn lists_status(&self) -> Vec<api::List> {
+        let lists = self.lists.as_ref().map(Dnsbl::status).unwrap_or_default();
+        let shown = lists.into_iter().map(|list| api::List {
+            list: list.name,
+            queries: list.queries,
+            hits: list.hits,
+            errors: list.errors,
+            unknown: list.unknown,
+            state: if list.parked { "parked" } else { "asked" }.to_owned(),
+            last_error: list.last_error,
+        });
+        shown.collect()
     }
 
     fn note(&self, arrival: &Arrival, what: What, detail: String) {

@@ -30,7 +30,7 @@ pub(super) fn behind_steer(family: Family) -> io::Result<TcpListener> {
 
 /// A listener on an address of the host's.
 ///
-/// SO_REUSEADDR is not for our own restart alone: accepted sockets inherit it and stand in port 25's bind bucket, and
+/// `SO_REUSEADDR` is not for our own restart alone: accepted sockets inherit it and stand in port 25's bind bucket, and
 /// without it an MTA could not be restarted while we hold sessions (reference/xdp.md section 3.2).
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;

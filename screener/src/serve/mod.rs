@@ -46,7 +46,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// # Errors
 /// When it cannot stand in any way: no listener, the ledger or the control socket in use by another screener, a
 /// configuration that contradicts itself.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     observe::init(match config.observe.log {
         LogFormat::Postscreen => observe::Format::Postscreen,
         LogFormat::Json => observe::Format::Json,
@@ -60,7 +60,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         warn!("{sentence}");
     }
     let statics = policy::statics(&config, &ledger, started.unix)?;
-    let lists = lists(&config)?;
+    let lists = Dnsbl::configured(&config.tests.dnsbl.lists)?;
     let degraded = Degraded::default();
     if let Some(note) = control.note() {
         warn!("{note}");
@@ -75,7 +75,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         mode: stand.mode,
         policy: Arc::new(policy::policy(&config)),
         features: ArcSwap::from_pointee(Features::default()),
-        backend: policy::backend(&config),
         limits: Limits::new(
             config.limits.connections.get() as usize,
             config.limits.per_client.map_or(0, |most| most.get() as usize),
@@ -104,6 +103,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     listen(&daemon, stand.listeners)?;
     tokio::spawn(upkeep::learn_features(Arc::clone(&daemon)));
     tokio::spawn(upkeep::expire(Arc::clone(&daemon)));
+    if let Some(address) = daemon.config.observe.metrics
+        && let Err(error) = control::serve_metrics(address, Arc::clone(&daemon), daemon.going_down.clone()).await
+    {
+        let text = format!("metrics are only on the control socket: {address} cannot be listened on: {error}");
+        warn!("{text}");
+        daemon.degraded.set("metrics", text);
+    }
     let serving = tokio::spawn(control.serve(Arc::clone(&daemon), daemon.going_down.clone()));
     wait_for_the_end().await?;
 
@@ -235,14 +241,6 @@ fn kernel_options(config: &Config, steer: bool, degraded: &Degraded) -> kernel::
 
 fn ledger_options(config: &Config) -> ledger::Options {
     ledger::Options { ipv6_key: config.ledger.ipv6_prefix, ..ledger::Options::default() }
-}
-
-fn lists(config: &Config) -> anyhow::Result<Option<Dnsbl>> {
-    let dnsbl = &config.tests.dnsbl;
-    if dnsbl.lists.is_empty() {
-        return Ok(None);
-    }
-    todo_dnsbl(dnsbl)
 }
 
 /// As many descriptors as the system allows: a session takes one, a relayed one two.

@@ -8,9 +8,8 @@ use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
 
 use crate::clock::UnixTime;
-use crate::config::{BackendAddress, Config, DeepTest, TestAction};
+use crate::config::{Config, DeepTest, TestAction};
 use crate::feed::{Entry, Source, StaticAction, StaticSet};
-use crate::handoff::Backend;
 use crate::ledger::Ledger;
 use crate::session::{Action, DeepPolicy, DnsblPolicy, Policy, PregreetPolicy};
 
@@ -55,14 +54,6 @@ fn action(action: TestAction) -> Action {
     }
 }
 
-/// Where handoffs go.
-pub(super) fn backend(config: &Config) -> Backend {
-    match &config.backend.address {
-        BackendAddress::Tcp(address) => Backend::Tcp(*address),
-        BackendAddress::Unix(path) => Backend::Unix(path.clone()),
-    }
-}
-
 /// Everything static: the host's own addresses and networks, what the configuration says, what commands have said.
 ///
 /// # Errors
@@ -89,13 +80,8 @@ pub(super) fn statics(config: &Config, ledger: &Ledger, now: UnixTime) -> anyhow
             .with_context(|| format!("[[deny]] prefix = \"{}\"", deny.prefix))?;
     }
     for (prefix, stored) in ledger.statics() {
-        let entry = Entry {
-            prefix,
-            action: stored.action,
-            source: Source::Cli,
-            comment: stored.comment,
-            added: stored.added,
-        };
+        let entry =
+            Entry { prefix, action: stored.action, source: Source::Cli, comment: stored.comment, added: stored.added };
         // It was let in when the command was given; a permit that came later wins anyway.
         set.insert_forced(entry)?;
     }

@@ -1,0 +1,118 @@
+//! The command line, in two stages: `clap` makes a request out of words, then one file a verb carries it out.
+//!
+//! Opens nothing before the request is parsed. Exit codes: 0 yes or done, 1 no or not found, 2 an error.
+
+mod check_config;
+mod completions;
+mod deny;
+mod explain;
+mod kernel;
+mod output;
+mod pass;
+mod prefix;
+mod run;
+mod status;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config;
+use crate::control::{Client, ClientError};
+
+/// A connection screener for mail servers.
+#[derive(Debug, Parser)]
+#[command(name = "screener", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// The daemon's control socket
+    #[arg(long, global = true, value_name = "PATH", default_value = config::DEFAULT_SOCKET, env = "SCREENER_SOCKET")]
+    socket: PathBuf,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the daemon in the foreground
+    Run(run::Run),
+    /// Say what is wrong with a configuration
+    CheckConfig(check_config::CheckConfig),
+    /// How the daemon stands, and what is degraded
+    Status(status::Status),
+    /// What happened to a host, and what would happen now
+    Explain(explain::Explain),
+    /// The clients that have passed
+    #[command(subcommand)]
+    Pass(pass::Pass),
+    /// The prefixes that are denied
+    #[command(subcommand)]
+    Deny(deny::Deny),
+    /// The programs and maps in the kernel, with or without a daemon
+    #[command(subcommand)]
+    Kernel(kernel::Kernel),
+    /// Completions for a shell, on standard output
+    Completions(completions::Completions),
+}
+
+/// The answer to a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Yes, or done.
+    Yes,
+    /// No, or not found.
+    No,
+}
+
+/// Parses the command line, carries it out, and says how it went.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output and are no error.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.carry_out() {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("screener: {error:#}");
+            match error.downcast_ref() {
+                Some(ClientError::NotFound(_)) => ExitCode::from(1),
+                _ => ExitCode::from(2),
+            }
+        }
+    }
+}
+
+impl Cli {
+    fn carry_out(self) -> anyhow::Result<Answer> {
+        let client = Client::new(self.socket);
+        match self.verb {
+            Verb::Run(verb) => verb.carry_out(),
+            Verb::CheckConfig(verb) => verb.carry_out(),
+            Verb::Kernel(verb) => verb.carry_out(),
+            Verb::Completions(verb) => verb.carry_out(),
+            Verb::Status(verb) => ask(verb.carry_out(&client)),
+            Verb::Explain(verb) => ask(verb.carry_out(&client)),
+            Verb::Pass(verb) => ask(verb.carry_out(&client)),
+            Verb::Deny(verb) => ask(verb.carry_out(&client)),
+        }
+    }
+}
+
+/// A question needs no more than one thread.
+fn ask(question: impl Future<Output = anyhow::Result<Answer>>) -> anyhow::Result<Answer> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(question)
+}
+
+/// Whoever reads has had enough: `screener pass list | head`.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
+}

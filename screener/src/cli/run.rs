@@ -1,0 +1,31 @@
+//! `screener run`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Answer;
+use crate::config::{Config, InterfaceName, Overrides};
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The configuration; without it /etc/screener/screener.toml, and defaults if that does not exist
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Attach XDP here, whatever the configuration says; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    interface: Vec<InterfaceName>,
+}
+
+impl Run {
+    pub(super) fn carry_out(self) -> anyhow::Result<Answer> {
+        let mut config = match &self.config {
+            Some(path) => Config::load(path)?,
+            None => Config::load_default()?,
+        };
+        Overrides { interfaces: self.interface }.apply(&mut config);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(crate::serve::run(config))?;
+        Ok(Answer::Yes)
+    }
+}

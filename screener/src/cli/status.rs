@@ -1,0 +1,84 @@
+//! `screener status`
+
+use clap::Args;
+
+use super::{Answer, output};
+use crate::control::{Client, api};
+
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    /// Yes if all is well.
+    pub(super) async fn carry_out(self, client: &Client) -> anyhow::Result<Answer> {
+        let status: api::Status = client.get("/v1/status").await?;
+        if self.json {
+            output::json(&status)?;
+        } else {
+            show(&status)?;
+        }
+        Ok(Answer::Yes)
+    }
+}
+
+fn show(status: &api::Status) -> anyhow::Result<()> {
+    let sessions = &status.sessions;
+    output::line(format!(
+        "screener {} in {} mode, up {}",
+        status.version,
+        status.mode,
+        humantime::format_duration(std::time::Duration::from_secs(status.uptime_seconds))
+    ))?;
+    output::line(format!(
+        "sessions: {} ({} now), {} handed to the MTA, {} refused, {} tagged",
+        sessions.total, sessions.active, sessions.handed_off, sessions.refused, sessions.tagged
+    ))?;
+    output::line(format!("passes: {}, deny entries: {}", status.passes, status.denies))?;
+    match &status.kernel {
+        None => output::line("kernel: nothing attached")?,
+        Some(kernel) => {
+            let interfaces: Vec<_> = kernel
+                .interfaces
+                .iter()
+                .map(|interface| {
+                    let reason = interface.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+                    format!("{} {}{reason}", interface.name, interface.mode)
+                })
+                .collect();
+            let steer = if kernel.steer { "clients are steered" } else { "clients are not steered" };
+            output::line(format!("kernel: XDP on {}; {steer}", interfaces.join(", ")))?;
+            let told = kernel.counters.iter().filter(|counter| counter.packets > 0);
+            output::rows(
+                ["packets", "hook", "family", "outcome"],
+                told.map(|counter| {
+                    [counter.packets.to_string(), counter.hook.clone(), counter.family.clone(), counter.name.clone()]
+                }),
+            )?;
+        }
+    }
+    if !status.dnsbl.is_empty() {
+        output::rows(
+            ["list", "state", "asked", "hits", "unknown", "errors", "last error"],
+            status.dnsbl.iter().map(|list| {
+                let counts = [list.queries, list.hits, list.unknown, list.errors].map(|count| count.to_string());
+                let [asked, hits, unknown, errors] = counts;
+                let error = output::or_dash(list.last_error.as_ref());
+                [list.list.clone(), list.state.clone(), asked, hits, unknown, errors, error]
+            }),
+        )?;
+    }
+    for note in &status.notes {
+        output::line(format!("note: {note}"))?;
+    }
+    if status.degraded.is_empty() {
+        output::line("nothing is degraded")?;
+    }
+    for sentence in &status.degraded {
+        output::line(format!("DEGRADED: {sentence}"))?;
+    }
+    Ok(())
+}

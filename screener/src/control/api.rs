@@ -1,0 +1,247 @@
+//! What goes over the control socket: the contract with the CLI and with whatever else reads it. Times are RFC 3339, UTC.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::feed::DenyAction;
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the daemon.
+    pub version: String,
+    /// `steer` or `front`.
+    pub mode: String,
+    /// Since its start.
+    pub uptime_seconds: u64,
+    /// Counted since its start.
+    pub sessions: Sessions,
+    /// `None`: nothing of ours is in the kernel.
+    pub kernel: Option<Kernel>,
+    /// Passes, expired ones within the retention included.
+    pub passes: usize,
+    /// Deny entries, by prefix and origin.
+    pub denies: usize,
+    /// The DNS lists.
+    pub dnsbl: Vec<List>,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// What is not as it should be, a sentence each; empty when all is well.
+    pub degraded: Vec<String>,
+    /// What an operator should know though nothing is wrong.
+    pub notes: Vec<String>,
+}
+
+/// Sessions that reached the daemon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// All.
+    pub total: u64,
+    /// Those that live, relays included.
+    pub active: usize,
+    /// Of the tagged class.
+    pub tagged: u64,
+    /// Given to the MTA.
+    pub handed_off: u64,
+    /// Refused.
+    pub refused: u64,
+}
+
+/// The kernel half.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Whether any program of ours is attached.
+    pub attached: bool,
+    /// Where XDP is.
+    pub interfaces: Vec<Interface>,
+    /// Whether clients are steered at socket lookup.
+    pub steer: bool,
+    /// Packets by outcome; they count on from daemon to daemon.
+    pub counters: Vec<Counter>,
+}
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// `native`, `generic` or `none`.
+    pub mode: String,
+    /// Why not as was asked.
+    pub reason: Option<String>,
+}
+
+/// One counter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counter {
+    /// The outcome and its reason.
+    pub name: String,
+    /// What becomes of such a packet.
+    pub verdict: String,
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// `xdp` or `sk_lookup`.
+    pub hook: String,
+    /// How many.
+    pub packets: u64,
+}
+
+/// One DNS list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    /// Its public name.
+    pub list: String,
+    /// Questions asked.
+    pub queries: u64,
+    /// Answers that were listings.
+    pub hits: u64,
+    /// Answers that were none: the list is at fault.
+    pub errors: u64,
+    /// Questions without an answer.
+    pub unknown: u64,
+    /// `asked`, or `parked` while it is not.
+    pub state: String,
+    /// The last error.
+    pub last_error: Option<String>,
+}
+
+/// The ledger's store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Clients whose history is kept.
+    pub histories: usize,
+    /// Changes that are not on the disk yet.
+    pub queued: usize,
+    /// When it was last written.
+    pub last_written: Option<String>,
+}
+
+/// A deny entry: `GET /v1/denies`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Static {
+    /// Who.
+    pub prefix: String,
+    /// `permit`, `drop`, `reject`, `tag` or `count`.
+    pub action: String,
+    /// `cli`, `config`, `own_address`, `own_network` or `feed:NAME`.
+    pub origin: String,
+    /// Why.
+    pub comment: Option<String>,
+    /// Since when.
+    pub added: String,
+    /// SYNs that it decided about, since the daemon's start.
+    pub hits: u64,
+    /// The last of them.
+    pub last_seen: Option<String>,
+}
+
+/// A pass: `GET /v1/passes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pass {
+    /// Who.
+    pub client: String,
+    /// Until when, test by test.
+    pub expires: BTreeMap<String, Option<String>>,
+    /// Since when.
+    pub created: String,
+    /// `screened` or `manual`.
+    pub origin: String,
+    /// Why.
+    pub comment: Option<String>,
+}
+
+/// `GET /v1/explain/{address}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The client that the address belongs to.
+    pub client: String,
+    /// What would happen now: `permit`, `deny`, `pass` or `screen`.
+    pub verdict: String,
+    /// The deny entry's action.
+    pub action: Option<DenyAction>,
+    /// The answer for a person.
+    pub summary: String,
+    /// The static entry that decides.
+    #[serde(rename = "static")]
+    pub entry: Option<Static>,
+    /// Its pass.
+    pub pass: Option<Pass>,
+    /// Whether it comes by the tagged class's listener.
+    pub tag: bool,
+    /// When it was first noticed.
+    pub first_seen: Option<String>,
+    /// When it was last noticed.
+    pub last_seen: Option<String>,
+    /// Sessions that reached the daemon.
+    pub sessions: u64,
+    /// The last events, oldest first.
+    pub events: Vec<Happening>,
+    /// Hits of the static entry that decides.
+    pub hits: u64,
+}
+
+impl Explanation {
+    /// Whether anything at all is known about the client.
+    pub fn is_known(&self) -> bool {
+        self.entry.is_some() || self.pass.is_some() || self.first_seen.is_some()
+    }
+}
+
+/// One event of a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Happening {
+    /// When it last happened.
+    pub at: String,
+    /// How many times in a row.
+    pub times: u64,
+    /// What.
+    pub what: String,
+    /// The particulars.
+    pub detail: String,
+}
+
+/// The body of `PUT /v1/passes/{address}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PassRequest {
+    /// How long; `None`: 30 days.
+    pub ttl_seconds: Option<u64>,
+    /// Why.
+    pub comment: Option<String>,
+}
+
+/// The body of `PUT /v1/denies/{prefix}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DenyRequest {
+    /// What happens to the clients.
+    pub action: DenyAction,
+    /// Why.
+    pub comment: Option<String>,
+    /// In spite of the guard rails.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// The query of `GET /v1/passes`: a page. A million passes are read page by page, so that neither side ever holds them all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PageRequest {
+    /// Behind this client; `None`: from the beginning.
+    pub after: Option<std::net::IpAddr>,
+    /// At most so many; at most [`PageRequest::MOST`].
+    pub most: Option<usize>,
+}
+
+impl PageRequest {
+    /// The largest page.
+    pub const MOST: usize = 1000;
+}
+
+/// Any answer that is an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Error {
+    /// What is wrong, and what to do.
+    pub error: String,
+}

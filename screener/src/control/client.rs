@@ -1,0 +1,131 @@
+//! The CLI's end of the control socket.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::api;
+
+/// No answer takes longer than this.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("screener is not running: nobody answers at {}; start it with `screener run`, or name its socket with --socket", .0.display())]
+    NotRunning(PathBuf),
+    /// Not for this user.
+    #[error("not allowed to use {}: be root, or in the group of control.group", .0.display())]
+    NotAllowed(PathBuf),
+    /// The daemon does not do it; why.
+    #[error("{0}")]
+    Refused(String),
+    /// The daemon has no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The daemon does not answer as it should.
+    #[error("the daemon at {} does not answer as this version expects: {reason}; is it of the same version?", socket.display())]
+    Broken {
+        /// The socket.
+        socket: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// The client: a connection a question.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// For the daemon at this socket.
+    pub fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// When there is no daemon, or it does not answer.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let body = self.ask(Method::GET, path, Bytes::new()).await?;
+        serde_json::from_slice(&body).map_err(|error| self.broken(&error))
+    }
+
+    /// Tells.
+    ///
+    /// # Errors
+    /// When there is no daemon, or it refuses.
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, request: &impl Serialize) -> Result<T, ClientError> {
+        let request = serde_json::to_vec(request).map_err(|error| self.broken(&error))?;
+        let body = self.ask(Method::PUT, path, request.into()).await?;
+        serde_json::from_slice(&body).map_err(|error| self.broken(&error))
+    }
+
+    /// Removes.
+    ///
+    /// # Errors
+    /// When there is no daemon, it refuses, or there is no such thing.
+    pub async fn delete(&self, path: &str) -> Result<(), ClientError> {
+        self.ask(Method::DELETE, path, Bytes::new()).await.map(drop)
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let asking = async {
+            let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(|error| self.broken(&error))?;
+            tokio::spawn(connection);
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header(header::HOST, "screener")
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(Full::new(body))
+                .map_err(|error| self.broken(&error))?;
+            let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
+            let status = response.status();
+            let body = response.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
+            self.judge(status, body)
+        };
+        timeout(ANSWER_TIME, asking).await.unwrap_or_else(|elapsed| Err(self.broken(&elapsed)))
+    }
+
+    fn judge(&self, status: StatusCode, body: Bytes) -> Result<Bytes, ClientError> {
+        if status.is_success() {
+            return Ok(body);
+        }
+        let told: Result<api::Error, _> = serde_json::from_slice(&body);
+        match (status, told) {
+            (StatusCode::NOT_FOUND, Ok(told)) => Err(ClientError::NotFound(told.error)),
+            (_, Ok(told)) => Err(ClientError::Refused(told.error)),
+            (_, Err(_)) => Err(self.broken(&format!("{status}: {}", String::from_utf8_lossy(&body)))),
+        }
+    }
+
+    fn unreachable(&self, error: &io::Error) -> ClientError {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning(self.socket.clone()),
+            io::ErrorKind::PermissionDenied => ClientError::NotAllowed(self.socket.clone()),
+            _ => self.broken(error),
+        }
+    }
+
+    fn broken(&self, reason: &impl ToString) -> ClientError {
+        ClientError::Broken { socket: self.socket.clone(), reason: reason.to_string() }
+    }
+}

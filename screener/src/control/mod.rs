@@ -1,0 +1,11 @@
+//! The control socket: HTTP/JSON over a Unix socket, its client (the CLI), and the metrics.
+//!
+//! Holds the questions and the form of the answers. Decides nothing: the answers are the daemon's ([`Answers`]).
+
+pub mod api;
+mod client;
+mod lock;
+mod server;
+
+pub use client::{Client, ClientError};
+pub use server::{Answers, BindError, Refusal, Server, serve_metrics};

@@ -1,0 +1,234 @@
+//! The daemon's end of the control socket.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{self, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, put};
+use ipnet::IpNet;
+use thiserror::Error;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+
+use super::api::{self, DenyRequest, PageRequest, PassRequest};
+use super::lock::Lock;
+use crate::config::Control;
+
+/// Who may use the socket: its owner and its group.
+const SOCKET_MODE: u32 = 0o660;
+/// The content type of the metrics' text form.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the daemon can be asked. All of these are short and do not wait for anything.
+pub trait Answers: Send + Sync + 'static {
+    /// How it stands.
+    fn status(&self) -> api::Status;
+    /// What happened to a client, and what would happen now.
+    fn explain(&self, address: IpAddr) -> api::Explanation;
+    /// A page of passes, in the order of their addresses.
+    fn passes(&self, page: &PageRequest) -> Vec<api::Pass>;
+    /// Gives a pass.
+    fn pass_add(&self, address: IpAddr, request: &PassRequest) -> Result<api::Pass, Refusal>;
+    /// Takes a pass away. False: there was none.
+    fn pass_del(&self, address: IpAddr) -> bool;
+    /// The deny entries.
+    fn denies(&self) -> Vec<api::Static>;
+    /// Adds or changes a deny entry made by command.
+    fn deny_add(&self, prefix: IpNet, request: &DenyRequest) -> Result<api::Static, Refusal>;
+    /// Removes a deny entry made by command. False: there was none.
+    fn deny_del(&self, prefix: IpNet) -> Result<bool, Refusal>;
+    /// Prometheus text.
+    fn metrics(&self) -> String;
+}
+
+/// The daemon will not do that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request is at fault; what is wrong with it.
+    Wrong(String),
+    /// The daemon could not; why.
+    Failed(String),
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, error) = match self {
+            Self::Wrong(error) => (StatusCode::UNPROCESSABLE_ENTITY, error),
+            Self::Failed(error) => (StatusCode::INTERNAL_SERVER_ERROR, error),
+        };
+        (status, Json(api::Error { error })).into_response()
+    }
+}
+
+/// The control socket cannot be had.
+#[derive(Debug, Error)]
+pub enum BindError {
+    /// Another daemon has it.
+    #[error("another screener is running: it holds {}; stop it, or give this one a control.socket of its own", .0.display())]
+    InUse(PathBuf),
+    /// The system does not allow it.
+    #[error("the control socket {} cannot be made: {source}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The socket, bound and not served yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    note: Option<String>,
+    _lock: Lock,
+}
+
+impl Server {
+    /// Takes the lock and binds. A socket that a dead daemon left behind is replaced.
+    ///
+    /// # Errors
+    /// When another daemon holds the socket, or the system refuses it.
+    pub fn bind(config: &Control) -> Result<Self, BindError> {
+        let path = &config.socket;
+        let io = |source| BindError::Io { path: path.clone(), source };
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(io)?;
+        }
+        let lock = Lock::take(path).map_err(io)?.ok_or_else(|| BindError::InUse(path.clone()))?;
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path).map_err(io)?;
+        std::fs::set_permissions(path, PermissionsExt::from_mode(SOCKET_MODE)).map_err(io)?;
+        let note = config.group.as_ref().and_then(|group| give_to(path, group).err());
+        Ok(Self { listener, note, _lock: lock })
+    }
+
+    /// What could not be done as configured.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// Answers until `end`.
+    pub async fn serve<A: Answers>(self, daemon: Arc<A>, end: CancellationToken) {
+        let app = Router::new()
+            .route("/v1/status", get(status::<A>))
+            .route("/v1/explain/{address}", get(explain::<A>))
+            .route("/v1/passes", get(passes::<A>))
+            .route("/v1/passes/{address}", put(pass_add::<A>).delete(pass_del::<A>))
+            .route("/v1/denies", get(denies::<A>))
+            .route("/v1/denies/{*prefix}", put(deny_add::<A>).delete(deny_del::<A>))
+            .route("/metrics", get(metrics::<A>))
+            .with_state(daemon);
+        let served = axum::serve(self.listener, app).with_graceful_shutdown(end.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::warn!("the control socket is no longer served: {error}");
+        }
+    }
+}
+
+/// Serves the metrics, and nothing else, over TCP until `end`.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub async fn serve_metrics<A: Answers>(address: SocketAddr, daemon: Arc<A>, end: CancellationToken) -> io::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    let app = Router::new().route("/metrics", get(metrics::<A>)).with_state(daemon);
+    tokio::spawn(axum::serve(listener, app).with_graceful_shutdown(end.cancelled_owned()).into_future());
+    Ok(())
+}
+
+fn give_to(path: &Path, group: &str) -> Result<(), String> {
+    let only = "only root can use the control socket";
+    let found = nix::unistd::Group::from_name(group).map_err(|error| format!("{only}: group {group}: {error}"))?;
+    let Some(found) = found else {
+        return Err(format!(
+            "{only}: there is no group {group}; make it (groupadd --system {group}) or change control.group"
+        ));
+    };
+    chown(path, None, Some(found.gid.as_raw()))
+        .map_err(|error| format!("{only}: it cannot be given to {group}: {error}"))
+}
+
+async fn status<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
+    Json(daemon.status()).into_response()
+}
+
+async fn explain<A: Answers>(State(daemon): State<Arc<A>>, extract::Path(address): extract::Path<String>) -> Response {
+    match parse_address(&address) {
+        Ok(address) => Json(daemon.explain(address)).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn passes<A: Answers>(State(daemon): State<Arc<A>>, Query(page): Query<PageRequest>) -> Response {
+    Json(daemon.passes(&page)).into_response()
+}
+
+async fn pass_add<A: Answers>(
+    State(daemon): State<Arc<A>>,
+    extract::Path(address): extract::Path<String>,
+    Json(request): Json<PassRequest>,
+) -> Response {
+    match parse_address(&address).and_then(|address| daemon.pass_add(address, &request)) {
+        Ok(pass) => Json(pass).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn pass_del<A: Answers>(State(daemon): State<Arc<A>>, extract::Path(address): extract::Path<String>) -> Response {
+    match parse_address(&address) {
+        Ok(address) => gone(daemon.pass_del(address), || format!("{address} has no pass")),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn denies<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
+    Json(daemon.denies()).into_response()
+}
+
+async fn deny_add<A: Answers>(
+    State(daemon): State<Arc<A>>,
+    extract::Path(prefix): extract::Path<String>,
+    Json(request): Json<DenyRequest>,
+) -> Response {
+    match parse_prefix(&prefix).and_then(|prefix| daemon.deny_add(prefix, &request)) {
+        Ok(entry) => Json(entry).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn deny_del<A: Answers>(State(daemon): State<Arc<A>>, extract::Path(prefix): extract::Path<String>) -> Response {
+    match parse_prefix(&prefix).and_then(|net| daemon.deny_del(net)) {
+        Ok(there) => gone(there, || format!("no deny entry for {prefix} was made by command")),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn metrics<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], daemon.metrics()).into_response()
+}
+
+fn gone(there: bool, why_not: impl FnOnce() -> String) -> Response {
+    if there {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        (StatusCode::NOT_FOUND, Json(api::Error { error: why_not() })).into_response()
+    }
+}
+
+fn parse_address(text: &str) -> Result<IpAddr, Refusal> {
+    text.parse().map_err(|_| Refusal::Wrong(format!("'{text}' is no IP address")))
+}
+
+fn parse_prefix(text: &str) -> Result<IpNet, Refusal> {
+    text.parse().map_err(|_| Refusal::Wrong(format!("'{text}' is no prefix: write 192.0.2.0/24 or 2001:db8::/32")))
+}

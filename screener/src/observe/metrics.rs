@@ -1,0 +1,126 @@
+//! Counters for Prometheus. Labels are outcomes, tests, lists and hooks; never a client's address.
+
+use std::fmt::Write as _;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::control::api::Status;
+use crate::pass::Test;
+
+/// What is counted as it happens.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    sessions: Family<Outcome, Counter>,
+    failed: Family<Failed, Counter>,
+    handoffs_failed: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failed {
+    test: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Packets {
+    name: String,
+    family: String,
+    hook: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct List {
+    list: String,
+    answer: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Condition {
+    what: &'static str,
+}
+
+impl Metrics {
+    /// A session was decided.
+    pub fn session_decided(&self, outcome: &'static str) {
+        self.sessions.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// A client failed a test.
+    pub fn test_failed(&self, test: Test) {
+        self.failed.get_or_create(&Failed { test: test.name() }).inc();
+    }
+
+    /// The MTA did not take a session.
+    pub fn handoff_failed(&self) {
+        self.handoffs_failed.inc();
+    }
+
+    /// The text form of these and of what `status` knows.
+    pub fn text(&self, status: &Status, degraded: &[&'static str]) -> String {
+        let mut registry = Registry::with_prefix("screener");
+        registry.register("sessions", "Sessions by outcome", self.sessions.clone());
+        registry.register("tests_failed", "Failed tests", self.failed.clone());
+        registry.register("handoffs_failed", "Sessions that the MTA did not take", self.handoffs_failed.clone());
+        let gauge = |registry: &mut Registry, name: &str, help: &str, value: u64| {
+            let gauge: Gauge = Gauge::default();
+            gauge.set(value.try_into().unwrap_or(i64::MAX));
+            registry.register(name, help, gauge);
+        };
+        gauge(&mut registry, "sessions_active", "Sessions that live, relays included", status.sessions.active as u64);
+        gauge(&mut registry, "passes", "Clients with a pass", status.passes as u64);
+        gauge(&mut registry, "denies", "Deny entries", status.denies as u64);
+        gauge(&mut registry, "ledger_queued", "Changes that are not on the disk", status.ledger.queued as u64);
+        let conditions = Family::<Condition, Gauge>::default();
+        for &what in degraded {
+            conditions.get_or_create(&Condition { what }).set(1);
+        }
+        registry.register("degraded", "What is not as it should be", conditions);
+        let lists = Family::<List, Counter>::default();
+        for list in &status.dnsbl {
+            let answers =
+                [("query", list.queries), ("hit", list.hits), ("error", list.errors), ("unknown", list.unknown)];
+            for (answer, count) in answers {
+                lists.get_or_create(&List { list: list.list.clone(), answer }).inc_by(count);
+            }
+        }
+        registry.register("dnsbl", "Questions to DNS lists and their answers", lists);
+        let packets = Family::<Packets, Counter>::default();
+        for counter in status.kernel.iter().flat_map(|kernel| &kernel.counters) {
+            let labels =
+                Packets { name: counter.name.clone(), family: counter.family.clone(), hook: counter.hook.clone() };
+            packets.get_or_create(&labels).inc_by(counter.packets);
+        }
+        registry.register("packets", "Packets in the kernel, by what became of them", packets);
+        let mut text = String::new();
+        if encode(&mut text, &registry).is_err() {
+            let _ = write!(text, "# incomplete\n# EOF\n");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_name_outcomes_and_tests_and_end_as_open_metrics_must() {
+        let metrics = Metrics::default();
+        metrics.session_decided("handed_off");
+        metrics.test_failed(Test::Pregreet);
+        let text = metrics.text(&Status::default(), &["mta"]);
+        assert!(text.contains("screener_sessions_total{outcome=\"handed_off\"} 1"), "{text}");
+        assert!(text.contains("screener_tests_failed_total{test=\"pregreet\"} 1"));
+        assert!(text.contains("screener_degraded{what=\"mta\"} 1"));
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

@@ -1,0 +1,340 @@
+//! What the control socket is told: the state of the daemon, of a client, of the lists.
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::clock::{Now, UnixTime};
+use crate::control::api::{self, DenyRequest, PageRequest, PassRequest};
+use crate::control::{Answers, Refusal};
+use crate::feed::{DenyAction, Entry, Match, Source, StaticAction};
+use crate::kernel::{self, StaticKind};
+use crate::ledger::{History, Origin, Pass, StoredStatic, What};
+use crate::pass::{Stamps, Test};
+
+use super::daemon::{Daemon, Mode};
+
+/// How long a pass by hand lasts unless it is said.
+const MANUAL_PASS: Duration = Duration::from_secs(30 * 86_400);
+
+impl Answers for Daemon {
+    fn status(&self) -> api::Status {
+        let ledger = self.ledger.status();
+        let kernel = self.kernel.as_ref().map(|kernel| (kernel.status(), kernel.counters()));
+        let mut degraded: Vec<_> = self.degraded.list().into_iter().map(|(_, text)| text).collect();
+        degraded.extend(ledger.degraded);
+        let mut shown = None;
+        if let Some((status, counters)) = kernel {
+            match (status, counters) {
+                (Ok(status), Ok(counters)) => {
+                    degraded.extend(status.degraded);
+                    shown = Some(api::Kernel {
+                        attached: status.attached,
+                        interfaces: status.interfaces.into_iter().map(interface).collect(),
+                        steer: status.steer.attached,
+                        counters: counters.into_iter().map(counter).collect(),
+                    });
+                }
+                (Err(error), _) | (_, Err(error)) => degraded.push(error.to_string()),
+            }
+        }
+        let statics = self.statics();
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        api::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: self.mode.name().to_owned(),
+            uptime_seconds: self.started.instant.elapsed().as_secs(),
+            sessions: api::Sessions {
+                total: count(&self.counts.total),
+                active: self.limits.active(),
+                tagged: count(&self.counts.tagged),
+                handed_off: count(&self.counts.handed_off),
+                refused: count(&self.counts.refused),
+            },
+            kernel: shown,
+            passes: ledger.passes,
+            denies: statics.entries().filter(|entry| entry.action != StaticAction::Permit).count(),
+            dnsbl: self.lists_status(),
+            ledger: api::Ledger {
+                histories: ledger.histories,
+                queued: ledger.queued,
+                last_written: ledger.last_written.map(stamp),
+            },
+            degraded,
+            notes: self.config.notes(),
+        }
+    }
+
+    fn explain(&self, address: IpAddr) -> api::Explanation {
+        let key = self.key(address);
+        let pass = self.ledger.pass(key);
+        let valid_until = pass.as_ref().and_then(|pass| self.valid_until(pass));
+        let history = self.ledger.history(key);
+        let statics = self.statics();
+        let found = statics.lookup(address.to_canonical());
+        let deny = found.as_ref().and_then(|found| match found.action {
+            StaticAction::Permit => None,
+            StaticAction::Deny(action) => Some(action),
+        });
+        // A tagged client is let in and screened; a dry run changes nothing.
+        let verdict = match (&found, deny) {
+            (Some(_), None) => "permit",
+            (_, Some(DenyAction::Drop | DenyAction::Reject)) => "deny",
+            (_, Some(DenyAction::Tag)) => "screen",
+            _ if valid_until.is_some() => "pass",
+            _ => "screen",
+        };
+        let would = Would { daemon: self, found: found.as_ref(), deny, pass: pass.as_ref(), valid_until };
+        let happened = history.as_ref().map_or_else(|| "Nothing is known of what it did.".to_owned(), happened);
+        api::Explanation {
+            client: key.to_string(),
+            verdict: verdict.to_owned(),
+            action: deny,
+            summary: format!("{} {happened}", would.sentence()),
+            hits: found.as_ref().map_or(0, |found| found.hits),
+            entry: found.as_ref().map(entry),
+            tag: deny == Some(DenyAction::Tag),
+            pass: pass.as_ref().map(|pass| self.pass_shown(&key.to_string(), pass)),
+            first_seen: history.as_ref().map(|history| stamp(history.first_seen)),
+            last_seen: history.as_ref().map(|history| stamp(history.last_seen)),
+            sessions: history.as_ref().map_or(0, |history| history.sessions),
+            events: history.iter().flat_map(|history| &history.events).map(happening).collect(),
+        }
+    }
+
+    fn passes(&self, page: &PageRequest) -> Vec<api::Pass> {
+        let most = page.most.unwrap_or(PageRequest::MOST).min(PageRequest::MOST);
+        let passes = self.ledger.passes_after(page.after.map(|after| self.key(after)), most);
+        passes.iter().map(|(client, pass)| self.pass_shown(&client.to_string(), pass)).collect()
+    }
+
+    fn pass_add(&self, address: IpAddr, request: &PassRequest) -> Result<api::Pass, Refusal> {
+        let now = Now::read().unix;
+        let ttl = request.ttl_seconds.map_or(MANUAL_PASS, Duration::from_secs);
+        if ttl.is_zero() {
+            return Err(Refusal::Wrong(
+                "a pass of no time is none: to take one away use `screener pass del`".to_owned(),
+            ));
+        }
+        let key = self.key(address);
+        let stamps = Stamps::all_until(now.plus(ttl));
+        self.ledger.grant(key, &stamps, Origin::Manual, request.comment.as_deref(), now);
+        self.ledger.note(key, What::Granted, request.comment.clone().unwrap_or_default(), now);
+        let pass = self.ledger.pass(key);
+        let shown = pass.map(|pass| self.pass_shown(&key.to_string(), &pass));
+        shown.ok_or_else(|| Refusal::Failed("the pass was taken away again at the same moment".to_owned()))
+    }
+
+    fn pass_del(&self, address: IpAddr) -> bool {
+        let key = self.key(address);
+        let had = self.ledger.revoke(key);
+        if had {
+            self.ledger.note(key, What::Revoked, String::new(), Now::read().unix);
+        }
+        had
+    }
+
+    fn denies(&self) -> Vec<api::Static> {
+        self.statics()
+            .entries()
+            .filter(|found| found.action != StaticAction::Permit)
+            .map(|found| entry(&found))
+            .collect()
+    }
+
+    fn deny_add(&self, prefix: IpNet, request: &DenyRequest) -> Result<api::Static, Refusal> {
+        let added = Now::read().unix;
+        let action = StaticAction::Deny(request.action);
+        let comment = request.comment.clone().filter(|comment| !comment.is_empty());
+        let new = Entry { prefix, action, source: Source::Cli, comment: comment.clone(), added };
+        let mut statics = self.statics_mut();
+        if let Some(permit) = statics.permit_over(prefix).filter(|_| !request.force) {
+            let permit = format!("{} ({})", permit.prefix, permit.source);
+            return Err(Refusal::Wrong(format!(
+                "{prefix} lies in the permit {permit}, which wins: the entry would do nothing"
+            )));
+        }
+        let put = if request.force { statics.insert_forced(new) } else { statics.insert(new) };
+        let old = put.map_err(|refused| Refusal::Wrong(refused.to_string()))?;
+        if let Some(kernel) = &self.kernel {
+            let effective = statics.effective_at(prefix);
+            let done = effective.map_or(Ok(()), |action| kernel.put_static(prefix, action));
+            if let Err(error) = done {
+                // What the kernel does not hold must not stand in the list as if it did.
+                match old {
+                    Some(old) => drop(statics.insert_forced(old)),
+                    None => drop(statics.remove(prefix, &Source::Cli)),
+                }
+                return Err(Refusal::Failed(error.to_string()));
+            }
+        }
+        self.ledger.put_static(prefix, StoredStatic { action, comment, added });
+        let shown = statics.entries_at(prefix).find(|found| *found.source == Source::Cli).map(|found| entry(&found));
+        shown.ok_or_else(|| Refusal::Failed("the entry did not stay".to_owned()))
+    }
+
+    fn deny_del(&self, prefix: IpNet) -> Result<bool, Refusal> {
+        let mut statics = self.statics_mut();
+        let Some(old) = statics.remove(prefix, &Source::Cli) else { return Ok(false) };
+        if let Some(kernel) = &self.kernel {
+            // Another origin may say something about the same prefix; then that holds from now on.
+            let done = match statics.effective_at(prefix) {
+                Some(action) => kernel.put_static(prefix, action),
+                None => kernel.del_static(prefix, StaticKind::Deny).map(drop),
+            };
+            if let Err(error) = done {
+                drop(statics.insert_forced(old));
+                return Err(Refusal::Failed(error.to_string()));
+            }
+        }
+        self.ledger.del_static(prefix);
+        Ok(true)
+    }
+
+    fn metrics(&self) -> String {
+        let kinds: Vec<_> = self.degraded.list().into_iter().map(|(kind, _)| kind).collect();
+        let ledger = (!self.ledger.status().degraded.is_empty()).then_some("ledger");
+        let kinds: Vec<_> = kinds.into_iter().chain(ledger).collect();
+        self.metrics.text(&self.status(), &kinds)
+    }
+}
+
+impl Daemon {
+    fn pass_shown(&self, client: &str, pass: &Pass) -> api::Pass {
+        let enabled = self.policy.enabled();
+        let expires = Test::ALL
+            .into_iter()
+            // A test that is not done has no say; what an operator granted for it is kept for when it is.
+            .filter(|&test| enabled.contains(test) || pass.stamps.get(test).is_some())
+            .map(|test| (test.name().to_owned(), pass.stamps.get(test).map(stamp)))
+            .collect();
+        api::Pass {
+            client: client.to_owned(),
+            expires,
+            created: stamp(pass.created),
+            origin: match pass.origin {
+                Origin::Screened => "screened",
+                Origin::Manual => "manual",
+            }
+            .to_owned(),
+            comment: pass.comment.clone(),
+        }
+    }
+}
+
+/// What would happen to a client now.
+struct Would<'a> {
+    daemon: &'a Daemon,
+    found: Option<&'a Match<'a>>,
+    deny: Option<DenyAction>,
+    pass: Option<&'a Pass>,
+    valid_until: Option<UnixTime>,
+}
+
+impl Would<'_> {
+    fn sentence(&self) -> String {
+        let listed = self.found.map_or_else(String::new, |found| {
+            let comment = found.comment.map_or_else(String::new, |comment| format!(" ({comment})"));
+            let origin = found.source;
+            format!("{} from {origin}{comment}, since {}", found.prefix, stamp(found.added))
+        });
+        match (self.found, self.deny) {
+            (Some(_), None) => format!("Permitted by {listed}: it goes straight to the MTA, whatever else is known."),
+            (Some(found), Some(DenyAction::Drop)) => {
+                format!("Denied by {listed}: its SYNs are dropped without an answer ({} so far).", found.hits)
+            }
+            (Some(found), Some(DenyAction::Reject)) => {
+                format!("Denied by {listed}: its connections are refused ({} so far).", found.hits)
+            }
+            (Some(_), Some(DenyAction::Tag)) => {
+                format!("Tagged by {listed}: it is let in, does every test again each time, and earns no pass.")
+            }
+            (Some(found), Some(DenyAction::Count)) => {
+                format!("A dry run covers it, {listed}: {} SYNs counted, nothing else. {}", found.hits, self.unlisted())
+            }
+            (None, _) => self.unlisted(),
+        }
+    }
+
+    fn unlisted(&self) -> String {
+        if let Some(until) = self.valid_until {
+            let by = match self.daemon.mode {
+                Mode::Steer => "it goes straight to the MTA's own socket",
+                Mode::Front => "it is relayed to the MTA without a wait",
+            };
+            return format!("It has passed and {by} until {}.", stamp(until));
+        }
+        let enabled = self.daemon.policy.enabled();
+        let stamps = self.pass.map(|pass| pass.stamps).unwrap_or_default();
+        let owed: Vec<_> = stamps.owed(enabled, Now::read().unix).iter().map(Test::name).collect();
+        let before = if self.pass.is_some() { "Its pass does not cover everything any more" } else { "It has no pass" };
+        format!("{before}: it would be screened ({}).", owed.join(", "))
+    }
+}
+
+/// What the client did last, in a sentence.
+fn happened(history: &History) -> String {
+    let last = history.events.iter().rev().find(|event| event.what != What::Connected);
+    let last = last.map_or_else(String::new, |event| {
+        let times = if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
+        let detail = if event.detail.is_empty() { name_of(event.what) } else { event.detail.clone() };
+        format!(" The last was at {}{times}: {detail}.", stamp(event.at))
+    });
+    let sessions = match history.sessions {
+        0 => "It never reached the daemon.".to_owned(),
+        1 => "It reached the daemon once.".to_owned(),
+        many => format!("It reached the daemon {many} times."),
+    };
+    format!("{sessions}{last}")
+}
+
+fn happening(event: &crate::ledger::Event) -> api::Happening {
+    api::Happening { at: stamp(event.at), times: event.times, what: name_of(event.what), detail: event.detail.clone() }
+}
+
+/// The name in JSON, which is also the one in the ledger's file.
+fn name_of(what: What) -> String {
+    serde_json::to_value(what).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn entry(found: &Match<'_>) -> api::Static {
+    api::Static {
+        prefix: found.prefix.to_string(),
+        action: match found.action {
+            StaticAction::Permit => "permit",
+            StaticAction::Deny(action) => action.name(),
+        }
+        .to_owned(),
+        origin: found.source.to_string(),
+        comment: found.comment.map(str::to_owned),
+        added: stamp(found.added),
+        hits: found.hits,
+        last_seen: found.last_seen.map(stamp),
+    }
+}
+
+fn interface(interface: crate::kernel::InterfaceStatus) -> api::Interface {
+    let mode = match interface.mode {
+        kernel::Mode::Native => "native",
+        kernel::Mode::Generic => "generic",
+        kernel::Mode::Offloaded => "offloaded",
+        kernel::Mode::None => "none",
+    };
+    api::Interface { name: interface.name, mode: mode.to_owned(), reason: interface.reason }
+}
+
+fn counter(counter: crate::kernel::CounterValue) -> api::Counter {
+    api::Counter {
+        name: counter.name.to_owned(),
+        verdict: counter.verdict.to_owned(),
+        family: counter.family.to_owned(),
+        hook: counter.hook.to_owned(),
+        packets: counter.packets,
+    }
+}
+
+fn stamp(at: UnixTime) -> String {
+    at.to_string()
+}
