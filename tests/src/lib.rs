@@ -1,1 +1,19 @@
-//! x
+//! The lab's vocabulary: a leak-proof [`cell`], [`net`]works of [`host`]s inside it, and real servers and clients on
+//! those hosts.
+//!
+//! Nothing here fakes a component: the MTA and the sender are Postfix, the DNS list is rbldnsd, the screener is the
+//! daemon's own executable. Nothing here leaves the machine, needs a network, or cleans up after itself: the cell does.
+
+pub mod cell;
+pub mod client;
+pub mod dns;
+pub mod dnsl;
+pub mod host;
+pub mod mta;
+pub mod net;
+pub mod postfix;
+pub mod proc;
+pub mod screener;
+pub mod sender;
+pub mod wait;
+pub mod way;

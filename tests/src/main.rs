@@ -1,2 +1,130 @@
-//! x
-fn main() {}
+//! `screener-lab`: the way of a connection through a real lab, as a table; and a cell for any other command.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{ContentArrangement, Table};
+
+use screener_tests::cell::{self, Entered, Kept};
+use screener_tests::screener;
+use screener_tests::way::{self, Lab, Row};
+
+/// More than the table ever takes, also on a busy machine.
+const PLAY_LIMIT: Duration = Duration::from_secs(900);
+
+/// Hosts in network namespaces, real servers, clients with manners good and bad, and what they see.
+///
+/// Everything happens in namespaces that end with this command; nothing leaves the machine and nothing stays behind.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build the lab, play every scenario, print what was seen.
+    Run {
+        /// Leave the lab up afterwards, and tell how to talk to it.
+        #[arg(long)]
+        keep: bool,
+        /// The rows as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a command in an empty cell: no network, / read-only, /run and /tmp fresh.
+    Exec {
+        /// Kill everything after this many seconds.
+        #[arg(long, default_value_t = 3600, value_name = "SECONDS")]
+        limit: u64,
+        /// The command and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(2)),
+        Err(error) => {
+            eprintln!("screener-lab: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<i32> {
+    if cell::inside() {
+        cell::furnish()?;
+        return match &arguments.verb {
+            Verb::Run { keep, json } => play(*keep, *json),
+            Verb::Exec { command, .. } => exec(command),
+        };
+    }
+    let (limit, may_keep) = match &arguments.verb {
+        Verb::Run { keep, .. } => (PLAY_LIMIT, *keep),
+        Verb::Exec { limit, .. } => (Duration::from_secs(*limit), false),
+    };
+    match cell::enter(limit, may_keep)? {
+        Entered::Left(code) => Ok(code),
+        Entered::Kept(kept) => {
+            tell(&kept);
+            Ok(kept.code)
+        }
+    }
+}
+
+/// Plays the table. 0: every row is as it must be; 1: one differs.
+fn play(keep: bool, json: bool) -> Result<i32> {
+    eprintln!("building the lab: a router, an MX host, a DNS list, the Internet");
+    let mut lab = Lab::build()?;
+    let rows = way::play(&mut lab, |scenario, family| eprintln!("{family}: {scenario}"));
+    let code = i32::from(rows.iter().any(|row| !row.ok));
+    if json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        println!("{}", table(&rows));
+    }
+    if keep {
+        let hosts = lab.hosts();
+        cell::keep(code, hosts)?;
+    }
+    Ok(code)
+}
+
+fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    if table.width().is_none() {
+        table.set_width(160);
+    }
+    table.set_header(["scenario", "", "expected", "seen", "", "s"]);
+    for row in rows {
+        let verdict = if row.ok { "ok" } else { "DIFFERS" };
+        let seconds = format!("{:.1}", row.seconds);
+        table.add_row([row.scenario, &row.family, row.expected, &row.seen, verdict, &seconds]);
+    }
+    table
+}
+
+fn tell(kept: &Kept) {
+    println!("The lab is up. On a host:");
+    for host in &kept.hosts {
+        println!("  {:9} nsenter -t {} -n -u -m -p bash", host.name, host.pid);
+    }
+    if let (Ok(screener), Some(mx)) = (screener::executable(), kept.hosts.iter().find(|host| host.name == "mx")) {
+        println!("Ask the screener:\n  nsenter -t {} -n -u -m -p {} status", mx.pid, screener.display());
+    }
+    println!("End it, with everything in it:\n  kill -9 {}", kept.pid);
+}
+
+fn exec(command: &[String]) -> Result<i32> {
+    let (program, arguments) = command.split_first().context("no command")?;
+    let status = Command::new(program).args(arguments).status().with_context(|| format!("running {program}"))?;
+    Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
+}

@@ -23,13 +23,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The environment variables that the answer depends on.
-pub const ENVIRONMENT: [&str; 4] = [COMPILER, LINKER, "RUSTC", "RUSTUP_HOME"];
+pub(crate) const ENVIRONMENT: [&str; 4] = [COMPILER, LINKER, "RUSTC", "RUSTUP_HOME"];
 
 /// Names the one compiler to use for the kernel half.
-pub const COMPILER: &str = "SCREENER_BPF_RUSTC";
+pub(crate) const COMPILER: &str = "SCREENER_BPF_RUSTC";
 
 /// Names the `bpf-linker` to use.
-pub const LINKER: &str = "BPF_LINKER";
+pub(crate) const LINKER: &str = "BPF_LINKER";
 
 /// The ways out when nothing was found, printed with each error.
 const WAYS_OUT: &str = "\
@@ -46,31 +46,31 @@ SCREENER_BPF_RUSTC and BPF_LINKER name a compiler and a linker that are somewher
 
 /// A compiler and a linker that fit each other.
 #[derive(Clone, Debug)]
-pub struct Toolchain {
+pub(crate) struct Toolchain {
     /// The compiler.
-    pub compiler: Compiler,
+    pub(crate) compiler: Compiler,
     /// The `bpf-linker`.
-    pub linker: PathBuf,
+    pub(crate) linker: PathBuf,
     /// `bpfel-unknown-none` or `bpfeb-unknown-none`.
-    pub target: String,
+    pub(crate) target: String,
 }
 
 /// A compiler that can build for the BPF target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Compiler {
+pub(crate) struct Compiler {
     /// The path of `rustc`.
-    pub rustc: PathBuf,
+    pub(crate) rustc: PathBuf,
     /// The release, for example `1.96.0` or `1.97.0-nightly`.
-    pub release: String,
+    pub(crate) release: String,
     /// The LLVM major in it.
-    pub llvm: u32,
+    pub(crate) llvm: u32,
     /// Where `core` for the BPF target comes from.
-    pub core: Core,
+    pub(crate) core: Core,
 }
 
 /// Where `core` for the BPF target comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Core {
+pub(crate) enum Core {
     /// It lies in the compiler's target directory.
     Prebuilt,
     /// Cargo builds it out of the compiler's own library source: nightly only.
@@ -79,7 +79,7 @@ pub enum Core {
 
 /// Why there is no toolchain; its text is for a person and says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
+pub(crate) struct Missing {
     finding: String,
 }
 
@@ -92,7 +92,7 @@ impl fmt::Display for Missing {
 impl std::error::Error for Missing {}
 
 /// The BPF target with the byte order of the machine that will run the programs.
-pub fn target(big_endian: bool) -> &'static str {
+pub(crate) fn target(big_endian: bool) -> &'static str {
     if big_endian { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
 }
 
@@ -102,7 +102,7 @@ pub fn target(big_endian: bool) -> &'static str {
 ///
 /// # Errors
 /// [`Missing`] when the ladder has no rung that holds.
-pub fn find(root: &Path, target: &str, oldest: &str) -> Result<Toolchain, Missing> {
+pub(crate) fn find(root: &Path, target: &str, oldest: &str) -> Result<Toolchain, Missing> {
     let linker = find_linker(root)?;
     let linker_llvm = linker_llvm(&linker)?;
     let compilers = find_compilers(target, oldest)?;
@@ -117,7 +117,7 @@ pub fn find(root: &Path, target: &str, oldest: &str) -> Result<Toolchain, Missin
 ///
 /// # Errors
 /// [`Missing`] with what was looked at and what each lacks.
-pub fn find_compilers(target: &str, oldest: &str) -> Result<Vec<Compiler>, Missing> {
+pub(crate) fn find_compilers(target: &str, oldest: &str) -> Result<Vec<Compiler>, Missing> {
     let (mut found, mut seen, mut rejected) = (Vec::new(), Vec::new(), String::new());
     for rustc in candidates() {
         match Compiler::probe(&rustc, target, oldest) {
@@ -141,7 +141,7 @@ pub fn find_compilers(target: &str, oldest: &str) -> Result<Vec<Compiler>, Missi
 ///
 /// # Errors
 /// [`Missing`] when it is in none of the places it could be in.
-pub fn find_linker(root: &Path) -> Result<PathBuf, Missing> {
+pub(crate) fn find_linker(root: &Path) -> Result<PathBuf, Missing> {
     if let Some(named) = given(LINKER) {
         return if named.is_file() {
             Ok(named)
@@ -161,7 +161,7 @@ pub fn find_linker(root: &Path) -> Result<PathBuf, Missing> {
 ///
 /// # Errors
 /// [`Missing`] when the linker does not start, for example because its LLVM was removed by an upgrade.
-pub fn linker_llvm(linker: &Path) -> Result<Option<u32>, Missing> {
+pub(crate) fn linker_llvm(linker: &Path) -> Result<Option<u32>, Missing> {
     if let Err(why) = output(Command::new(linker).arg("--version")) {
         return Err(Missing { finding: format!("{} does not run: {why}", linker.display()) });
     }
@@ -169,12 +169,12 @@ pub fn linker_llvm(linker: &Path) -> Result<Option<u32>, Missing> {
 }
 
 /// Where `cargo xtask setup` puts tools, whatever target directory cargo is told to use.
-pub fn tools(root: &Path) -> PathBuf {
+pub(crate) fn tools(root: &Path) -> PathBuf {
     root.join("target/tools")
 }
 
 /// A program on `PATH`.
-pub fn on_path(program: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
 }
@@ -184,7 +184,7 @@ impl Toolchain {
     ///
     /// `arch` is the architecture whose registers the programs read (`x86_64`, `aarch64`, ...); it is that of the machine that
     /// will run them. The target directory must not be the caller's: cargo would wait for itself.
-    pub fn cargo(&self, verb: &str, arch: &str, target_dir: &Path) -> Command {
+    pub(crate) fn cargo(&self, verb: &str, arch: &str, target_dir: &Path) -> Command {
         let mut cargo = Command::new(self.cargo_program());
         for (name, _) in env::vars_os().filter(|(name, _)| steers_a_build(name)) {
             cargo.env_remove(name);
@@ -240,7 +240,7 @@ impl Compiler {
         let version = output(Command::new(rustc).arg("-vV"))?;
         let release = field(&version, "release").ok_or("rustc -vV prints no release")?.to_owned();
         let llvm = llvm_major(&version).ok_or("rustc -vV prints no LLVM version")?;
-        if number(&release) < number(oldest) {
+        if !is_at_least(&release, oldest) {
             return Err(format!("{release} is older than {oldest}"));
         }
         let print = ["--print", "sysroot", "--print", "target-libdir", "--target", target];
@@ -362,7 +362,7 @@ fn field<'a>(version: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The LLVM major in what `rustc -vV` prints.
-pub fn llvm_major(version: &str) -> Option<u32> {
+pub(crate) fn llvm_major(version: &str) -> Option<u32> {
     field(version, "LLVM version")?.split('.').next()?.parse().ok()
 }
 
@@ -371,6 +371,11 @@ fn llvm_of_libraries(libraries: &str) -> Option<u32> {
     let (_, rest) = libraries.split_once("libLLVM")?;
     let digits: String = rest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
+}
+
+/// Whether a release (`1.97.0-nightly`, a package's `1.96.0+dfsg1-1`) is not older than another.
+pub(crate) fn is_at_least(release: &str, oldest: &str) -> bool {
+    number(release) >= number(oldest)
 }
 
 /// The first two numbers of a release, to compare.
@@ -407,9 +412,10 @@ mod tests {
 
     #[test]
     fn releases_compare_as_numbers() {
-        assert!(number("1.100.0-nightly") > number("1.95"));
-        assert!(number("1.94.1") < number("1.95"));
-        assert_eq!(number("1.95.0"), number("1.95"));
+        assert!(is_at_least("1.100.0-nightly", "1.95"));
+        assert!(is_at_least("1.96.0+dfsg1-1~deb12u2", "1.95"));
+        assert!(is_at_least("1.95.0", "1.95"));
+        assert!(!is_at_least("1.94.1", "1.95"));
     }
 
     #[test]

@@ -1,2 +1,42 @@
-//! x
-fn main() {}
+//! Builds, tests and runs Screener: `cargo xtask VERB`, one file a verb.
+//!
+//! xtask installs what the other crates need to build, so it depends on none of them and builds in seconds.
+
+#[allow(dead_code, reason = "the daemon's build script uses the rest of it")]
+mod bpf_toolchain;
+mod build;
+mod lint;
+mod process;
+mod run;
+mod setup;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Builds, tests and runs Screener.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Setup(setup::Setup),
+    Build(build::Build),
+    Run(run::Run),
+    Test(test::Test),
+    Lint(lint::Lint),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().verb {
+        Verb::Setup(setup) => setup.run(),
+        Verb::Build(build) => build.run(),
+        Verb::Run(run) => run.run(),
+        Verb::Test(test) => test.run(),
+        Verb::Lint(lint) => lint.run(),
+    }
+}

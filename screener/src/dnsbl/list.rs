@@ -16,7 +16,7 @@ use crate::config::{ConfigError, DnsList, Family, Zone};
 /// Why an answer is not believed. It is never a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum BadAnswer {
+pub(super) enum BadAnswer {
     /// 127.255.255.0/24: the list refuses this resolver or this key.
     Refused(Ipv4Addr),
     /// 127.0.0.1 can never be listed (RFC 5782 section 5); resolvers that rewrite NXDOMAIN say it.

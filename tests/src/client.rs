@@ -1,0 +1,297 @@
+//! A scripted SMTP client with a source address of its choice: the one with bad manners, or with good ones.
+//!
+//! It sends exactly what it is told, when it is told, and never more; it tells a silence from a refusal and from a
+//! closed connection, because these are what a screener does to its clients.
+
+use std::fmt;
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+
+use crate::host::Host;
+
+/// How long a client waits for a connection or a reply unless told otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A connection of a client.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    local: SocketAddr,
+    patience: Duration,
+    unread: Vec<u8>,
+    transcript: String,
+}
+
+/// A whole reply, of one or of several lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The code of the last line.
+    pub code: u16,
+    /// Every line as it came, without its end.
+    pub lines: Vec<String>,
+}
+
+/// What a client meets instead of an answer.
+#[derive(Debug)]
+pub enum Trouble {
+    /// Nothing came within this time: no answer to the SYN, or no (whole) reply.
+    Silence(Duration),
+    /// The connection was refused with a RST.
+    Refused,
+    /// The server closed the connection.
+    Closed,
+    /// The connection was reset.
+    Reset,
+    /// Something else, such as no route.
+    Other(io::Error),
+}
+
+impl Client {
+    /// Connects from an address of the host.
+    ///
+    /// # Errors
+    /// When the connection does not come about within [`PATIENCE`].
+    pub fn connect(host: &Host, source: IpAddr, server: SocketAddr) -> Result<Self, Trouble> {
+        Self::connect_within(host, source, server, PATIENCE)
+    }
+
+    /// Connects with a limit of its own.
+    ///
+    /// # Errors
+    /// When the connection does not come about in time.
+    pub fn connect_within(host: &Host, source: IpAddr, server: SocketAddr, limit: Duration) -> Result<Self, Trouble> {
+        let opened = host.in_ns(|| Ok(open(source, server, limit)));
+        let stream = opened.map_err(|error| Trouble::Other(io::Error::other(error)))?;
+        let stream = stream.map_err(|error| Trouble::of(error.into(), limit))?;
+        let local = stream.local_addr().map_err(Trouble::Other)?;
+        Ok(Self { stream, local, patience: PATIENCE, unread: Vec::new(), transcript: String::new() })
+    }
+
+    /// The client's own address and port.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// How screening logs name this connection: `[address]:port`.
+    #[must_use]
+    pub fn log_name(&self) -> String {
+        format!("[{}]:{}", self.local.ip(), self.local.port())
+    }
+
+    /// Changes how long each reply may take.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// What was said on both sides until now, for error messages.
+    #[must_use]
+    pub fn transcript(&self) -> &str {
+        &self.transcript
+    }
+
+    /// Sends a line with its CRLF.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn send_line(&mut self, line: &str) -> Result<(), Trouble> {
+        self.send_raw(format!("{line}\r\n").as_bytes())
+    }
+
+    /// Sends bytes as they are, in one write.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn send_raw(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+        self.transcript += &format!("C: {}\n", bytes.escape_ascii());
+        let sent = self.stream.write_all(bytes);
+        sent.map_err(|error| Trouble::of(error, self.patience))
+    }
+
+    /// Reads a whole reply.
+    ///
+    /// # Errors
+    /// When it does not come in time or at all; bytes of a part of it stay readable by [`Client::read_all`].
+    pub fn read_reply(&mut self) -> Result<Reply, Trouble> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            if let Some((reply, used)) = Reply::parse(&self.unread).map_err(Trouble::Other)? {
+                self.unread.drain(..used);
+                for line in &reply.lines {
+                    self.transcript += &format!("S: {line}\n");
+                }
+                return Ok(reply);
+            }
+            self.read_some(deadline)?;
+        }
+    }
+
+    /// Reads a whole reply, which must have this code.
+    ///
+    /// # Errors
+    /// When it has another code or does not come; the error shows the conversation.
+    pub fn expect(&mut self, code: u16) -> Result<Reply> {
+        let reply = self.read_reply().with_context(|| format!("instead of {code}, after:\n{}", self.transcript))?;
+        ensure!(reply.code == code, "{} instead of {code} in:\n{}", reply.code, self.transcript);
+        Ok(reply)
+    }
+
+    /// Sends a line and reads its reply, which must have this code.
+    ///
+    /// # Errors
+    /// When the connection is gone, or the reply has another code or does not come.
+    pub fn ask(&mut self, line: &str, code: u16) -> Result<Reply> {
+        self.send_line(line).with_context(|| format!("sending {line:?} after:\n{}", self.transcript))?;
+        self.expect(code)
+    }
+
+    /// Makes sure that the server says nothing, and does not close, for a time.
+    ///
+    /// # Errors
+    /// When it does.
+    pub fn silent_for(&mut self, time: Duration) -> Result<()> {
+        let deadline = Instant::now() + time;
+        match self.read_some(deadline) {
+            Err(Trouble::Silence(_)) if self.unread.is_empty() => Ok(()),
+            Err(trouble) => Err(trouble).context("instead of silence"),
+            Ok(()) => bail!("{} came instead of silence", self.unread.escape_ascii()),
+        }
+    }
+
+    /// Reads everything until the server closes the connection, and says how that happened: `Closed` or `Reset`.
+    ///
+    /// # Errors
+    /// When the server does not close it within the client's patience.
+    pub fn read_all(&mut self) -> Result<(Vec<u8>, Trouble)> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match self.read_some(deadline) {
+                Ok(()) => {}
+                Err(end @ (Trouble::Closed | Trouble::Reset)) => {
+                    let bytes = std::mem::take(&mut self.unread);
+                    self.transcript += &format!("S: {} ({end})\n", bytes.escape_ascii());
+                    return Ok((bytes, end));
+                }
+                Err(trouble) => {
+                    return Err(trouble).with_context(|| format!("instead of the end, after:\n{}", self.transcript));
+                }
+            }
+        }
+    }
+
+    /// Reads once into the buffer.
+    fn read_some(&mut self, deadline: Instant) -> Result<(), Trouble> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let limit = left.max(Duration::from_millis(1));
+        let asked = self.stream.set_read_timeout(Some(limit));
+        asked.map_err(Trouble::Other)?;
+        let mut bytes = [0; 4096];
+        let read = self.stream.read(&mut bytes);
+        match read.map_err(|error| Trouble::of(error, self.patience))? {
+            0 => Err(Trouble::Closed),
+            count => {
+                self.unread.extend(bytes.iter().take(count));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Reply {
+    /// The lines as one text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.lines.join("\n")
+    }
+
+    /// Whether some line holds a text.
+    #[must_use]
+    pub fn contains(&self, part: &str) -> bool {
+        self.lines.iter().any(|line| line.contains(part))
+    }
+
+    /// The first whole reply in some bytes and its length, or nothing while its end is missing.
+    fn parse(bytes: &[u8]) -> io::Result<Option<(Self, usize)>> {
+        let mut lines = Vec::new();
+        let mut used = 0;
+        while let Some(length) = bytes[used..].iter().position(|byte| *byte == b'\n') {
+            let line = String::from_utf8_lossy(&bytes[used..used + length]);
+            let line = line.trim_end_matches('\r').to_owned();
+            used += length + 1;
+            let code = line.get(..3).and_then(|code| code.parse().ok());
+            let Some(code) = code.filter(|code| (200..600).contains(code)) else {
+                let text = format!("{line:?} is no line of a reply");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            };
+            let goes_on = line.as_bytes().get(3) == Some(&b'-');
+            lines.push(line);
+            if !goes_on {
+                return Ok(Some((Self { code, lines }, used)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Trouble {
+    fn of(error: io::Error, limit: Duration) -> Self {
+        match error.kind() {
+            // A connect that a socket timeout ended is EINPROGRESS, which has no kind.
+            _ if error.raw_os_error() == Some(libc::EINPROGRESS) => Self::Silence(limit),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Silence(limit),
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Reset,
+            _ => Self::Other(error),
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silence(time) => write!(to, "no answer within {time:?}"),
+            Self::Refused => to.write_str("connection refused"),
+            Self::Closed => to.write_str("connection closed"),
+            Self::Reset => to.write_str("connection reset"),
+            Self::Other(error) => write!(to, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+fn open(source: IpAddr, server: SocketAddr, limit: Duration) -> Result<TcpStream, Errno> {
+    let family = match source {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // The limit of a blocking connect.
+    set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
+    bind(&socket, &SocketAddr::new(source, 0))?;
+    connect(&socket, &server)?;
+    set_socket_timeout(&socket, Timeout::Send, None)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_of_several_lines_is_one_reply() {
+        let bytes = b"220-a\r\n220 b\r\n250 c\r\n";
+        let (reply, used) = Reply::parse(bytes).unwrap().unwrap();
+        assert_eq!((reply.code, reply.lines.len(), used), (220, 2, 14));
+        for length in 0..used {
+            assert!(Reply::parse(&bytes[..length]).unwrap().is_none());
+        }
+        assert!(Reply::parse(b"what?\r\n").is_err());
+    }
+}

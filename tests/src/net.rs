@@ -1,0 +1,228 @@
+//! The network of a lab: a router in the middle, and one wire to each host.
+//!
+//! The router is the cell's own network namespace. Every host hangs on a veth pair of its own: `eth0` in the host,
+//! `to-NAME` at the router. There is no shared segment, so that every packet between two hosts is routed, and a host's
+//! addresses need not be neighbours of anything. Addresses come from the documentation ranges only; nothing here has a
+//! way out of the cell.
+
+use std::fmt;
+use std::fs;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::host::Host;
+
+/// An address family, for tests that run once for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both, in the order in which reports show them.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// One of two values.
+    pub fn pick<T>(self, v4: T, v6: T) -> T {
+        match self {
+            Self::V4 => v4,
+            Self::V6 => v6,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.pad(self.pick("IPv4", "IPv6"))
+    }
+}
+
+/// What a host is called and which addresses are its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// At most 12 characters: it becomes part of an interface name and the host name.
+    pub name: &'a str,
+    /// Addresses of `eth0`; the first of each family is the one the host speaks from unless told otherwise.
+    pub addresses: &'a [&'a str],
+    /// Whole prefixes that lead to this host; a process there can bind and speak from any address in them.
+    pub prefixes: &'a [&'a str],
+}
+
+/// The router of a lab; hosts are added to it.
+#[derive(Debug)]
+pub struct Net(());
+
+/// The router's address on every wire. Nobody asks for it: it is where the hosts' default routes point.
+const GATEWAY: &str = "10.255.255.1";
+
+impl Net {
+    /// Makes the cell's network namespace the router.
+    ///
+    /// # Errors
+    /// When a switch of the kernel cannot be set; `/proc/sys` is writable in a cell only.
+    pub fn new() -> Result<Self> {
+        ensure!(crate::cell::inside(), "a network is made inside a cell only");
+        switch("net/ipv4/ip_forward", "1")?;
+        switch("net/ipv6/conf/all/forwarding", "1")?;
+        for scope in ["all", "default"] {
+            switch(&format!("net/ipv4/conf/{scope}/rp_filter"), "0")?;
+        }
+        no_detection()?;
+        Ok(Self(()))
+    }
+
+    /// Adds a host and connects it; its addresses are usable when this returns.
+    ///
+    /// # Errors
+    /// When a namespace, a mount or an interface cannot be made.
+    pub fn host(&self, plan: &Plan<'_>) -> Result<Host> {
+        let wire = format!("to-{}", plan.name);
+        ensure!(wire.len() <= 15, "{:?} is too long for a host's name: at most 12 characters", plan.name);
+        let host = Host::new(plan.name, plan.addresses)?;
+        self.connect(plan, &host, &wire).with_context(|| format!("connecting host {}", plan.name))?;
+        Ok(host)
+    }
+
+    fn connect(&self, plan: &Plan<'_>, host: &Host, wire: &str) -> Result<()> {
+        ip(&format!(
+            "link add {wire} type veth peer name eth0 netns {holder}\n\
+             link set {wire} addrgenmode none\n\
+             addr add {GATEWAY}/32 dev {wire}\n\
+             addr add fe80::1/64 dev {wire} nodad\n\
+             link set {wire} up\n",
+            holder = host.holder(),
+        ))?;
+        receive_in_batches(wire)?;
+        let inside = host_side(plan, host);
+        host.in_ns(|| {
+            no_detection()?;
+            if !plan.prefixes.is_empty() {
+                // A local route alone lets a process bind any IPv4 address in it, but no IPv6 address.
+                switch("net/ipv6/ip_nonlocal_bind", "1")?;
+            }
+            ip(&inside)
+        })?;
+        ip(&router_side(plan, host, wire))
+    }
+}
+
+fn host_side(plan: &Plan<'_>, host: &Host) -> String {
+    let mut batch = String::from(
+        "link set lo up\n\
+         link set eth0 addrgenmode none\n\
+         link set eth0 up\n\
+         addr add fe80::2/64 dev eth0 nodad\n",
+    );
+    for address in host.addresses() {
+        match Family::of(*address) {
+            Family::V4 => batch += &format!("addr add {address}/32 dev eth0\n"),
+            Family::V6 => batch += &format!("addr add {address}/128 dev eth0 nodad\n"),
+        }
+    }
+    if let Some(own) = host.first(Family::V4) {
+        batch += &format!("route add default via {GATEWAY} dev eth0 onlink src {own}\n");
+    }
+    if let Some(own) = host.first(Family::V6) {
+        batch += &format!("route add default via fe80::1 dev eth0 src {own}\n");
+    }
+    for prefix in plan.prefixes {
+        batch += &format!("route add local {prefix} dev lo\n");
+    }
+    batch
+}
+
+fn router_side(plan: &Plan<'_>, host: &Host, wire: &str) -> String {
+    let mut batch = String::new();
+    for address in host.addresses() {
+        match Family::of(*address) {
+            Family::V4 => batch += &format!("route add {address}/32 dev {wire}\n"),
+            Family::V6 => batch += &format!("route add {address}/128 via fe80::2 dev {wire}\n"),
+        }
+    }
+    for prefix in plan.prefixes {
+        match host.first(Family::V4) {
+            // By way of the host's own address, so that a thousand sources need one neighbour entry.
+            Some(own) if !prefix.contains(':') => {
+                batch += &format!("route add {prefix} via {own} dev {wire} onlink\n");
+            }
+            _ if !prefix.contains(':') => batch += &format!("route add {prefix} dev {wire}\n"),
+            _ => batch += &format!("route add {prefix} via fe80::2 dev {wire}\n"),
+        }
+    }
+    batch
+}
+
+/// Addresses are usable at once: nobody else is on the wire to detect duplicates with.
+fn no_detection() -> Result<()> {
+    for scope in ["all", "default"] {
+        switch(&format!("net/ipv6/conf/{scope}/accept_dad"), "0")?;
+        switch(&format!("net/ipv6/conf/{scope}/accept_ra"), "0")?;
+    }
+    Ok(())
+}
+
+/// Sets a kernel switch of the calling thread's network namespace.
+///
+/// # Errors
+/// When there is no such switch or it is not writable.
+pub fn switch(name: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/sys/{name}");
+    fs::write(&path, value).with_context(|| format!("writing {value} to {path}"))
+}
+
+/// Runs a batch of `ip` commands in the calling thread's network namespace.
+///
+/// # Errors
+/// When one of them fails, with what `ip` said.
+pub fn ip(batch: &str) -> Result<()> {
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("running ip(8); is iproute2 installed?")?;
+    child.stdin.take().context("the input of ip")?.write_all(batch.as_bytes()).context("writing to ip")?;
+    let output = child.wait_with_output().context("waiting for ip")?;
+    ensure!(output.status.success(), "ip -batch failed: {}in\n{batch}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// Turns generic receive offload on, which makes a veth end poll for frames.
+///
+/// Without it a veth end has no place for a frame that an XDP program at the other end sends back, and the RST of a
+/// `reject` entry would vanish: something no network card does.
+fn receive_in_batches(interface: &str) -> Result<()> {
+    const SET_GRO: u32 = 0x2c;
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
+        .context("a socket to configure interfaces with")?;
+    let mut value = Value { command: SET_GRO, data: 1 };
+    // SAFETY: all zeroes is a valid request; name and data follow.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.as_bytes().iter().take(libc::IFNAMSIZ - 1)) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: the request names an interface by a terminated string and points to a value of the command's type; both
+    // live until the call returns.
+    let answer = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCETHTOOL, &raw mut request) };
+    ensure!(answer == 0, "turning on GRO at {interface}: {}", std::io::Error::last_os_error());
+    Ok(())
+}

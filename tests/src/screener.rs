@@ -1,0 +1,212 @@
+//! The daemon under test on a host, and the questions that its commands answer.
+//!
+//! The one place that knows the commands' JSON. Never links the daemon's code: it drives the executable.
+
+use std::env;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::host::Host;
+use crate::net::Family;
+use crate::proc::Proc;
+use crate::wait::until_or_show;
+
+const CONFIG: &str = "/etc/screener/screener.toml";
+const START: Duration = Duration::from_secs(15);
+const STOP: Duration = Duration::from_secs(40);
+
+/// The daemon.
+#[derive(Debug)]
+pub struct Screener {
+    host: Host,
+    daemon: Proc,
+}
+
+impl Screener {
+    /// Writes the configuration and starts the daemon; it answers when this returns.
+    ///
+    /// # Errors
+    /// When it is not built, or does not start.
+    pub fn start(host: &Host, config: &str) -> Result<Self> {
+        host.write(CONFIG, config)?;
+        let mut screener = Self { host: host.clone(), daemon: launch(host)? };
+        screener.wait_until_it_answers()?;
+        Ok(screener)
+    }
+
+    /// What it has logged since it was last started.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.daemon.log()
+    }
+
+    /// Waits for a log line that holds `pattern`, and gives it.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub fn wait_for_log(&mut self, pattern: &str, timeout: Duration) -> Result<String> {
+        self.daemon.wait_for_line(pattern, timeout)
+    }
+
+    /// Kills it without a word.
+    ///
+    /// # Errors
+    /// When the kernel does not say that it ended.
+    pub fn kill9(&mut self) -> Result<()> {
+        self.daemon.kill()
+    }
+
+    /// Tells it to stop, and waits.
+    ///
+    /// # Errors
+    /// When it does not stop in time, or not with success.
+    pub fn stop(&mut self) -> Result<()> {
+        self.daemon.signal(Signal::TERM)?;
+        let status = self.daemon.wait(STOP)?;
+        ensure!(status.success(), "the daemon ended with {status}:\n{}", self.log());
+        Ok(())
+    }
+
+    /// Starts it again after [`Screener::kill9`] or [`Screener::stop`].
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn restart(&mut self) -> Result<()> {
+        self.daemon = launch(&self.host)?;
+        self.wait_until_it_answers()
+    }
+
+    /// Runs a command of the CLI.
+    ///
+    /// # Errors
+    /// When it cannot be run; its exit code is no error here.
+    pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
+        self.host.run(self.host.command(executable()?).args(arguments))
+    }
+
+    /// Runs a command that must succeed, and gives what it printed.
+    ///
+    /// # Errors
+    /// When its exit code is not 0.
+    pub fn tell(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.cli(arguments)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "screener {}: {}: {said}", arguments.join(" "), output.status);
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs a command that prints JSON.
+    ///
+    /// # Errors
+    /// When it ends with an error (exit code 2), or prints something else.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let output = self.cli(arguments)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() != Some(2), "screener {}: {said}", arguments.join(" "));
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("screener {} prints no JSON: {said}", arguments.join(" ")))
+    }
+
+    /// Sessions that reached the daemon.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn sessions(&self) -> Result<u64> {
+        self.session_count("total")
+    }
+
+    /// Sessions that came by the listener of the tagged class.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn tagged_sessions(&self) -> Result<u64> {
+        self.session_count("tagged")
+    }
+
+    fn session_count(&self, which: &str) -> Result<u64> {
+        let status = self.json(&["status", "--json"])?;
+        status["sessions"][which].as_u64().with_context(|| format!("no sessions.{which} in {status}"))
+    }
+
+    /// SYNs that XDP has dropped.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn dropped(&self, family: Family) -> Result<u64> {
+        let status = self.json(&["status", "--json"])?;
+        let counters = status["kernel"]["counters"].as_array().with_context(|| format!("no counters in {status}"))?;
+        let wanted = counters.iter().filter(|counter| {
+            counter["verdict"] == "drop"
+                && counter["hook"] == "screen"
+                && counter["family"] == family.pick("ipv4", "ipv6")
+        });
+        Ok(wanted.filter_map(|counter| counter["packets"].as_u64()).sum())
+    }
+
+    /// The hits of a deny entry.
+    ///
+    /// # Errors
+    /// When there is no such entry.
+    pub fn hits(&self, prefix: &str) -> Result<u64> {
+        let denies = self.json(&["deny", "list", "--json"])?;
+        let entries = denies.as_array().context("deny list is no array")?;
+        let entry = entries.iter().find(|entry| entry["prefix"] == prefix);
+        entry.and_then(|entry| entry["hits"].as_u64()).with_context(|| format!("no deny entry {prefix} in {denies}"))
+    }
+
+    /// Whether a client is among those that have passed.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn has_pass(&self, client: IpAddr) -> Result<bool> {
+        let shown = self.explain(client)?;
+        Ok(!shown["pass"].is_null())
+    }
+
+    /// What `explain` says of a client.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn explain(&self, client: IpAddr) -> Result<Value> {
+        self.json(&["explain", &client.to_string(), "--json"])
+    }
+
+    fn wait_until_it_answers(&mut self) -> Result<()> {
+        let log = self.daemon.log_file().to_owned();
+        let evidence = || std::fs::read_to_string(&log).unwrap_or_default();
+        until_or_show("the daemon to answer", START, evidence, || {
+            if let Some(status) = self.daemon.ended()? {
+                bail!("the daemon ended with {status}:\n{}", self.daemon.log());
+            }
+            Ok(self.cli(&["status", "--json"])?.status.success().then_some(()))
+        })
+    }
+}
+
+fn launch(host: &Host) -> Result<Proc> {
+    host.spawn(host.command(executable()?).args(["run", "--config", CONFIG]))
+}
+
+/// The daemon's executable: `SCREENER_BIN`, or the one built beside this one.
+///
+/// # Errors
+/// When it is not there.
+pub fn executable() -> Result<PathBuf> {
+    let path = match env::var_os("SCREENER_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let this = env::current_exe().context("the path of this executable")?;
+            // A test executable lies in `deps`, one below.
+            let mut places = this.ancestors().skip(1).take(2).map(|place| place.join("screener"));
+            places.find(|path| path.exists()).unwrap_or_else(|| this.with_file_name("screener"))
+        }
+    };
+    ensure!(path.exists(), "{} is not built: run `cargo build -p screener`, or `cargo xtask test`", path.display());
+    path.canonicalize().with_context(|| path.display().to_string())
+}

@@ -1,0 +1,206 @@
+//! `cargo xtask setup`: installs what is missing, by purpose, and never removes anything.
+//!
+//! Each purpose first asks the cheapest question that tells whether it is served (is the program there, does the ladder of
+//! `bpf_toolchain` hold), so a second run takes a moment and touches no network. Other verbs ask for the purposes they
+//! need themselves.
+
+mod apt;
+mod linker;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::bpf_toolchain::{self, Compiler, Core, Toolchain};
+use crate::process;
+
+/// Install what is missing to build, test and lint (Debian, Ubuntu, or rustup alone)
+///
+/// Removes no package and starts no service. Prints each command before it runs it.
+#[derive(Args)]
+pub(crate) struct Setup {
+    /// Only the system's packages: the part that needs root
+    #[arg(long)]
+    packages: bool,
+}
+
+/// What has to be there to run the lab: a program and the package that brings it.
+const LAB: [(&str, &str); 4] =
+    [("ip", "iproute2"), ("unshare", "util-linux"), ("postfix", "postfix"), ("rbldnsd", "rbldnsd")];
+
+/// Debian's compiler with a prebuilt `core` for the BPF target. It follows the browsers' needs in the security archive, so
+/// it is newer than Debian's own.
+const COMPILER: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
+
+/// Clippy for that compiler.
+const CLIPPY: &str = "rust-web-clippy";
+
+impl Setup {
+    pub(crate) fn run(&self) -> Result<()> {
+        let done = if self.packages {
+            [for_build_packages()?, for_lab()?, kernel_clippy()?]
+        } else {
+            [for_build()?, for_lab()?, for_lint()?]
+        };
+        let packages = if self.packages { " (packages)" } else { "" };
+        match done.contains(&Done::Installed) {
+            true => eprintln!("setup: done{packages}"),
+            false => eprintln!("setup: everything is there{packages}"),
+        }
+        Ok(())
+    }
+}
+
+/// Whether there was anything to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// Everything was there.
+    Nothing,
+    /// Something was installed.
+    Installed,
+}
+
+/// What compiles the kernel half: a compiler for the BPF target and `bpf-linker`.
+///
+/// # Errors
+/// When something is missing and cannot be installed here; the text says what to do instead.
+pub(crate) fn for_build() -> Result<Done> {
+    if bpf_toolchain().is_ok() && !linker::is_outdated() {
+        return Ok(Done::Nothing);
+    }
+    linker::install(&compiler()?)?;
+    // What was installed must be what the build will find.
+    bpf_toolchain()?;
+    Ok(Done::Installed)
+}
+
+/// The part of [`for_build`] that the system's packages are.
+fn for_build_packages() -> Result<Done> {
+    if bpf_toolchain().is_ok() && !linker::is_outdated() {
+        return Ok(Done::Nothing);
+    }
+    linker::llvm(&compiler()?)?;
+    Ok(Done::Installed)
+}
+
+/// The servers and tools of the lab.
+///
+/// # Errors
+/// When one is missing and cannot be installed here.
+pub(crate) fn for_lab() -> Result<Done> {
+    let missing = LAB.iter().filter(|(program, _)| !process::is_installed(program));
+    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    if packages.is_empty() {
+        return Ok(Done::Nothing);
+    }
+    if !apt::is_here() {
+        bail!("the lab needs {}; install them with this system's package manager", packages.join(", "));
+    }
+    apt::install(&packages).context("cannot install what the lab needs")?;
+    Ok(Done::Installed)
+}
+
+/// rustfmt and clippy for cargo's compiler, and clippy for the kernel half's where it is a package.
+///
+/// # Errors
+/// When a component is missing and rustup cannot bring it.
+pub(crate) fn for_lint() -> Result<Done> {
+    let kernel = kernel_clippy()?;
+    let components = [("fmt", "rustfmt"), ("clippy", "clippy")];
+    // rustup has a `cargo-fmt` for every toolchain; only running it tells whether the component is there.
+    let is_missing = |verb: &str| process::ask(process::cargo(verb).arg("--version")).is_err();
+    let missing = components.into_iter().filter(|(verb, _)| is_missing(verb));
+    let missing: Vec<&str> = missing.map(|(_, component)| component).collect();
+    if missing.is_empty() {
+        return Ok(kernel);
+    }
+    let instead = format!("lint needs {} of the compiler that cargo runs with", missing.join(" and "));
+    if !process::is_installed("rustup") {
+        bail!("{instead}, and there is no rustup to add them: install them from where this cargo came from");
+    }
+    let mut rustup = Command::new("rustup");
+    process::run(rustup.args(["component", "add"]).args(&missing))
+        .with_context(|| format!("{instead}, and rustup cannot bring them here"))?;
+    Ok(Done::Installed)
+}
+
+/// The toolchain that the build will use.
+pub(crate) fn bpf_toolchain() -> Result<Toolchain> {
+    Ok(bpf_toolchain::find(process::root(), target(), OLDEST)?)
+}
+
+/// The clippy that belongs to a compiler, beside it.
+pub(crate) fn clippy_of(compiler: &Compiler) -> Option<PathBuf> {
+    let clippy = compiler.rustc.with_file_name("clippy-driver");
+    let version = process::ask(Command::new(&clippy).args(["--rustc", "-vV"])).ok()?;
+    version.contains(&format!("release: {}\n", compiler.release)).then_some(clippy)
+}
+
+/// The workspace's `rust-version`: no older compiler builds it.
+const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
+
+fn target() -> &'static str {
+    bpf_toolchain::target(cfg!(target_endian = "big"))
+}
+
+/// A compiler for the BPF target, installed if there is none.
+fn compiler() -> Result<Compiler> {
+    if let Ok(found) = bpf_toolchain::find_compilers(target(), OLDEST) {
+        return best(found);
+    }
+    match install_packaged_compiler()? {
+        None => {}
+        Some(why) if process::is_installed("rustup") => {
+            eprintln!("setup: {why}; taking a nightly from rustup instead");
+            let arguments = ["toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src"];
+            process::run(Command::new("rustup").args(arguments))
+                .context("rustup cannot bring a nightly here, and without it nothing compiles the kernel half")?;
+        }
+        Some(why) => bail!("{why}, and there is no rustup to bring a nightly: install rustup and run this again"),
+    }
+    best(bpf_toolchain::find_compilers(target(), OLDEST)?)
+}
+
+fn best(found: Vec<Compiler>) -> Result<Compiler> {
+    found.into_iter().next().context("the ladder found no compiler")
+}
+
+/// Installs Debian's compiler, or tells why that is not the way here.
+fn install_packaged_compiler() -> Result<Option<String>> {
+    let names = COMPILER.join(" and ");
+    if !apt::is_here() {
+        return Ok(Some("there is no apt".to_owned()));
+    }
+    for package in COMPILER {
+        match apt::candidate(package)? {
+            None => return Ok(Some(format!("this release has no package {package}"))),
+            Some(version) if !bpf_toolchain::is_at_least(&version, OLDEST) => {
+                return Ok(Some(format!("this release's {package} {version} is older than {OLDEST}")));
+            }
+            Some(_) => {}
+        }
+    }
+    let removed = apt::would_remove(&COMPILER)?;
+    if !removed.is_empty() {
+        return Ok(Some(format!("{names} would remove {}", removed.join(", "))));
+    }
+    apt::install(&COMPILER)?;
+    Ok(None)
+}
+
+/// Installs clippy for Debian's compiler. Where that is not possible the lint does without, and says so.
+fn kernel_clippy() -> Result<Done> {
+    let packaged = |compiler: &Compiler| compiler.core == Core::Prebuilt && compiler.rustc.starts_with("/usr/bin");
+    let compiler = bpf_toolchain::find_compilers(target(), OLDEST).ok().and_then(|found| best(found).ok());
+    match compiler {
+        Some(compiler) if packaged(&compiler) && clippy_of(&compiler).is_none() && apt::is_here() => {}
+        _ => return Ok(Done::Nothing),
+    }
+    if apt::candidate(CLIPPY)?.is_none() || !apt::would_remove(&[CLIPPY])?.is_empty() {
+        return Ok(Done::Nothing);
+    }
+    apt::install(&[CLIPPY])?;
+    Ok(Done::Installed)
+}
