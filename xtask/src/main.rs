@@ -11,7 +11,8 @@ mod run;
 mod setup;
 mod test;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Builds, tests and runs Screener.
@@ -31,12 +32,20 @@ enum Verb {
     Lint(lint::Lint),
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().verb {
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
         Verb::Setup(setup) => setup.run(),
         Verb::Build(build) => build.run(),
         Verb::Run(run) => run.run(),
         Verb::Test(test) => test.run(),
         Verb::Lint(lint) => lint.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not as `Debug`: a backtrace tells whoever runs this nothing.
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
