@@ -8,6 +8,9 @@
 //! Never holds a map, a helper call or anything else that only one of the two sides has.
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
 mod counter;
 mod event;
 pub mod parse;

@@ -292,3 +292,6 @@ pub fn pinned_status(pin: &Path) -> Result<Status, KernelError> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
