@@ -10,7 +10,7 @@ use super::HandedOff;
 
 /// How long a client may go on after the MTA has closed. The MTA has its own timers for a client that is silent; once it
 /// has hung up there is nobody left to talk to.
-const AFTER_THE_MTA: Duration = Duration::from_secs(30);
+const AFTER_THE_MTA: Duration = Duration::from_secs(5);
 
 /// Gives the client the reply it waits for, then copies both ways. A side that closes its half is told on, the other half
 /// goes on. A slow reader holds up its peer: nothing is kept but one small buffer for each direction.
