@@ -173,6 +173,7 @@ fn install_packaged_compiler() -> Result<Option<String>> {
     if !apt::is_here() {
         return Ok(Some("there is no apt".to_owned()));
     }
+    apt::refresh()?;
     for package in COMPILER {
         match apt::candidate(package)? {
             None => return Ok(Some(format!("this release has no package {package}"))),

@@ -1,3 +1,5 @@
+//! What each user error is told, and that no text makes the parser panic.
+
 use std::fmt::Write as _;
 use std::time::Duration;
 

@@ -39,15 +39,11 @@ pub(super) fn is_here() -> bool {
     process::is_installed("apt-get") && process::is_installed("dpkg")
 }
 
-/// The version of a package that would be installed, or none where the release does not have it.
+/// The version of a package that would be installed, or none where the release does not have it; by the lists of packages
+/// as they are.
 pub(super) fn candidate(package: &str) -> Result<Option<String>> {
-    let policy = || process::ask(Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C"));
-    let known = parse_candidate(&policy()?);
-    if known.is_some() || !process::is_root() {
-        return Ok(known);
-    }
-    refresh()?;
-    Ok(parse_candidate(&policy()?))
+    let policy = process::ask(Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C"))?;
+    Ok(parse_candidate(&policy))
 }
 
 /// The packages that installing these would remove.
@@ -112,10 +108,14 @@ fn get() -> Command {
     get
 }
 
-/// Fetches the lists of packages, once.
-fn refresh() -> Result<()> {
+/// Fetches the lists of packages, once, if this is root. A new machine may have none, or the ones of its installation
+/// medium, in which the security archive's newer compiler is missing.
+pub(super) fn refresh() -> Result<()> {
     static ONCE: Once = Once::new();
     let mut result = Ok(());
+    if !process::is_root() {
+        return result;
+    }
     ONCE.call_once(|| result = process::run(Command::new("apt-get").arg("update")));
     result.context("apt cannot fetch its lists of packages")
 }

@@ -66,6 +66,7 @@ pub(super) fn llvm(compiler: &Compiler) -> Result<Llvm> {
         return Ok(llvm);
     }
     if apt::is_here() {
+        apt::refresh()?;
         for major in usable.clone() {
             let package = format!("llvm-{major}-dev");
             if apt::candidate(&package)?.is_some() {
