@@ -12,6 +12,7 @@
 
 mod launch;
 mod rooms;
+mod root;
 
 use std::convert::Infallible;
 use std::env;

@@ -21,6 +21,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open,
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use serde::{Deserialize, Serialize};
 
+use super::root;
 use crate::cell::ROOM;
 use crate::wait;
 
@@ -142,6 +143,7 @@ fn become_init(life_line: RawFd) -> io::Result<()> {
     unsafe {
         unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWNET | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC)?;
     }
+    root::privatise()?;
     // SAFETY: one thread, see above; both sides go on with system calls only.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),

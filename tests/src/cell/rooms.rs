@@ -1,7 +1,6 @@
 //! The mounts of a cell, made from inside.
 //!
-//! Never touches a mount that anything outside can see: the first step cuts propagation, and a failure of that step
-//! ends the furnishing.
+//! Never touches a mount that anything outside can see: propagation was cut before this program began ([`super::root`]).
 
 use std::env;
 use std::fs;
@@ -9,14 +8,12 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change, mount_remount};
+use rustix::mount::{MountFlags, mount, mount_remount};
 
 use crate::cell::ROOM;
 
 /// Gives the cell its private places and makes the rest of the file system read-only.
 pub(super) fn furnish() -> Result<()> {
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .context("cutting mount propagation")?;
     fresh("proc", "/proc", None)?;
     system("/sys")?;
     fresh("tmpfs", ROOM, Some("mode=0755"))?;
