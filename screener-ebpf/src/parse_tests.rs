@@ -250,9 +250,11 @@ fn extension_headers_are_followed_in_any_legal_chain_up_to_a_bound() {
 
 #[test]
 fn what_another_stack_chains_is_understood() {
-    let mut extensions = Ipv6Extensions::default();
-    extensions.hop_by_hop_options = Some(etherparse::Ipv6RawExtHeader::new_raw(IpNumber::TCP, &[0; 6]).unwrap());
-    extensions.auth = Some(etherparse::IpAuthHeader::new(IpNumber::TCP, 1, 2, &[7; 12]).unwrap());
+    let mut extensions = Ipv6Extensions {
+        hop_by_hop_options: Some(etherparse::Ipv6RawExtHeader::new_raw(IpNumber::TCP, &[0; 6]).unwrap()),
+        auth: Some(etherparse::IpAuthHeader::new(IpNumber::TCP, 1, 2, &[7; 12]).unwrap()),
+        ..Ipv6Extensions::default()
+    };
     let length = 20 + extensions.header_len();
     let first = extensions.set_next_headers(IpNumber::TCP);
     let ip = Ipv6Header {

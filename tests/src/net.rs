@@ -95,6 +95,21 @@ impl Net {
         Ok(host)
     }
 
+    /// A router with the two hosts that most tests need: the MX host, and the Internet with prefixes to speak from.
+    ///
+    /// # Errors
+    /// As [`Net::new`] and [`Net::host`].
+    pub fn mx_and_internet() -> Result<(Host, Host)> {
+        let net = Self::new()?;
+        let mx = net.host(&Plan { name: "mx", addresses: &["192.0.2.10", "2001:db8:25::10"], prefixes: &[] })?;
+        let internet = net.host(&Plan {
+            name: "internet",
+            addresses: &["198.51.100.10", "2001:db8:a::10"],
+            prefixes: &["198.51.100.0/24", "2001:db8:a::/48"],
+        })?;
+        Ok((mx, internet))
+    }
+
     fn connect(&self, plan: &Plan<'_>, host: &Host, wire: &str) -> Result<()> {
         ip(&format!(
             "link add {wire} type veth peer name eth0 netns {holder}\n\

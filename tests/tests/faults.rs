@@ -9,7 +9,7 @@ use screener_tests::cell;
 use screener_tests::client::Client;
 use screener_tests::host::Host;
 use screener_tests::mta::{BOB, Mta, RELAY};
-use screener_tests::net::{Family, Net, Plan};
+use screener_tests::net::{Family, Net};
 use screener_tests::screener::Screener;
 use screener_tests::wait::{until, until_or_show};
 
@@ -23,17 +23,6 @@ interfaces = ["eth0"]
 [control]
 group = "root"
 "#;
-
-fn hosts() -> Result<(Host, Host)> {
-    let net = Net::new()?;
-    let mx = net.host(&Plan { name: "mx", addresses: &["192.0.2.10", "2001:db8:25::10"], prefixes: &[] })?;
-    let internet = net.host(&Plan {
-        name: "internet",
-        addresses: &["198.51.100.10", "2001:db8:a::10"],
-        prefixes: &["198.51.100.0/24", "2001:db8:a::/48"],
-    })?;
-    Ok((mx, internet))
-}
 
 fn port_25(mx: &Host) -> Result<SocketAddr> {
     Ok(SocketAddr::new(mx.address(Family::V4)?, 25))
@@ -58,7 +47,7 @@ fn degraded(screener: &Screener, part: &str, shown: bool) -> Result<()> {
 #[test]
 fn with_the_mta_away_a_client_hears_451_keeps_its_pass_and_can_go_on() {
     cell::test("with_the_mta_away_a_client_hears_451_keeps_its_pass_and_can_go_on", || {
-        let (mx, internet) = hosts()?;
+        let (mx, internet) = Net::mx_and_internet()?;
         let mut mta = Mta::start(&mx, "")?;
         let screener = Screener::start(&mx, CONFIG)?;
         degraded(&screener, "does not accept connections", false)?;
@@ -83,7 +72,7 @@ fn with_the_mta_away_a_client_hears_451_keeps_its_pass_and_can_go_on() {
 #[test]
 fn the_mtas_refusals_reach_the_client_in_its_own_words() {
     cell::test("the_mtas_refusals_reach_the_client_in_its_own_words", || {
-        let (mx, internet) = hosts()?;
+        let (mx, internet) = Net::mx_and_internet()?;
         let refuse = "smtpd_sender_restrictions = check_sender_access inline:{ {bad@example.net = REJECT go away} }\n";
         let _mta = Mta::start(&mx, &format!("smtpd_delay_reject = no\n{refuse}"))?;
         let _screener = Screener::start(&mx, CONFIG)?;
@@ -106,7 +95,7 @@ fn the_mtas_refusals_reach_the_client_in_its_own_words() {
 #[test]
 fn a_stop_tells_clients_to_come_again_and_lets_a_mail_finish() {
     cell::test("a_stop_tells_clients_to_come_again_and_lets_a_mail_finish", || {
-        let (mx, internet) = hosts()?;
+        let (mx, internet) = Net::mx_and_internet()?;
         let mta = Mta::start(&mx, "")?;
         let mut screener = Screener::start(&mx, CONFIG)?;
         let mut sending = Client::connect(&internet, "198.51.100.22".parse()?, port_25(&mx)?)?;
@@ -137,7 +126,7 @@ fn a_stop_tells_clients_to_come_again_and_lets_a_mail_finish() {
 #[test]
 fn a_damaged_ledger_is_set_aside_and_screening_goes_on() {
     cell::test("a_damaged_ledger_is_set_aside_and_screening_goes_on", || {
-        let (mx, internet) = hosts()?;
+        let (mx, internet) = Net::mx_and_internet()?;
         let _mta = Mta::start(&mx, "")?;
         mx.write("/var/lib/screener/ledger.redb", "this is no database")?;
         let screener = Screener::start(&mx, CONFIG)?;
@@ -153,7 +142,7 @@ fn a_damaged_ledger_is_set_aside_and_screening_goes_on() {
 #[test]
 fn in_front_mode_the_daemon_owns_the_port_and_relays() {
     cell::test("in_front_mode_the_daemon_owns_the_port_and_relays", || {
-        let (mx, internet) = hosts()?;
+        let (mx, internet) = Net::mx_and_internet()?;
         let mta = Mta::start(&mx, "")?;
         let front = CONFIG.to_owned() + "[listen]\nmode = \"front\"\naddresses = [\"0.0.0.0:2525\", \"[::]:2525\"]\n";
         let screener = Screener::start(&mx, &front)?;
@@ -187,7 +176,7 @@ fn in_front_mode_the_daemon_owns_the_port_and_relays() {
 #[test]
 fn a_client_over_its_ceiling_is_told_and_others_are_served() {
     cell::test("a_client_over_its_ceiling_is_told_and_others_are_served", || {
-        let (mx, internet) = hosts()?;
+        let (mx, internet) = Net::mx_and_internet()?;
         let _mta = Mta::start(&mx, "")?;
         let mut screener = Screener::start(&mx, &(CONFIG.to_owned() + "[limits]\nper_client = 2\n"))?;
         let greedy: IpAddr = "198.51.100.26".parse()?;

@@ -7,9 +7,8 @@ use anyhow::{Result, ensure};
 
 use screener_tests::cell;
 use screener_tests::client::{Client, Trouble};
-use screener_tests::host::Host;
 use screener_tests::mta::{BOB, DIRECT, Mta, RELAY};
-use screener_tests::net::{Family, Net, Plan};
+use screener_tests::net::{Family, Net};
 use screener_tests::sender::{Route, Sender};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -17,7 +16,7 @@ const SOON: Duration = Duration::from_secs(30);
 #[test]
 fn a_sending_postfix_delivers_to_the_mta_over_both_families() {
     cell::test("a_sending_postfix_delivers_to_the_mta_over_both_families", || {
-        let (mx, out) = hosts()?;
+        let (mx, out) = Net::mx_and_internet()?;
         let sources: [IpAddr; 3] = ["198.51.100.10".parse()?, "198.51.100.77".parse()?, "2001:db8:a:77::1".parse()?];
         let route = |(number, source): (usize, &IpAddr)| -> Result<Route> {
             Ok(Route {
@@ -48,7 +47,7 @@ fn a_sending_postfix_delivers_to_the_mta_over_both_families() {
 #[test]
 fn the_mta_believes_a_proxy_header_at_its_second_door_only() {
     cell::test("the_mta_believes_a_proxy_header_at_its_second_door_only", || {
-        let (mx, out) = hosts()?;
+        let (mx, out) = Net::mx_and_internet()?;
         let mta = Mta::start(&mx, "")?;
         let relay: SocketAddr = "127.0.0.1:10025".parse()?;
         for announced in ["203.0.113.7:1234", "[2001:db8:b::7]:1234"] {
@@ -70,7 +69,7 @@ fn the_mta_believes_a_proxy_header_at_its_second_door_only() {
 #[test]
 fn an_mta_comes_back_after_a_restart_and_refuses_in_between() {
     cell::test("an_mta_comes_back_after_a_restart_and_refuses_in_between", || {
-        let (mx, out) = hosts()?;
+        let (mx, out) = Net::mx_and_internet()?;
         let mut mta = Mta::start(&mx, "smtpd_banner = $myhostname ESMTP extra")?;
         for family in Family::BOTH {
             let source = out.address(family)?;
@@ -95,7 +94,7 @@ fn an_mta_comes_back_after_a_restart_and_refuses_in_between() {
 #[test]
 fn a_client_tells_silence_from_refusal() {
     cell::test("a_client_tells_silence_from_refusal", || {
-        let (mx, out) = hosts()?;
+        let (mx, out) = Net::mx_and_internet()?;
         let source = out.address(Family::V4)?;
         let server = SocketAddr::new(mx.address(Family::V4)?, 25);
         let refused = Client::connect(&out, source, server);
@@ -105,17 +104,6 @@ fn a_client_tells_silence_from_refusal() {
         ensure!(matches!(silent, Err(Trouble::Silence(_))), "{silent:?}");
         Ok(())
     });
-}
-
-fn hosts() -> Result<(Host, Host)> {
-    let net = Net::new()?;
-    let mx = net.host(&Plan { name: "mx", addresses: &["192.0.2.10", "2001:db8:25::10"], prefixes: &[] })?;
-    let out = net.host(&Plan {
-        name: "out",
-        addresses: &["198.51.100.10", "2001:db8:a::10"],
-        prefixes: &["198.51.100.0/24", "2001:db8:a::/48"],
-    })?;
-    Ok((mx, out))
 }
 
 /// A PROXY header, version 2, that announces a client.

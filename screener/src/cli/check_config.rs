@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use super::output::Form;
 use super::{Answer, output};
 use crate::config::{Config, DEFAULT_PATH};
 use crate::dnsbl::Dnsbl;
@@ -14,9 +15,8 @@ pub(super) struct CheckConfig {
     /// The configuration; without it /etc/screener/screener.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 #[derive(Serialize)]
@@ -39,7 +39,7 @@ impl CheckConfig {
             Ok(config)
         });
         let named = || self.config.as_ref().map_or_else(|| DEFAULT_PATH.to_owned(), |path| path.display().to_string());
-        if self.json {
+        if self.form.json {
             let (error, notes) = match &checked {
                 Ok(config) => (None, config.notes()),
                 Err(error) => (Some(format!("{error:#}")), Vec::new()),

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 
+use super::output::Form;
 use super::{Answer, output, prefix};
 use crate::control::Client;
 use crate::control::api::{self, DenyRequest};
@@ -11,18 +12,11 @@ use crate::feed::DenyAction;
 #[derive(Debug, Subcommand)]
 pub(super) enum Deny {
     /// Every denied prefix, where it comes from, and how often it was met
-    List(List),
+    List(Form),
     /// Deny a prefix, or change what is done with it
     Add(Add),
     /// Remove an entry made by `deny add`
     Del(Del),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct List {
-    /// As JSON
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -51,9 +45,9 @@ pub(super) struct Del {
 impl Deny {
     pub(super) async fn carry_out(self, client: &Client) -> anyhow::Result<Answer> {
         match self {
-            Self::List(list) => {
+            Self::List(form) => {
                 let entries: Vec<api::Static> = client.get("/v1/denies").await?;
-                if list.json {
+                if form.json {
                     output::json(&entries)?;
                 } else {
                     show(entries)?;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use clap::Args;
 
+use super::output::Form;
 use super::{Answer, output};
 use crate::control::{Client, api};
 
@@ -11,16 +12,15 @@ use crate::control::{Client, api};
 pub(super) struct Explain {
     /// The host's address
     address: IpAddr,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 impl Explain {
     /// No if nothing is known of the client.
     pub(super) async fn carry_out(self, client: &Client) -> anyhow::Result<Answer> {
         let explanation: api::Explanation = client.get(&format!("/v1/explain/{}", self.address)).await?;
-        if self.json {
+        if self.form.json {
             output::json(&explanation)?;
         } else {
             show(&explanation)?;

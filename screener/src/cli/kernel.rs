@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::output::Form;
 use super::{Answer, output};
 use crate::kernel::{self, DEFAULT_PIN};
 
@@ -19,9 +20,8 @@ pub(super) enum Kernel {
 pub(super) struct Status {
     #[command(flatten)]
     pin: Pin,
-    /// As JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 #[derive(Debug, Args)]
@@ -51,7 +51,7 @@ impl Status {
     fn carry_out(self) -> anyhow::Result<Answer> {
         let status = kernel::pinned_status(&self.pin.pin)?;
         let answer = if status.attached { Answer::Yes } else { Answer::No };
-        if self.json {
+        if self.form.json {
             output::json(&status)?;
             return Ok(answer);
         }
@@ -60,7 +60,7 @@ impl Status {
         }
         let reason = |reason: &Option<String>| reason.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
         for interface in &status.interfaces {
-            output::line(format!("screen on {}: {:?}{}", interface.name, interface.mode, reason(&interface.reason)))?;
+            output::line(format!("screen on {}: {}{}", interface.name, interface.mode, reason(&interface.reason)))?;
         }
         let steer = if status.steer.attached { "attached" } else { "not attached" };
         output::line(format!("steer: {steer}{}", reason(&status.steer.reason)))?;

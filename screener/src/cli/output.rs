@@ -2,9 +2,18 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use serde::Serialize;
+
+/// What every verb that reads can be told.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Form {
+    /// As JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
 
 /// Prints a value as JSON.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {

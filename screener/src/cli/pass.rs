@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
+use super::output::Form;
 use super::{Answer, output};
 use crate::control::Client;
 use crate::control::api::{self, PageRequest, PassRequest};
@@ -14,18 +15,11 @@ use crate::control::api::{self, PageRequest, PassRequest};
 #[derive(Debug, Subcommand)]
 pub(super) enum Pass {
     /// Every client with a pass, in the order of the addresses
-    List(List),
+    List(Form),
     /// Give a client a pass for every test
     Add(Add),
     /// Take a client's pass away: it is screened when it comes again
     Del(Del),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct List {
-    /// As JSON
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -49,7 +43,7 @@ pub(super) struct Del {
 impl Pass {
     pub(super) async fn carry_out(self, client: &Client) -> anyhow::Result<Answer> {
         match self {
-            Self::List(list) if list.json => list_json(client).await?,
+            Self::List(form) if form.json => list_json(client).await?,
             Self::List(_) => list_lines(client).await?,
             Self::Add(add) => {
                 let request = PassRequest { ttl_seconds: Some(add.ttl.as_secs()), comment: add.comment };

@@ -2,21 +2,21 @@
 
 use clap::Args;
 
+use super::output::Form;
 use super::{Answer, output};
 use crate::control::{Client, api};
 
 #[derive(Debug, Args)]
 pub(super) struct Status {
-    /// As JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 impl Status {
     /// Yes if all is well.
     pub(super) async fn carry_out(self, client: &Client) -> anyhow::Result<Answer> {
         let status: api::Status = client.get("/v1/status").await?;
-        if self.json {
+        if self.form.json {
             output::json(&status)?;
         } else {
             show(&status)?;

@@ -206,7 +206,7 @@ async fn rbldnsd() -> (Rbldnsd, SocketAddr) {
     let soa = "$SOA 300 ns.bl.test. admin.bl.test. 0 600 300 86400 300\n";
     std::fs::write(directory.path().join("v4"), format!("{soa}127.0.0.2\n:127.0.0.4:listed\n203.0.113.0/25\n"))
         .unwrap();
-    std::fs::write(directory.path().join("v6"), format!(":127.0.0.3:listed\n2001:db8:bad::/48\n")).unwrap();
+    std::fs::write(directory.path().join("v6"), ":127.0.0.3:listed\n2001:db8:bad::/48\n").unwrap();
     std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     // Another process may take the port between our look and rbldnsd's bind; then it ends, and the next port is tried.
     for _ in 0..10 {

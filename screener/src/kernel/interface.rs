@@ -3,6 +3,7 @@
 //! Holds one question over rtnetlink, because aya has no way to ask for a program that it did not attach. Never changes
 //! an interface.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 
 use nix::net::if_::if_nametoindex;
@@ -22,6 +23,17 @@ pub enum Mode {
     Offloaded,
     /// Not at all.
     None,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Offloaded => "offloaded",
+            Self::None => "none",
+        })
+    }
 }
 
 /// One interface.

@@ -261,7 +261,7 @@ fn attach_all(object: &mut Ebpf, pin: &PinDirectory, options: &Options) -> Resul
         let reason = match outcome {
             Ok(outcome) => {
                 attached = true;
-                log::info!("screen attached to {name} in {:?} mode", outcome.mode);
+                log::info!("screen attached to {name} in {} mode", outcome.mode);
                 outcome.reason
             }
             Err(reason) => Some(reason),

@@ -10,7 +10,7 @@ use crate::clock::{Now, UnixTime};
 use crate::control::api::{self, DenyRequest, PageRequest, PassRequest};
 use crate::control::{Answers, Refusal};
 use crate::feed::{DenyAction, Entry, Match, Source, StaticAction};
-use crate::kernel::{self, StaticKind};
+use crate::kernel::StaticKind;
 use crate::ledger::{History, Origin, Pass, StoredStatic, What};
 use crate::pass::{Stamps, Test};
 
@@ -316,13 +316,7 @@ fn entry(found: &Match<'_>) -> api::Static {
 }
 
 fn interface(interface: crate::kernel::InterfaceStatus) -> api::Interface {
-    let mode = match interface.mode {
-        kernel::Mode::Native => "native",
-        kernel::Mode::Generic => "generic",
-        kernel::Mode::Offloaded => "offloaded",
-        kernel::Mode::None => "none",
-    };
-    api::Interface { name: interface.name, mode: mode.to_owned(), reason: interface.reason }
+    api::Interface { name: interface.name, mode: interface.mode.to_string(), reason: interface.reason }
 }
 
 fn counter(counter: crate::kernel::CounterValue) -> api::Counter {
