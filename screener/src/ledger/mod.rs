@@ -145,9 +145,9 @@ struct Shared {
     passes: Mutex<Passes>,
     histories: Mutex<Histories>,
     statics: Mutex<BTreeMap<IpNet, StoredStatic>>,
-    /// Nothing is written without a file.
     pending: Pending,
     status: Mutex<StoreStatus>,
+    /// False: there is no file and no writer, so nothing is noted as pending.
     durable: bool,
 }
 

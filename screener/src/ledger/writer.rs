@@ -34,6 +34,7 @@ impl Drop for Leaving {
     }
 }
 
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Pass(ClientKey),
     History(ClientKey),
@@ -100,7 +101,9 @@ impl Writer {
         let passes = work.passes.iter().copied().map(Key::Pass);
         let histories = work.histories.iter().copied().map(Key::History);
         let statics = work.statics.iter().copied().map(Key::Static);
-        let keys: Vec<_> = passes.chain(histories).chain(statics).collect();
+        let mut keys: Vec<_> = passes.chain(histories).chain(statics).collect();
+        // In the order of the file, so that a transaction rewrites few of its pages.
+        keys.sort_unstable();
         for keys in keys.chunks(CHUNK) {
             store.write(&present(&self.shared, keys))?;
         }

@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use rustix::mount::{MountFlags, mount, mount_remount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
 use super::*;
 
@@ -167,9 +167,30 @@ fn in_private_mounts(test: &str) -> bool {
     false
 }
 
-fn tmpfs(at: &Path, size: &str) {
-    let options = std::ffi::CString::new(format!("size={size}")).unwrap();
-    mount("tmpfs", at, "tmpfs", MountFlags::empty(), options.as_c_str()).unwrap();
+/// A small file system on a directory of its own, both gone when this is dropped.
+struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    fn new(size: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = std::ffi::CString::new(format!("size={size}")).unwrap();
+        mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), options.as_c_str()).unwrap();
+        Self(dir)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn remount(&self, flags: MountFlags, options: &std::ffi::CStr) {
+        mount_remount(self.path(), flags, options).unwrap();
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = unmount(self.path(), UnmountFlags::DETACH);
+    }
 }
 
 #[test]
@@ -177,8 +198,7 @@ fn a_full_disk_leaves_memory_right_and_is_caught_up_with() {
     if !in_private_mounts("a_full_disk_leaves_memory_right_and_is_caught_up_with") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    tmpfs(dir.path(), "16m");
+    let dir = Tmpfs::new("16m");
     let path = dir.path().join("ledger.redb");
     let ballast = dir.path().join("ballast");
     let ledger = open_well(&path);
@@ -199,7 +219,7 @@ fn a_full_disk_leaves_memory_right_and_is_caught_up_with() {
     assert_eq!(ledger.pass_count(), 59_991);
 
     std::fs::remove_file(&ballast).unwrap();
-    mount_remount(dir.path(), MountFlags::empty(), c"size=256m").unwrap();
+    dir.remount(MountFlags::empty(), c"size=256m");
     ledger.flush().unwrap();
     assert_eq!(ledger.status().degraded, Vec::<String>::new(), "all is well again");
     drop(ledger);
@@ -209,12 +229,41 @@ fn a_full_disk_leaves_memory_right_and_is_caught_up_with() {
 }
 
 #[test]
+fn a_file_found_damaged_while_running_is_written_anew_from_memory() {
+    if !in_private_mounts("a_file_found_damaged_while_running_is_written_anew_from_memory") {
+        return;
+    }
+    let dir = Tmpfs::new("16m");
+    let path = dir.path().join("ledger.redb");
+    let ledger = open_well(&path);
+    screened(&ledger, nth(1), NOW.plus(DAY));
+    ledger.note(nth(1), What::Passed, String::new(), NOW);
+    let entry = StoredStatic { action: StaticAction::Permit, comment: None, added: NOW };
+    ledger.put_static("192.0.2.0/24".parse().unwrap(), entry);
+    ledger.flush().unwrap();
+    // A full disk makes it let go of the file; when it comes back, the file is no longer what it was.
+    fill(&dir.path().join("ballast"));
+    for n in 10..60_000 {
+        screened(&ledger, nth(n), NOW.plus(DAY));
+    }
+    ledger.flush().unwrap_err();
+    std::fs::remove_file(dir.path().join("ballast")).unwrap();
+    dir.remount(MountFlags::empty(), c"size=256m");
+    std::fs::write(&path, b"somebody else was here").unwrap();
+    ledger.flush().unwrap();
+    let status = ledger.status();
+    assert!(status.degraded.len() == 1 && status.degraded[0].contains("was damaged"), "{status:?}");
+    drop(ledger);
+    let (_, report) = open(&path);
+    assert_eq!(report, OpenReport { passes: 59_991, histories: 1, statics: 1, ..OpenReport::default() });
+}
+
+#[test]
 fn a_disk_already_full_at_the_start_hides_no_pass() {
     if !in_private_mounts("a_disk_already_full_at_the_start_hides_no_pass") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    tmpfs(dir.path(), "16m");
+    let dir = Tmpfs::new("16m");
     let path = dir.path().join("ledger.redb");
     filled(&path);
     fill(&dir.path().join("ballast"));
@@ -241,11 +290,10 @@ fn a_read_only_disk_is_read_and_what_comes_is_kept_in_memory() {
     if !in_private_mounts("a_read_only_disk_is_read_and_what_comes_is_kept_in_memory") {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    tmpfs(dir.path(), "64m");
+    let dir = Tmpfs::new("64m");
     let path = dir.path().join("ledger.redb");
     filled(&path);
-    mount_remount(dir.path(), MountFlags::RDONLY, c"").unwrap();
+    dir.remount(MountFlags::RDONLY, c"");
 
     let (ledger, report) = open(&path);
     assert_eq!((report.passes, report.set_aside), (5000, None));
@@ -254,7 +302,7 @@ fn a_read_only_disk_is_read_and_what_comes_is_kept_in_memory() {
     ledger.revoke(nth(0));
     assert!(ledger.flush().is_err());
 
-    mount_remount(dir.path(), MountFlags::empty(), c"").unwrap();
+    dir.remount(MountFlags::empty(), c"");
     ledger.flush().unwrap();
     drop(ledger);
     let ledger = open_well(&path);
