@@ -87,8 +87,20 @@ impl Resolver {
             Err(NetError::Dns(DnsError::NoRecordsFound(none))) if is_an_answer(&none.response_code) => {
                 Looked::Nothing(none.negative_ttl.map(|seconds| Duration::from_secs(seconds.into())))
             }
-            Err(error) => Looked::Unknown(error.to_string()),
+            Err(error) => Looked::Unknown(reason(&error)),
         }
+    }
+}
+
+/// Why there is no answer, in words that never hold the name that was asked: it may hold the list's secret key.
+fn reason(error: &NetError) -> String {
+    match error {
+        NetError::Timeout => "no answer in time".to_owned(),
+        NetError::Dns(DnsError::ResponseCode(code)) => format!("the resolver answers: {code}"),
+        NetError::Dns(DnsError::NoRecordsFound(none)) => format!("the resolver answers: {}", none.response_code),
+        NetError::Io(error) => format!("the resolver cannot be reached: {}", error.kind()),
+        NetError::NoConnections => "the resolver cannot be reached".to_owned(),
+        _ => "the resolver gives no usable answer".to_owned(),
     }
 }
 

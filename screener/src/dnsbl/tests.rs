@@ -157,6 +157,19 @@ async fn a_list_that_fails_or_is_silent_counts_for_nothing_and_delays_no_other()
 }
 
 #[tokio::test]
+async fn a_secret_key_is_in_no_error() {
+    let zones =
+        [("s3cr3t.failing.test", Script::Fails(ResponseCode::ServFail)), ("s3cr3t.silent.test", Script::Silent)];
+    let server = scripted(&zones).await;
+    let keyed = |zone: &str| format!("[[tests.dnsbl.list]]\nzone = \"{{key}}.{zone}\"\nkey = \"s3cr3t\"\n");
+    let dnsbl = dnsbl(&(keyed("failing.test") + &keyed("silent.test")), server);
+    assert_eq!(report(&dnsbl, "203.0.113.5").await.unknown, 2);
+    let shown = format!("{:?}", dnsbl.status());
+    assert!(!shown.contains("s3cr3t"), "{shown}");
+    assert!(shown.contains("no answer in time") && shown.contains("Server Failure"), "{shown}");
+}
+
+#[tokio::test]
 async fn an_answer_that_is_no_listing_is_never_taken_for_one_and_the_list_is_left_alone() {
     for lie in [[127, 255, 255, 254], [127, 0, 0, 1], [10, 0, 0, 1], [127, 255, 255, 1]] {
         let server = scripted(&[("bl.test", Script::Listed(vec![lie, [127, 0, 0, 2]], 60))]).await;

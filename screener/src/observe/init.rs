@@ -30,7 +30,11 @@ pub enum Format {
 /// # Errors
 /// When logging was started before.
 pub fn init(format: Format) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    for secretive in ["hickory_resolver=off", "hickory_net=off", "hickory_proto=off"] {
+        // What it logs holds the names that it asks, and those may hold the secret key of a DNS list.
+        filter = filter.add_directive(secretive.parse()?);
+    }
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let layer = match format {
         Format::Json => layer.event_format(Json).boxed(),

@@ -25,6 +25,11 @@ impl Answers for Daemon {
         let kernel = self.kernel.as_ref().map(|kernel| (kernel.status(), kernel.counters()));
         let mut degraded: Vec<_> = self.degraded.list().into_iter().map(|(_, text)| text).collect();
         degraded.extend(ledger.degraded);
+        let lists = self.lists_status();
+        degraded.extend(lists.iter().filter(|list| list.state == "parked").map(|list| {
+            let why = list.last_error.as_deref().unwrap_or_default();
+            format!("DNS list {} is not believed and left alone for a while: {why}", list.list)
+        }));
         let mut shown = None;
         if let Some((status, counters)) = kernel {
             match (status, counters) {
@@ -56,7 +61,7 @@ impl Answers for Daemon {
             kernel: shown,
             passes: ledger.passes,
             denies: statics.entries().filter(|entry| entry.action != StaticAction::Permit).count(),
-            dnsbl: self.lists_status(),
+            dnsbl: lists,
             ledger: api::Ledger {
                 histories: ledger.histories,
                 queued: ledger.queued,

@@ -1,14 +1,11 @@
 //! Damaged files, and disks that take nothing.
 //!
-//! What needs a file system of its own runs in a child: this test binary again, as root, in a private mount namespace.
-
-use std::process::Command;
+//! What needs a file system of its own runs in a cell.
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use screener_tests::cell;
 
 use super::*;
-
-const MOUNTS: &str = "SCREENER_TEST_PRIVATE_MOUNTS";
 
 /// A clean file with a few thousand passes.
 fn filled(path: &Path) -> Vec<u8> {
@@ -145,26 +142,12 @@ fn a_path_that_cannot_be_a_file_leaves_screening_in_memory() {
     assert!(error.to_string().contains("directory"), "{error}");
 }
 
-/// Runs the test of this name again as the only one, in a mount namespace of its own. True: this is that child.
-fn in_private_mounts(test: &str) -> bool {
-    if std::env::var_os(MOUNTS).is_some() {
-        return true;
-    }
-    assert!(rustix::process::geteuid().is_root(), "{test} mounts a small tmpfs: run the tests as root");
-    let output = Command::new("unshare")
-        .args(["--mount", "--propagation", "private"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("ledger::tests::disk::{test}"), "--nocapture"])
-        .env(MOUNTS, "1")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    false
+/// Runs the body of the test of this name in a cell, where it may mount what it likes.
+fn in_a_cell(test: &str, body: impl FnOnce()) {
+    cell::test(&format!("ledger::tests::disk::{test}"), || {
+        body();
+        Ok(())
+    });
 }
 
 /// A small file system on a directory of its own, both gone when this is dropped.
@@ -195,119 +178,115 @@ impl Drop for Tmpfs {
 
 #[test]
 fn a_full_disk_leaves_memory_right_and_is_caught_up_with() {
-    if !in_private_mounts("a_full_disk_leaves_memory_right_and_is_caught_up_with") {
-        return;
-    }
-    let dir = Tmpfs::new("16m");
-    let path = dir.path().join("ledger.redb");
-    let ballast = dir.path().join("ballast");
-    let ledger = open_well(&path);
-    screened(&ledger, nth(1), NOW.plus(DAY));
-    screened(&ledger, nth(2), NOW.plus(DAY));
-    ledger.flush().unwrap();
-    fill(&ballast);
+    in_a_cell("a_full_disk_leaves_memory_right_and_is_caught_up_with", || {
+        let dir = Tmpfs::new("16m");
+        let path = dir.path().join("ledger.redb");
+        let ballast = dir.path().join("ballast");
+        let ledger = open_well(&path);
+        screened(&ledger, nth(1), NOW.plus(DAY));
+        screened(&ledger, nth(2), NOW.plus(DAY));
+        ledger.flush().unwrap();
+        fill(&ballast);
 
-    // More than fits into whatever the file has still allocated.
-    for n in 10..60_000 {
-        screened(&ledger, nth(n), NOW.plus(DAY));
-    }
-    ledger.revoke(nth(2));
-    let error = ledger.flush().unwrap_err();
-    assert!(error.to_string().contains("space"), "{error}");
-    let status = ledger.status();
-    assert!(status.failures > 0 && status.degraded[0].contains("memory only"), "{status:?}");
-    assert_eq!(ledger.pass_count(), 59_991);
+        // More than fits into whatever the file has still allocated.
+        for n in 10..60_000 {
+            screened(&ledger, nth(n), NOW.plus(DAY));
+        }
+        ledger.revoke(nth(2));
+        let error = ledger.flush().unwrap_err();
+        assert!(error.to_string().contains("space"), "{error}");
+        let status = ledger.status();
+        assert!(status.failures > 0 && status.degraded[0].contains("memory only"), "{status:?}");
+        assert_eq!(ledger.pass_count(), 59_991);
 
-    std::fs::remove_file(&ballast).unwrap();
-    dir.remount(MountFlags::empty(), c"size=256m");
-    ledger.flush().unwrap();
-    assert_eq!(ledger.status().degraded, Vec::<String>::new(), "all is well again");
-    drop(ledger);
-    let ledger = open_well(&path);
-    assert_eq!(ledger.pass_count(), 59_991);
-    assert_eq!(ledger.pass(nth(2)), None);
+        std::fs::remove_file(&ballast).unwrap();
+        dir.remount(MountFlags::empty(), c"size=256m");
+        ledger.flush().unwrap();
+        assert_eq!(ledger.status().degraded, Vec::<String>::new(), "all is well again");
+        drop(ledger);
+        let ledger = open_well(&path);
+        assert_eq!(ledger.pass_count(), 59_991);
+        assert_eq!(ledger.pass(nth(2)), None);
+    });
 }
 
 #[test]
 fn a_file_found_damaged_while_running_is_written_anew_from_memory() {
-    if !in_private_mounts("a_file_found_damaged_while_running_is_written_anew_from_memory") {
-        return;
-    }
-    let dir = Tmpfs::new("16m");
-    let path = dir.path().join("ledger.redb");
-    let ledger = open_well(&path);
-    screened(&ledger, nth(1), NOW.plus(DAY));
-    ledger.note(nth(1), What::Passed, String::new(), NOW);
-    let entry = StoredStatic { action: StaticAction::Permit, comment: None, added: NOW };
-    ledger.put_static("192.0.2.0/24".parse().unwrap(), entry);
-    ledger.flush().unwrap();
-    // A full disk makes it let go of the file; when it comes back, the file is no longer what it was.
-    fill(&dir.path().join("ballast"));
-    for n in 10..60_000 {
-        screened(&ledger, nth(n), NOW.plus(DAY));
-    }
-    ledger.flush().unwrap_err();
-    std::fs::remove_file(dir.path().join("ballast")).unwrap();
-    dir.remount(MountFlags::empty(), c"size=256m");
-    std::fs::write(&path, b"somebody else was here").unwrap();
-    ledger.flush().unwrap();
-    let status = ledger.status();
-    assert!(status.degraded.len() == 1 && status.degraded[0].contains("was damaged"), "{status:?}");
-    drop(ledger);
-    let (_, report) = open(&path);
-    assert_eq!(report, OpenReport { passes: 59_991, histories: 1, statics: 1, ..OpenReport::default() });
+    in_a_cell("a_file_found_damaged_while_running_is_written_anew_from_memory", || {
+        let dir = Tmpfs::new("16m");
+        let path = dir.path().join("ledger.redb");
+        let ledger = open_well(&path);
+        screened(&ledger, nth(1), NOW.plus(DAY));
+        ledger.note(nth(1), What::Passed, String::new(), NOW);
+        let entry = StoredStatic { action: StaticAction::Permit, comment: None, added: NOW };
+        ledger.put_static("192.0.2.0/24".parse().unwrap(), entry);
+        ledger.flush().unwrap();
+        // A full disk makes it let go of the file; when it comes back, the file is no longer what it was.
+        fill(&dir.path().join("ballast"));
+        for n in 10..60_000 {
+            screened(&ledger, nth(n), NOW.plus(DAY));
+        }
+        ledger.flush().unwrap_err();
+        std::fs::remove_file(dir.path().join("ballast")).unwrap();
+        dir.remount(MountFlags::empty(), c"size=256m");
+        std::fs::write(&path, b"somebody else was here").unwrap();
+        ledger.flush().unwrap();
+        let status = ledger.status();
+        assert!(status.degraded.len() == 1 && status.degraded[0].contains("was damaged"), "{status:?}");
+        drop(ledger);
+        let (_, report) = open(&path);
+        assert_eq!(report, OpenReport { passes: 59_991, histories: 1, statics: 1, ..OpenReport::default() });
+    });
 }
 
 #[test]
 fn a_disk_already_full_at_the_start_hides_no_pass() {
-    if !in_private_mounts("a_disk_already_full_at_the_start_hides_no_pass") {
-        return;
-    }
-    let dir = Tmpfs::new("16m");
-    let path = dir.path().join("ledger.redb");
-    filled(&path);
-    fill(&dir.path().join("ballast"));
-    let (ledger, _) = open(&path);
-    assert_eq!(ledger.pass_count(), 5000);
-    drop(ledger);
+    in_a_cell("a_disk_already_full_at_the_start_hides_no_pass", || {
+        let dir = Tmpfs::new("16m");
+        let path = dir.path().join("ledger.redb");
+        filled(&path);
+        fill(&dir.path().join("ballast"));
+        let (ledger, _) = open(&path);
+        assert_eq!(ledger.pass_count(), 5000);
+        drop(ledger);
 
-    // With no file at all, the half-made one must not stay and look damaged later.
-    std::fs::remove_file(&path).unwrap();
-    fill(&dir.path().join("more ballast"));
-    let (ledger, report) = open(&path);
-    assert!(report.degraded[0].contains("memory only"), "{report:?}");
-    screened(&ledger, nth(1), NOW.plus(DAY));
-    assert!(!path.exists());
-    std::fs::remove_file(dir.path().join("ballast")).unwrap();
-    ledger.flush().unwrap();
-    assert_eq!(ledger.status().degraded, Vec::<String>::new());
-    drop(ledger);
-    assert_eq!(open_well(&path).pass_count(), 1);
+        // With no file at all, the half-made one must not stay and look damaged later.
+        std::fs::remove_file(&path).unwrap();
+        fill(&dir.path().join("more ballast"));
+        let (ledger, report) = open(&path);
+        assert!(report.degraded[0].contains("memory only"), "{report:?}");
+        screened(&ledger, nth(1), NOW.plus(DAY));
+        assert!(!path.exists());
+        std::fs::remove_file(dir.path().join("ballast")).unwrap();
+        ledger.flush().unwrap();
+        assert_eq!(ledger.status().degraded, Vec::<String>::new());
+        drop(ledger);
+        assert_eq!(open_well(&path).pass_count(), 1);
+    });
 }
 
 #[test]
 fn a_read_only_disk_is_read_and_what_comes_is_kept_in_memory() {
-    if !in_private_mounts("a_read_only_disk_is_read_and_what_comes_is_kept_in_memory") {
-        return;
-    }
-    let dir = Tmpfs::new("64m");
-    let path = dir.path().join("ledger.redb");
-    filled(&path);
-    dir.remount(MountFlags::RDONLY, c"");
+    in_a_cell("a_read_only_disk_is_read_and_what_comes_is_kept_in_memory", || {
+        let dir = Tmpfs::new("64m");
+        let path = dir.path().join("ledger.redb");
+        filled(&path);
+        dir.remount(MountFlags::RDONLY, c"");
 
-    let (ledger, report) = open(&path);
-    assert_eq!((report.passes, report.set_aside), (5000, None));
-    assert!(report.degraded[0].contains("memory only"), "{:?}", report.degraded);
-    screened(&ledger, nth(9999), NOW.plus(DAY));
-    ledger.revoke(nth(0));
-    assert!(ledger.flush().is_err());
+        let (ledger, report) = open(&path);
+        assert_eq!((report.passes, report.set_aside), (5000, None));
+        assert!(report.degraded[0].contains("memory only"), "{:?}", report.degraded);
+        screened(&ledger, nth(9999), NOW.plus(DAY));
+        ledger.revoke(nth(0));
+        assert!(ledger.flush().is_err());
 
-    dir.remount(MountFlags::empty(), c"");
-    ledger.flush().unwrap();
-    drop(ledger);
-    let ledger = open_well(&path);
-    assert_eq!(ledger.pass_count(), 5000);
-    assert!(ledger.pass(nth(9999)).is_some() && ledger.pass(nth(0)).is_none());
+        dir.remount(MountFlags::empty(), c"");
+        ledger.flush().unwrap();
+        drop(ledger);
+        let ledger = open_well(&path);
+        assert_eq!(ledger.pass_count(), 5000);
+        assert!(ledger.pass(nth(9999)).is_some() && ledger.pass(nth(0)).is_none());
+    });
 }
 
 /// Takes what room there is.
