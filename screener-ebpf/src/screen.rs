@@ -18,6 +18,7 @@ use crate::settings::settings;
 const FURTHEST: usize = 0x3fff;
 
 #[xdp]
+#[allow(clippy::needless_pass_by_value, reason = "what the macro calls it with")]
 fn screen(ctx: XdpContext) -> u32 {
     let Some(settings) = settings() else { return XDP_PASS };
     match request(&Frame::of(&ctx), settings) {

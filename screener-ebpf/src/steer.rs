@@ -28,6 +28,7 @@ const WRONG_FAMILY: i32 = -97;
 const EMPTY_SLOT: i32 = -2;
 
 #[sk_lookup]
+#[allow(clippy::needless_pass_by_value, reason = "what the macro calls it with")]
 fn steer(ctx: SkLookupContext) -> u32 {
     let Some(settings) = settings() else { return SK_PASS };
     // SAFETY: the pointer that the program was called with.

@@ -57,10 +57,10 @@ pub fn test(name: &str, body: impl FnOnce() -> Result<()>) {
     test_within(name, LIMIT, body);
 }
 
-/// Like [`test`], with a limit of its own.
+/// Like [`test()`], with a limit of its own.
 ///
 /// # Panics
-/// As [`test`] does.
+/// As [`test()`] does.
 pub fn test_within(name: &str, limit: Duration, body: impl FnOnce() -> Result<()>) {
     if inside() {
         run_inner_test(body);
