@@ -26,6 +26,7 @@ const STOP: Duration = Duration::from_secs(40);
 pub struct Screener {
     host: Host,
     daemon: Proc,
+    wrapper: Vec<String>,
 }
 
 impl Screener {
@@ -34,8 +35,18 @@ impl Screener {
     /// # Errors
     /// When it is not built, or does not start.
     pub fn start(host: &Host, config: &str) -> Result<Self> {
+        Self::start_under(host, config, &[])
+    }
+
+    /// Like [`Screener::start`], through a program that changes what the daemon may do, such as setpriv(1), with its
+    /// arguments.
+    ///
+    /// # Errors
+    /// As [`Screener::start`].
+    pub fn start_under(host: &Host, config: &str, wrapper: &[&str]) -> Result<Self> {
         host.write(CONFIG, config)?;
-        let mut screener = Self { host: host.clone(), daemon: launch(host)? };
+        let wrapper: Vec<String> = wrapper.iter().map(|&word| word.to_owned()).collect();
+        let mut screener = Self { host: host.clone(), daemon: launch(host, &wrapper)?, wrapper };
         screener.wait_until_it_answers()?;
         Ok(screener)
     }
@@ -78,7 +89,7 @@ impl Screener {
     /// # Errors
     /// When it does not start.
     pub fn restart(&mut self) -> Result<()> {
-        self.daemon = launch(&self.host)?;
+        self.daemon = launch(&self.host, &self.wrapper)?;
         self.wait_until_it_answers()
     }
 
@@ -189,8 +200,12 @@ impl Screener {
     }
 }
 
-fn launch(host: &Host) -> Result<Proc> {
-    host.spawn(host.command(executable()?).args(["run", "--config", CONFIG]))
+fn launch(host: &Host, wrapper: &[String]) -> Result<Proc> {
+    let daemon = executable()?.display().to_string();
+    let run = [daemon.as_str(), "run", "--config", CONFIG];
+    let mut words = wrapper.iter().map(String::as_str).chain(run);
+    let mut command = host.command(words.next().context("no program")?);
+    host.spawn(command.args(words))
 }
 
 /// The daemon's executable: `SCREENER_BIN`, or the one built beside this one.

@@ -192,3 +192,41 @@ fn a_client_over_its_ceiling_is_told_and_others_are_served() {
         Ok(())
     });
 }
+
+#[test]
+fn the_mta_restarts_while_the_daemon_holds_sessions() {
+    cell::test("the_mta_restarts_while_the_daemon_holds_sessions", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let mut mta = Mta::start(&mx, "")?;
+        let screener = Screener::start(&mx, CONFIG)?;
+        let mut held = Client::connect(&internet, "198.51.100.28".parse()?, port_25(&mx)?)?;
+        until("the session to be counted", SOON, || (screener.sessions().ok()? == 1).then_some(()))?;
+        // Its socket stands in port 25's bind bucket: without SO_REUSEADDR the MTA could not bind again.
+        mta.restart()?;
+        held.expect(220)?;
+        held.ask("EHLO sender.example.net", 250)?;
+        held.ask("MAIL FROM:<a@example.net>", 250)?;
+        held.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+        held.ask("QUIT", 221)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn without_bpf_the_daemon_stands_in_front_and_says_so() {
+    cell::test("without_bpf_the_daemon_stands_in_front_and_says_so", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let _mta = Mta::start(&mx, "")?;
+        let unprivileged = ["setpriv", "--bounding-set", "-bpf,-sys_admin,-net_admin,-perfmon"];
+        let front = CONFIG.replace("[kernel]", "[kernel]\nports = [2525]")
+            + "[listen]\naddresses = [\"0.0.0.0:2525\", \"[::]:2525\"]\n";
+        let mut screener = Screener::start_under(&mx, &front, &unprivileged)?;
+        degraded(&screener, "in front mode, every connection goes through the daemon, because: no permission", true)?;
+        screener.wait_for_log("warning: in front mode", SOON)?;
+        ensure!(screener.json(&["status", "--json"])?["mode"] == "front");
+        let mut client =
+            Client::connect(&internet, "198.51.100.29".parse()?, SocketAddr::new(mx.address(Family::V4)?, 2525))?;
+        ensure!(client.expect(220)?.lines.len() == 2, "screened");
+        Ok(())
+    });
+}

@@ -22,29 +22,15 @@ const MANUAL_PASS: Duration = Duration::from_secs(30 * 86_400);
 impl Answers for Daemon {
     fn status(&self) -> api::Status {
         let ledger = self.ledger.status();
-        let kernel = self.kernel.as_ref().map(|kernel| (kernel.status(), kernel.counters()));
-        let mut degraded: Vec<_> = self.degraded.list().into_iter().map(|(_, text)| text).collect();
-        degraded.extend(ledger.degraded);
-        let lists = self.lists_status();
-        degraded.extend(lists.iter().filter(|list| list.state == "parked").map(|list| {
-            let why = list.last_error.as_deref().unwrap_or_default();
-            format!("DNS list {} is not believed and left alone for a while: {why}", list.list)
-        }));
-        let mut shown = None;
-        if let Some((status, counters)) = kernel {
-            match (status, counters) {
-                (Ok(status), Ok(counters)) => {
-                    degraded.extend(status.degraded);
-                    shown = Some(api::Kernel {
-                        attached: status.attached,
-                        interfaces: status.interfaces.into_iter().map(interface).collect(),
-                        steer: status.steer.attached,
-                        counters: counters.into_iter().map(counter).collect(),
-                    });
-                }
-                (Err(error), _) | (_, Err(error)) => degraded.push(error.to_string()),
-            }
-        }
+        let kernel = self.kernel.as_ref().and_then(|kernel| {
+            let (status, counters) = (kernel.status().ok()?, kernel.counters().ok()?);
+            Some(api::Kernel {
+                attached: status.attached,
+                interfaces: status.interfaces.into_iter().map(interface).collect(),
+                steer: status.steer.attached,
+                counters: counters.into_iter().map(counter).collect(),
+            })
+        });
         let statics = self.statics();
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         api::Status {
@@ -58,16 +44,16 @@ impl Answers for Daemon {
                 handed_off: count(&self.counts.handed_off),
                 refused: count(&self.counts.refused),
             },
-            kernel: shown,
+            kernel,
             passes: ledger.passes,
             denies: statics.entries().filter(|entry| entry.action != StaticAction::Permit).count(),
-            dnsbl: lists,
+            dnsbl: self.lists_status(),
             ledger: api::Ledger {
                 histories: ledger.histories,
                 queued: ledger.queued,
                 last_written: ledger.last_written.map(stamp),
             },
-            degraded,
+            degraded: self.conditions().into_iter().map(|(_, text)| text).collect(),
             notes: self.config.notes(),
         }
     }
@@ -199,14 +185,31 @@ impl Answers for Daemon {
     }
 
     fn metrics(&self) -> String {
-        let kinds: Vec<_> = self.degraded.list().into_iter().map(|(kind, _)| kind).collect();
-        let ledger = (!self.ledger.status().degraded.is_empty()).then_some("ledger");
-        let kinds: Vec<_> = kinds.into_iter().chain(ledger).collect();
+        let kinds: Vec<_> = self.conditions().into_iter().map(|(kind, _)| kind).collect();
         self.metrics.text(&self.status(), &kinds)
     }
 }
 
 impl Daemon {
+    /// Everything that is not as it should be, with its kind: what was noted as it happened, and what each part says of
+    /// itself.
+    fn conditions(&self) -> Vec<(&'static str, String)> {
+        let mut conditions = self.degraded.list();
+        conditions.extend(self.ledger.status().degraded.into_iter().map(|text| ("ledger", text)));
+        if let Some(kernel) = &self.kernel {
+            match (kernel.status(), kernel.counters()) {
+                (Ok(status), Ok(_)) => conditions.extend(status.degraded.into_iter().map(|text| ("kernel", text))),
+                (Err(error), _) | (_, Err(error)) => conditions.push(("kernel", error.to_string())),
+            }
+        }
+        let parked = self.lists_status().into_iter().filter(|list| list.state == "parked");
+        conditions.extend(parked.map(|list| {
+            let why = list.last_error.unwrap_or_default();
+            ("dnsbl", format!("DNS list {} is not believed and left alone for a while: {why}", list.list))
+        }));
+        conditions
+    }
+
     fn pass_shown(&self, client: &str, pass: &Pass) -> api::Pass {
         let enabled = self.policy.enabled();
         let expires = Test::ALL
