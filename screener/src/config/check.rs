@@ -79,7 +79,14 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
         notes.push("tests.dnsbl: off, there is no [[tests.dnsbl.list]]".to_owned());
     }
     if config.kernel.interfaces.is_empty() && config.kernel.xdp != super::XdpMode::Off {
-        notes.push("kernel.interfaces: none is named, so XDP is not attached and denies act at the socket".to_owned());
+        notes.push("kernel.interfaces: none is named, so XDP is attached where a default route leads".to_owned());
+    }
+    if config.backend.handoff == super::HandoffMethod::None {
+        notes.push(
+            "backend.handoff: with \"none\" the MTA takes every client for this host itself; if it lets this host relay \
+             (permit_mynetworks), that is an open relay"
+                .to_owned(),
+        );
     }
     for deny in &config.denies {
         if let Some(permit) = config.permits.iter().find(|permit| permit.prefix.contains(&deny.prefix)) {

@@ -310,10 +310,7 @@ fn min_ttl_above_max_ttl_points_at_the_one_that_is_written() {
 fn what_is_not_built_is_refused_where_it_stands() {
     for (text, key) in [
         ("listen.proxy_from = [\"192.0.2.1/32\"]", "1:21: listen.proxy_from"),
-        ("backend.handoff = \"proxy-v1\"", "1:19: backend.handoff"),
         ("backend.handoff = \"postfix-pass\"", "1:19: backend.handoff"),
-        ("backend.handoff = \"none\"", "1:19: backend.handoff"),
-        ("backend.after_tests = \"defer\"", "1:23: backend.after_tests"),
         ("tls = { certificate = \"/a\", key = \"\" }", "1:23: tls.certificate"),
         ("tls = { certificate = \"\", key = \"/a\" }", "1:33: tls.key"),
         ("tests.pregreet.action = \"tarpit\"", "1:25: tests.pregreet.action"),
@@ -485,4 +482,11 @@ proptest! {
             prop_assert!(error.to_string().starts_with("s.toml:"), "{error}");
         }
     }
+}
+
+#[test]
+fn a_handoff_that_hides_the_client_is_warned_about() {
+    let config = Config::parse("backend.handoff = \"none\"", "s.toml").unwrap();
+    assert!(config.notes().iter().any(|note| note.contains("open relay")), "{:?}", config.notes());
+    assert!(!Config::default().notes().iter().any(|note| note.contains("open relay")));
 }

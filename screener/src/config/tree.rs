@@ -251,7 +251,7 @@ pub struct Ledger {
 /// `[kernel]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
-    /// Where XDP is attached; empty: none was named.
+    /// Where XDP is attached; empty: wherever a default route leads.
     pub interfaces: Vec<InterfaceName>,
     /// How XDP is attached.
     pub xdp: XdpMode,

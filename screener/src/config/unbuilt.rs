@@ -18,11 +18,7 @@ struct Unbuilt {
 /// The list.
 const UNBUILT: &[Unbuilt] = &[
     Unbuilt { set: |raw| not_empty(&raw.listen.proxy_from), instead: "remove it or set it to []" },
-    Unbuilt {
-        set: |raw| is(&raw.backend.handoff, &["proxy-v1", "postfix-pass", "none"]),
-        instead: "remove it or set it to \"proxy-v2\"",
-    },
-    Unbuilt { set: |raw| is(&raw.backend.after_tests, &["defer"]), instead: "remove it or set it to \"relay\"" },
+    Unbuilt { set: |raw| is(&raw.backend.handoff, &["postfix-pass"]), instead: "remove it or set it to \"proxy-v2\"" },
     Unbuilt {
         set: |raw| not_blank(&raw.tls.certificate),
         instead: "remove it or set it to \"\"; STARTTLS is the MTA's",

@@ -1,6 +1,6 @@
 //! Asking the MTA what it offers, so that the engine can offer the same in its place.
 
-use crate::config::BackendAddress;
+use crate::config::Backend;
 use crate::session::Features;
 
 use super::mta::Mta;
@@ -15,13 +15,13 @@ pub struct Learned {
     pub features: Features,
 }
 
-/// Connects as ourselves (PROXY `LOCAL`), says EHLO and leaves.
+/// Connects as ourselves, says EHLO and leaves.
 ///
 /// # Errors
 /// When the MTA is away or refuses us.
-pub async fn learn(backend: &BackendAddress, hostname: &str) -> Result<Learned, HandoffError> {
-    let mut mta = Mta::connect(backend).await?;
-    mta.send(&ProxyHeader::Local.v2()).await?;
+pub async fn learn(backend: &Backend, hostname: &str) -> Result<Learned, HandoffError> {
+    let mut mta = Mta::connect(&backend.address).await?;
+    mta.send(&ProxyHeader::Local.wire(backend.handoff)).await?;
     let greeting = mta.reply().await?;
     if greeting.code() != 220 {
         return Err(HandoffError::Refused { reply: greeting.into_wire() });

@@ -17,7 +17,7 @@ pub use learn::{Learned, learn};
 pub use proxy::ProxyHeader;
 pub use relay::copy;
 
-use crate::config::BackendAddress;
+use crate::config::{Backend, BackendAddress};
 use crate::session::Handoff;
 
 use mta::Mta;
@@ -57,13 +57,13 @@ pub enum HandoffError {
 /// # Errors
 /// When the MTA is away, or refuses the client before the replay's end.
 pub async fn hand_off(
-    backend: &BackendAddress,
+    backend: &Backend,
     client: SocketAddr,
     server: SocketAddr,
     handoff: &Handoff,
 ) -> Result<HandedOff, HandoffError> {
-    let mut mta = Mta::connect(backend).await?;
-    mta.send(&ProxyHeader::for_client(client, server).v2()).await?;
+    let mut mta = Mta::connect(&backend.address).await?;
+    mta.send(&ProxyHeader::for_client(client, server).wire(backend.handoff)).await?;
     let mut reply = mta.reply().await?;
     if reply.code() != 220 {
         return Err(HandoffError::Refused { reply: reply.into_wire() });

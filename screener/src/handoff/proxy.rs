@@ -1,6 +1,8 @@
-//! The PROXY header that tells the MTA who the client is (the PROXY protocol, version 2, section 2.2 of its text).
+//! The PROXY header that tells the MTA who the client is (sections 2.1 and 2.2 of the PROXY protocol's text).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use crate::config::HandoffMethod;
 
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 const VERSION_2_LOCAL: u8 = 0x20;
@@ -23,8 +25,31 @@ impl ProxyHeader {
         Self::Client(client, server)
     }
 
+    /// In the form that a handoff method asks for; empty where it asks for none.
+    pub fn wire(self, method: HandoffMethod) -> Vec<u8> {
+        match method {
+            // `config/unbuilt.rs` refuses to pass descriptors; a version 2 header is what Postfix takes best without.
+            HandoffMethod::ProxyV2 | HandoffMethod::PostfixPass => self.v2(),
+            HandoffMethod::ProxyV1 => self.v1().into_bytes(),
+            HandoffMethod::None => Vec::new(),
+        }
+    }
+
+    /// As version 1, a line.
+    fn v1(self) -> String {
+        let Self::Client(client, server) = self else {
+            // The version has a word for "no client", UNKNOWN, but Postfix refuses it: we are our own client then.
+            return "PROXY TCP4 127.0.0.1 127.0.0.1 65535 25\r\n".to_owned();
+        };
+        let ends = match (client.ip(), server.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => format!("TCP4 {from} {to}"),
+            (from, to) => format!("TCP6 {} {}", wide(from), wide(to)),
+        };
+        format!("PROXY {ends} {} {}\r\n", client.port(), server.port())
+    }
+
     /// As version 2, binary.
-    pub fn v2(self) -> Vec<u8> {
+    fn v2(self) -> Vec<u8> {
         let mut wire = SIGNATURE.to_vec();
         let Self::Client(client, server) = self else {
             wire.extend([VERSION_2_LOCAL, 0, 0, 0]);
@@ -40,8 +65,8 @@ impl ProxyHeader {
             // Ends of two families do not occur on one connection; as mapped addresses they would still be told truly.
             (from, to) => {
                 wire.extend([TCP_OVER_IPV6, 0, 36]);
-                wire.extend(wide(from));
-                wire.extend(wide(to));
+                wire.extend(wide(from).octets());
+                wire.extend(wide(to).octets());
             }
         }
         wire.extend(client.port().to_be_bytes());
@@ -50,10 +75,10 @@ impl ProxyHeader {
     }
 }
 
-fn wide(address: IpAddr) -> [u8; 16] {
+fn wide(address: IpAddr) -> Ipv6Addr {
     match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
     }
 }
 
@@ -77,6 +102,15 @@ mod tests {
         assert_eq!(wire.len(), 52);
         assert_eq!(wire[12..16], [0x21, 0x21, 0, 36]);
         assert_eq!(wire[48..], [0xc0, 0x00, 0, 25]);
+    }
+
+    #[test]
+    fn version_1_is_a_line() {
+        let four = ProxyHeader::for_client("203.0.113.7:49152".parse().unwrap(), "192.0.2.10:25".parse().unwrap());
+        assert_eq!(four.wire(HandoffMethod::ProxyV1), b"PROXY TCP4 203.0.113.7 192.0.2.10 49152 25\r\n");
+        let six = ProxyHeader::for_client("[2001:db8::7]:1".parse().unwrap(), "[2001:db8:25::10]:25".parse().unwrap());
+        assert_eq!(six.wire(HandoffMethod::ProxyV1), b"PROXY TCP6 2001:db8::7 2001:db8:25::10 1 25\r\n");
+        assert!(six.wire(HandoffMethod::None).is_empty());
     }
 
     #[test]

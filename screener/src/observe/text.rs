@@ -13,6 +13,7 @@ pub fn line(arrival: &Arrival, event: &Event) -> String {
         Event::Connect => format!("CONNECT from {client} to {}", Endpoint(arrival.server)),
         Event::Allowlisted => format!("ALLOWLISTED {client}"),
         Event::Denylisted => format!("DENYLISTED {client}"),
+        Event::AllowlistVeto => format!("ALLOWLIST VETO {client}"),
         Event::PassNew => format!("PASS NEW {client}"),
         Event::PassOld => format!("PASS OLD {client}"),
         Event::Pregreet(count, after, said) => {

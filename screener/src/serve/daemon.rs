@@ -154,6 +154,7 @@ impl Daemon {
                 self.counts.refused.fetch_add(1, Ordering::Relaxed);
                 "refused"
             }
+            Outcome::Deferred => "deferred",
             Outcome::Left => "left",
         };
         self.metrics.session_decided(outcome);
@@ -254,10 +255,11 @@ fn history_of(event: &Event) -> Option<What> {
         Event::BareNewline(_) => What::BareNewline,
         Event::CountLimit(_) | Event::LengthLimit(_) => What::CommandLimit,
         Event::TimeLimit(_) => What::TimedOut,
+        Event::Reject { reply, .. } if reply.starts_with('4') => What::Deferred,
         Event::Reject { .. } | Event::Denylisted => What::Refused,
         Event::PassNew | Event::PassOld => What::Passed,
         Event::Hangup(..) => What::Hangup,
-        Event::Allowlisted | Event::Disconnect | Event::DataWithoutRcpt(_) => return None,
+        Event::Allowlisted | Event::AllowlistVeto | Event::Disconnect | Event::DataWithoutRcpt(_) => return None,
     })
 }
 

@@ -132,7 +132,7 @@ fn far_away() -> tokio::time::Instant {
 
 async fn hand_off(daemon: &Daemon, arrival: &Arrival, handoff: &Handoff) -> Result<HandedOff, Option<Bytes>> {
     // Boxed: this is the largest part of a session's state, and most sessions never come here.
-    let handing = Box::pin(handoff::hand_off(&daemon.config.backend.address, arrival.client, arrival.server, handoff));
+    let handing = Box::pin(handoff::hand_off(&daemon.config.backend, arrival.client, arrival.server, handoff));
     let result = handing.await;
     daemon.mta_answered(result.as_ref().err());
     result.map_err(|error| match error {

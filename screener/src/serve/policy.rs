@@ -8,10 +8,10 @@ use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
 
 use crate::clock::UnixTime;
-use crate::config::{Config, DeepTest, TestAction};
+use crate::config::{self, Config, DeepTest, TestAction};
 use crate::feed::{Entry, Source, StaticAction, StaticSet};
 use crate::ledger::Ledger;
-use crate::session::{Action, DeepPolicy, DnsblPolicy, Policy, PregreetPolicy};
+use crate::session::{Action, AfterTests, DeepPolicy, DnsblPolicy, Policy, PregreetPolicy};
 
 /// The longest command line, its end included: Postfix's `line_length_limit` (reference/postscreen.md section 1.1).
 const LINE_LENGTH: usize = 2048;
@@ -39,6 +39,10 @@ pub(super) fn policy(config: &Config) -> Policy {
         pipelining: deep(&tests.pipelining),
         non_smtp_command: deep(&tests.non_smtp_command),
         bare_newline: deep(&tests.bare_newline),
+        after_tests: match config.backend.after_tests {
+            config::AfterTests::Relay => AfterTests::Relay,
+            config::AfterTests::Defer => AfterTests::Defer,
+        },
         command_time: config.limits.command_time.normal,
         commands: config.limits.commands.get(),
         line_length: LINE_LENGTH,

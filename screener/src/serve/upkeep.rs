@@ -20,7 +20,7 @@ const EXPIRE: Duration = Duration::from_secs(60);
 /// Keeps the EHLO features those of the MTA.
 pub(super) async fn learn_features(daemon: Arc<Daemon>) {
     loop {
-        let learned = handoff::learn(&daemon.config.backend.address, &daemon.policy.hostname).await;
+        let learned = handoff::learn(&daemon.config.backend, &daemon.policy.hostname).await;
         daemon.mta_answered(learned.as_ref().err());
         let pause = match learned {
             Ok(learned) => {

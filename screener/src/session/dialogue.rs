@@ -13,7 +13,7 @@ use crate::clock::Now;
 use crate::pass::Test;
 
 use super::command::{Command, Verb};
-use super::event::{Event, Evidence, Moment};
+use super::event::{Event, Evidence, Moment, Outcome};
 use super::line::{self, Line, Taken};
 use super::reply::{self, Reply};
 use super::{Action, Core, Input, Phase};
@@ -122,7 +122,7 @@ impl Dialogue {
                 Next::Reply(reply) => core.send(&reply),
                 Next::Last(reply) => return core.end_with(&reply),
                 Next::HandOff(replay) => {
-                    core.conclude();
+                    core.conclude(Outcome::HandedOff);
                     return core.hand_off(replay, Some(self));
                 }
             }
@@ -172,11 +172,16 @@ impl Dialogue {
             Verb::Noop => Next::Reply(reply::OK),
             Verb::Quit => Next::Last(reply::BYE),
             Verb::Vrfy if command.argument.is_empty() => Next::Reply(reply::VRFY_SYNTAX),
-            Verb::Vrfy => Next::Reply(match &core.refusal {
-                Some(refusal) => reply::refused(refusal, &core.arrival),
-                None => reply::VRFY_LATER,
-            }),
+            Verb::Vrfy => Next::Reply(self.turned_away(core).unwrap_or(reply::VRFY_LATER)),
             Verb::Other | Verb::Unknown => Next::Reply(reply::UNKNOWN),
+        }
+    }
+
+    /// What a recipient is answered when the client does not go to the MTA in this session.
+    fn turned_away(&self, core: &Core) -> Option<Reply> {
+        match &core.refusal {
+            Some(refusal) => Some(reply::refused(refusal, &core.arrival)),
+            None => core.defers().then(|| reply::deferred(&core.arrival)),
         }
     }
 
@@ -208,10 +213,13 @@ impl Dialogue {
         let Some(to) = command.address(b"TO").filter(|to| !to.is_empty()) else {
             return Next::Reply(reply::RCPT_SYNTAX);
         };
-        if let Some(refusal) = &core.refusal {
-            let reply = reply::refused(refusal, &core.arrival);
+        if let Some(reply) = self.turned_away(core) {
             let (from, helo_name) = (mail.from.clone(), helo.name.clone());
             core.log(Event::Reject { reply: reply.text(), from, to, proto: helo.proto, helo: helo_name });
+            if !core.is_refused() {
+                pass_deep_tests(core, now);
+                core.conclude(Outcome::Deferred);
+            }
             return Next::Reply(reply);
         }
         pass_deep_tests(core, now);
@@ -225,7 +233,7 @@ impl Dialogue {
         let Some(helo) = self.helo.as_ref().filter(|_| core.features.offers("STARTTLS")) else {
             return Next::Reply(reply::NOT_IMPLEMENTED);
         };
-        if core.is_refused() {
+        if core.is_refused() || core.vetoes() {
             return Next::Reply(reply::TLS_LATER);
         }
         // Plain text behind STARTTLS must never be taken for something said under TLS (CVE-2011-0411).

@@ -29,6 +29,8 @@ pub struct Evidence {
 pub enum Outcome {
     /// Given to the MTA.
     HandedOff,
+    /// Told to come again.
+    Deferred,
     /// Refused.
     Refused,
     /// The client left, or ran into a limit, before there was anything to decide.
@@ -62,6 +64,8 @@ pub enum Event {
     Allowlisted,
     /// The client is denied.
     Denylisted,
+    /// The client came to an address where no pass can be earned.
+    AllowlistVeto,
     /// The client has passed every test that is asked, some of them for the first time.
     PassNew,
     /// The client has passed every test that is asked, as it had before.

@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::pass::Test;
 
 use super::dialogue::Dialogue;
-use super::event::{Event, Evidence, Moment};
+use super::event::{Event, Evidence, Moment, Outcome};
 use super::reply::{self, Refusal};
 use super::{Action, Core, DnsblReport, Input, Output, Phase};
 
@@ -100,10 +100,10 @@ impl Greeting {
         if self.silence_until.is_some() || self.lists_until.is_some() {
             return Phase::Greeting(self);
         }
-        if core.is_refused() || core.lattice.deep_open() {
+        if core.is_refused() || core.lattice.deep_open() || core.vetoes() {
             return Dialogue::enter(core, now);
         }
-        core.conclude();
+        core.conclude(Outcome::HandedOff);
         core.hand_off(Vec::new(), None)
     }
 

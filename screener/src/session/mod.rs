@@ -33,7 +33,7 @@ use lattice::Lattice;
 
 pub use event::{Decision, Escaped, Event, Evidence, Moment, Outcome};
 pub use features::Features;
-pub use policy::{Action, DeepPolicy, DnsblPolicy, Policy, PregreetPolicy};
+pub use policy::{Action, AfterTests, DeepPolicy, DnsblPolicy, Policy, PregreetPolicy};
 
 /// Names one session in replies, log lines and JSON events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -206,7 +206,12 @@ impl Session {
                 core.log(Event::PassOld);
                 core.hand_off_greeting()
             }
-            Standing::Screened => Greeting::enter(&mut core, now),
+            Standing::Screened => {
+                if core.vetoes() {
+                    core.log(Event::AllowlistVeto);
+                }
+                Greeting::enter(&mut core, now)
+            }
         };
         Self { core, phase }
     }
@@ -308,13 +313,24 @@ impl Core {
         action
     }
 
+    /// Whether the client is to come again instead of going to the MTA, although it has failed nothing: always on an
+    /// address without passes, and elsewhere when it has gone through tests that need the dialogue.
+    fn defers(&self) -> bool {
+        self.policy.after_tests == AfterTests::Defer
+    }
+
+    /// Whether a client without a pass never reaches the MTA here.
+    fn vetoes(&self) -> bool {
+        self.defers() && !self.arrival.may_pass
+    }
+
     /// Whether the client may be given to the MTA: no test failed under an action that forbids it.
     fn is_refused(&self) -> bool {
         self.refusal.is_some()
     }
 
     /// Everything that was due is decided and nothing failed: grants what was passed.
-    fn conclude(&mut self) {
+    fn conclude(&mut self, outcome: Outcome) {
         if self.decided {
             return;
         }
@@ -322,7 +338,7 @@ impl Core {
             self.log(if self.lattice.was_new() { Event::PassNew } else { Event::PassOld });
             self.output.push_back(Output::Grant(stamps));
         }
-        self.decide(Outcome::HandedOff);
+        self.decide(outcome);
     }
 
     fn decide(&mut self, outcome: Outcome) {

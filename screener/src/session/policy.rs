@@ -18,6 +18,16 @@ pub enum Action {
     Drop,
 }
 
+/// What follows when the tests after the greeting are passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterTests {
+    /// The session goes on, with the MTA.
+    Relay,
+    /// postscreen's way: 450, the client is welcome next time. On an address where no pass can be earned a client
+    /// without one is always deferred: with a second MX address for the others that is the backup-MX trick.
+    Defer,
+}
+
 /// The test for clients that speak before the greeting.
 #[derive(Clone, Debug)]
 pub struct PregreetPolicy {
@@ -72,6 +82,8 @@ pub struct Policy {
     pub non_smtp_command: DeepPolicy,
     /// Lines that do not end in CR LF.
     pub bare_newline: DeepPolicy,
+    /// What follows when those three are passed.
+    pub after_tests: AfterTests,
     /// How long the client may take for one complete command line.
     pub command_time: Duration,
     /// How many commands a session may hold.

@@ -81,6 +81,11 @@ pub(super) fn refused(refusal: &Refusal, arrival: &Arrival) -> Reply {
     Reply::line(format!("550 {} {}; session={}", refusal.enhanced, refusal.text, arrival.id))
 }
 
+/// The reply to a recipient of a client that is to come again.
+pub(super) fn deferred(arrival: &Arrival) -> Reply {
+    Reply::line(format!("450 4.3.2 Service currently unavailable; session={}", arrival.id))
+}
+
 /// The last words to a client that is dropped.
 pub(super) fn dropped(refusal: &Refusal, arrival: &Arrival) -> Reply {
     let (enhanced, text) = refusal.parting.unwrap_or((refusal.enhanced, &refusal.text));

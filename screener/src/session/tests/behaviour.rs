@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::rig::{DAY, Rig, START, arrival, listed, policy, unlisted};
 use crate::pass::{Stamps, Test};
-use crate::session::{Action, Arrival, DnsblReport, Event, Input, Moment, Standing};
+use crate::session::{Action, AfterTests, Arrival, DnsblReport, Event, Input, Moment, Standing};
 
 const HELLO: &str = "250-mx.test\r\n250-SIZE 1000\r\n250-STARTTLS\r\n250 8BITMIME\r\n";
 
@@ -302,4 +302,38 @@ fn a_shutdown_tells_the_client_to_come_again() {
     let expected = "220-mx.test ESMTP\r\n220 mx.test ESMTP\r\n421 4.3.2 Service is going down, try again later\r\n";
     assert_eq!(rig.take(), expected);
     assert!(rig.closed);
+}
+
+#[test]
+fn under_defer_a_good_client_hears_450_and_is_welcome_next_time() {
+    let mut policy = policy();
+    policy.after_tests = AfterTests::Defer;
+    let mut rig = Rig::with(policy.clone(), arrival());
+    rig.lists_say(unlisted()).seconds(6).says("EHLO c\r\n").says("MAIL FROM:<a@b>\r\n").take();
+    for _ in 0..2 {
+        rig.says("RCPT TO:<c@d>\r\n");
+        assert_eq!(rig.take(), "450 4.3.2 Service currently unavailable; session=000000000abc\r\n");
+    }
+    rig.says("QUIT\r\n");
+    assert!(rig.handoff.is_none() && rig.closed);
+    assert_eq!(rig.events.iter().filter(|event| **event == Event::PassNew).count(), 1);
+    let stamps = rig.granted.expect("a pass");
+    let again = Rig::with(policy, Arrival { stamps: Some(stamps), ..arrival() });
+    assert!(again.handoff.is_some_and(|handoff| handoff.replay.is_empty()));
+}
+
+#[test]
+fn under_defer_an_address_without_passes_serves_only_clients_that_have_one() {
+    let mut policy = policy();
+    policy.after_tests = AfterTests::Defer;
+    let backup = Arrival { may_pass: false, ..arrival() };
+    let mut rig = Rig::with(policy.clone(), backup.clone());
+    assert_eq!(rig.events[1], Event::AllowlistVeto);
+    rig.lists_say(unlisted()).seconds(6).says("EHLO c\r\n").says("STARTTLS\r\n");
+    assert!(rig.take().ends_with("454 4.7.0 TLS not available due to local problem\r\n"));
+    rig.says("MAIL FROM:<a@b>\r\n").says("RCPT TO:<c@d>\r\n");
+    assert!(rig.take().ends_with("450 4.3.2 Service currently unavailable; session=000000000abc\r\n"));
+    assert!(rig.handoff.is_none() && rig.granted.is_none());
+    let known = Arrival { stamps: Some(Stamps::all_until(START.plus(DAY))), ..backup };
+    assert!(Rig::with(policy, known).handoff.is_some());
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::clock::{Now, UnixTime};
 use crate::pass::Stamps;
 use crate::session::{
-    Action, Arrival, DeepPolicy, DnsblPolicy, DnsblReport, Event, Features, Handoff, Input, Output, Policy,
+    Action, AfterTests, Arrival, DeepPolicy, DnsblPolicy, DnsblReport, Event, Features, Handoff, Input, Output, Policy,
     PregreetPolicy, Session, SessionId, Standing,
 };
 
@@ -31,6 +31,7 @@ pub(super) fn policy() -> Policy {
         pipelining: deep.clone(),
         non_smtp_command: DeepPolicy { action: Action::Drop, ..deep.clone() },
         bare_newline: deep,
+        after_tests: AfterTests::Relay,
         command_time: Duration::from_secs(300),
         commands: 20,
         line_length: 2_048,

@@ -1,0 +1,75 @@
+//! The ways in which a connection is given to a real MTA, other than the one of the table.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::ensure;
+
+use screener_tests::cell;
+use screener_tests::client::Client;
+use screener_tests::mta::{BOB, DIRECT, Mta, RELAY};
+use screener_tests::net::{Family, Net};
+use screener_tests::screener::Screener;
+use screener_tests::sender::{Route, Sender};
+
+const SOON: Duration = Duration::from_secs(20);
+const CONFIG: &str = r#"
+hostname = "mx.example.com"
+[tests.pregreet]
+wait = "1s"
+[kernel]
+interfaces = ["eth0"]
+[control]
+group = "root"
+"#;
+
+#[test]
+fn a_version_1_header_tells_the_mta_the_true_address() {
+    cell::test("a_version_1_header_tells_the_mta_the_true_address", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let mta = Mta::start(&mx, "")?;
+        let screener = Screener::start(&mx, &(CONFIG.to_owned() + "[backend]\nhandoff = \"proxy-v1\"\n"))?;
+        for source in ["198.51.100.30", "2001:db8:a:30::1"] {
+            let source: IpAddr = source.parse()?;
+            let server = SocketAddr::new(mx.address(Family::of(source))?, 25);
+            let mut client = Client::connect(&internet, source, server)?;
+            client.expect(220)?;
+            // The MTA's own features were learned through the same door.
+            let offer = client.ask("EHLO sender.example.net", 250)?;
+            ensure!(offer.contains("DSN") && !offer.contains("PIPELINING"), "{}", offer.text());
+            client.ask("MAIL FROM:<a@example.net>", 250)?;
+            client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+            client.ask("QUIT", 221)?;
+            mta.wait_until_seen(RELAY, source, SOON)?;
+        }
+        ensure!(screener.json(&["status", "--json"])?["sessions"]["handed_off"] == 2);
+        Ok(())
+    });
+}
+
+#[test]
+fn under_defer_a_sending_postfix_is_told_450_and_served_by_the_mta_when_it_comes_again() {
+    cell::test("under_defer_a_sending_postfix_is_told_450_and_served_by_the_mta_when_it_comes_again", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let mta = Mta::start(&mx, "")?;
+        let mut screener = Screener::start(&mx, &(CONFIG.to_owned() + "[backend]\nafter_tests = \"defer\"\n"))?;
+        let source: IpAddr = "198.51.100.31".parse()?;
+        let from = "alice@example.net".to_owned();
+        let server = mx.address(Family::V4)?;
+        let sender = Sender::start(&internet, &[Route { from: from.clone(), source, server }])?;
+        let id = sender.send(&from, BOB, "Hello Bob")?;
+        let first = sender.wait_for_attempt(&id, SOON)?;
+        ensure!(
+            first.status == "deferred" && first.reply.contains("450 4.3.2 Service currently unavailable"),
+            "{first:?}"
+        );
+        screener.wait_for_log(&format!("PASS NEW [{source}]:"), SOON)?;
+        screener.wait_for_log(&format!("NOQUEUE: reject: RCPT from [{source}]:"), SOON)?;
+        sender.flush()?;
+        let line = sender.wait_for_sent(&id, SOON)?;
+        ensure!(line.dsn.starts_with("2."), "{line:?}");
+        mta.wait_until_seen(DIRECT, source, SOON)?;
+        ensure!(!mta.has_seen(RELAY, source), "the session that was deferred reached the MTA");
+        Ok(())
+    });
+}
