@@ -172,6 +172,8 @@ fn this_program() -> Result<Command> {
     );
     let mut command = Command::new(program);
     command.env(MARK, mount_namespace()?);
+    // Not /tmp: in a cell whose executable lies there, it is read-only like everything else.
+    command.env("TMPDIR", ROOM);
     Ok(command)
 }
 
