@@ -12,6 +12,7 @@
 extern crate std;
 
 mod counter;
+pub mod deny;
 mod event;
 pub mod parse;
 
@@ -20,7 +21,7 @@ pub use event::{Event, Finding};
 
 /// The version of everything below. Raise it with every change of a map, a key, a value, a counter slot or the meaning
 /// of one: the maps of each version live in a pin directory of their own, because the kernel does not compare layouts.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// The names of the maps, in the object, in the pin directory and in `bpftool map`.
 pub mod maps {
@@ -30,9 +31,9 @@ pub mod maps {
     pub const PERMIT4: &str = "PERMIT4";
     /// IPv6 prefixes that are never screened: LPM trie to [`Entry`](crate::Entry).
     pub const PERMIT6: &str = "PERMIT6";
-    /// Denied IPv4 prefixes: LPM trie to [`Entry`](crate::Entry).
+    /// The denied IPv4 prefixes, compiled: an array of one map of [`Quad`](crate::deny::Quad)s, or of none.
     pub const DENY4: &str = "DENY4";
-    /// Denied IPv6 prefixes: LPM trie to [`Entry`](crate::Entry).
+    /// The denied IPv6 prefixes likewise.
     pub const DENY6: &str = "DENY6";
     /// IPv4 clients with a pass: hash from the address to [`Pass`](crate::Pass).
     pub const PASS4: &str = "PASS4";
@@ -59,10 +60,9 @@ pub mod programs {
 
 /// How many permits of one family there may be. A trie allocates an entry when it is put in: a ceiling costs nothing.
 pub const PERMIT_ENTRIES: u32 = 1 << 18;
-/// How many denied IPv4 prefixes there may be.
-pub const DENY4_ENTRIES: u32 = 1 << 21;
-/// How many denied IPv6 prefixes there may be.
-pub const DENY6_ENTRIES: u32 = 1 << 18;
+/// The flags of the maps within [`maps::DENY4`] and [`maps::DENY6`]: `BPF_F_MMAPABLE` (kernel 5.5), for they are filled
+/// through memory, and `BPF_F_INNER_MAP` (kernel 5.10), for each is as large as its content.
+pub const DENY_FLAGS: u32 = 1 << 10 | 1 << 12;
 /// How many IPv4 clients may hold a pass. Costs 16 bytes each at once (the buckets), the rest when one is put in.
 pub const PASS4_ENTRIES: u32 = 1 << 20;
 /// How many IPv6 clients may hold a pass.
@@ -108,17 +108,17 @@ impl Settings {
     }
 }
 
-/// The key of the four tries: a prefix, in the layout that `BPF_MAP_TYPE_LPM_TRIE` asks for.
+/// The key of the two tries: a prefix, in the layout that `BPF_MAP_TYPE_LPM_TRIE` asks for.
 pub type Prefix<const BYTES: usize> = (u32, [u8; BYTES]);
 
-/// What a permit or deny trie says about a prefix.
+/// What a permit trie says about a prefix.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// One of [`action`]; in a permit trie always [`action::PERMIT`].
+    /// [`action::PERMIT`].
     pub action: u8,
-    /// The length of the prefix in bits: an LPM lookup does not tell which entry it has found. With it the program can
-    /// ask for the next shorter one, and the daemon can tell an entry from one that merely covers it.
+    /// The length of the prefix in bits: an LPM lookup does not tell which entry it has found. With it the daemon can tell
+    /// an entry from one that merely covers it.
     pub length: u8,
     /// Zero.
     pub _pad: [u8; 2],

@@ -1,38 +1,38 @@
-//! What the lists say about a source address: permit, then deny; and whether the client holds a pass.
+//! What the lists say about a source address: denied or not, permitted or not; and whether the client holds a pass.
 //!
 //! Hides how the lists are stored. Never counts, never decides what becomes of the packet.
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps};
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use aya_ebpf::macros::map;
+use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{HashMap, LpmTrie, lpm_trie::Key};
-use screener_ebpf::{
-    Address, DENY4_ENTRIES, DENY6_ENTRIES, Entry, PASS4_ENTRIES, PASS6_ENTRIES, PERMIT_ENTRIES, Pass, Settings, action,
-};
+use screener_ebpf::deny::{self, Fate, Quad, Quads};
+use screener_ebpf::{Address, DENY_FLAGS, Entry, PASS4_ENTRIES, PASS6_ENTRIES, PERMIT_ENTRIES, Pass, Settings, action};
 
+/// A compiled deny set. Of how many quads it is, user space decides anew each time.
+type Set = Array<Quad, 1, { DENY_FLAGS as usize }>;
+
+#[btf_map]
+static DENY4: ArrayOfMaps<Set, 1> = ArrayOfMaps::new();
+#[btf_map]
+static DENY6: ArrayOfMaps<Set, 1> = ArrayOfMaps::new();
 #[map]
 static PERMIT4: LpmTrie<[u8; 4], Entry> = LpmTrie::with_max_entries(PERMIT_ENTRIES, 0);
 #[map]
 static PERMIT6: LpmTrie<[u8; 16], Entry> = LpmTrie::with_max_entries(PERMIT_ENTRIES, 0);
-#[map]
-static DENY4: LpmTrie<[u8; 4], Entry> = LpmTrie::with_max_entries(DENY4_ENTRIES, 0);
-#[map]
-static DENY6: LpmTrie<[u8; 16], Entry> = LpmTrie::with_max_entries(DENY6_ENTRIES, 0);
 // Without preallocation: a host with a thousand passes should not pay for a million.
 #[map]
 static PASS4: HashMap<[u8; 4], Pass> = HashMap::with_max_entries(PASS4_ENTRIES, BPF_F_NO_PREALLOC);
 #[map]
 static PASS6: HashMap<[u8; 16], Pass> = HashMap::with_max_entries(PASS6_ENTRIES, BPF_F_NO_PREALLOC);
 
-/// How many `count` entries may lie upon each other over one address before those below are no longer seen.
-const NESTED_COUNTS: usize = 2;
-
 /// What the static lists say.
 #[derive(Clone, Copy)]
 pub(crate) enum Static {
     /// Nothing.
     Unlisted,
-    /// A permit covers the source, and a permit beats every deny.
+    /// A permit covers the source, and a permit beats every deny. Only [`look_up`] says so.
     Permitted,
     /// A deny entry covers the source.
     Denied(Denial),
@@ -54,46 +54,50 @@ pub(crate) struct Listed {
     pub(crate) counted: bool,
 }
 
-/// Asks the static lists.
-#[inline(always)]
-pub(crate) fn look_up(source: &Address) -> Listed {
-    match source {
-        Address::V4(address) => in_tries(&PERMIT4, &DENY4, *address),
-        Address::V6(address) => in_tries(&PERMIT6, &DENY6, *address),
+struct Compiled<'a>(&'a Set);
+
+impl Quads for Compiled<'_> {
+    #[inline(always)]
+    fn quad(&self, index: u32) -> Option<&Quad> {
+        self.0.get(index)
     }
 }
 
+/// Asks all static lists.
 #[inline(always)]
-fn in_tries<const N: usize>(
-    permits: &LpmTrie<[u8; N], Entry>,
-    denies: &LpmTrie<[u8; N], Entry>,
-    address: [u8; N],
-) -> Listed {
-    let mut key = Key::new(8 * N as u32, address);
-    let mut listed = Listed { verdict: Static::Unlisted, counted: false };
-    if permits.get(&key).is_some() {
+pub(crate) fn look_up(source: &Address) -> Listed {
+    let mut listed = denied(source);
+    if matches!(listed.verdict, Static::Unlisted) && is_permitted(source) {
         listed.verdict = Static::Permitted;
-        return listed;
-    }
-    for _ in 0..=NESTED_COUNTS {
-        let Some(entry) = denies.get(&key) else { break };
-        match entry.action {
-            action::DROP => listed.verdict = Static::Denied(Denial::Drop),
-            action::REJECT => listed.verdict = Static::Denied(Denial::Reject),
-            action::TAG => listed.verdict = Static::Denied(Denial::Tag),
-            action::COUNT if entry.length > 0 => {
-                // A dry run must not lift what it lies upon: ask for the longest prefix that is shorter.
-                listed.counted = true;
-                key.prefix_len = u32::from(entry.length) - 1;
-                continue;
-            }
-            action::COUNT => listed.counted = true,
-            // No daemon writes anything else; if one did, mail must not stop for it.
-            _ => {}
-        }
-        break;
     }
     listed
+}
+
+/// Asks the deny set alone: every permit has left its hole in it, so what is denied here is not permitted.
+#[inline(always)]
+pub(crate) fn denied(source: &Address) -> Listed {
+    let fate = match source {
+        Address::V4(address) => DENY4.get(0).map(|set| deny::four::find(&Compiled(set), *address)),
+        Address::V6(address) => DENY6.get(0).map(|set| deny::six::find(&Compiled(set), *address)),
+    };
+    let fate = fate.unwrap_or(Fate::NONE);
+    let verdict = match fate.action() {
+        action::DROP => Static::Denied(Denial::Drop),
+        action::REJECT => Static::Denied(Denial::Reject),
+        action::TAG => Static::Denied(Denial::Tag),
+        // No daemon writes anything else; if one did, mail must not stop for it.
+        _ => Static::Unlisted,
+    };
+    Listed { verdict, counted: fate.counted() }
+}
+
+/// Whether a permit covers the source.
+#[inline(always)]
+pub(crate) fn is_permitted(source: &Address) -> bool {
+    match source {
+        Address::V4(address) => PERMIT4.get(&Key::new(32, *address)).is_some(),
+        Address::V6(address) => PERMIT6.get(&Key::new(128, *address)).is_some(),
+    }
 }
 
 /// Whether the client holds a valid pass; if so, notes that it was used.

@@ -9,7 +9,7 @@ use aya_log_ebpf::debug;
 use screener_ebpf::parse::{Packet, Request, request};
 use screener_ebpf::{Counter, Finding, Hook, Settings, action};
 
-use crate::lists::{Denial, Static, look_up};
+use crate::lists::{Denial, Static, denied};
 use crate::report::{conclude, count};
 use crate::settings::settings;
 
@@ -43,13 +43,12 @@ fn screen(ctx: XdpContext) -> u32 {
 /// port, which is the right one. `tag` passes: the tag is the listener that `steer` chooses.
 #[inline(always)]
 fn judge(request: &Request, settings: &Settings) -> u32 {
-    let listed = look_up(&request.source);
+    let listed = denied(&request.source);
     let (counter, action) = match listed.verdict {
         Static::Denied(Denial::Drop) if request.fragment => (Counter::DroppedFragment, action::DROP),
         Static::Denied(Denial::Drop) => (Counter::Dropped, action::DROP),
         _ if request.fragment => (Counter::FirstFragment, action::NONE),
-        Static::Unlisted => (Counter::Unlisted, action::NONE),
-        Static::Permitted => (Counter::Permitted, action::PERMIT),
+        Static::Unlisted | Static::Permitted => (Counter::Unlisted, action::NONE),
         Static::Denied(Denial::Tag) => (Counter::TagLater, action::TAG),
         Static::Denied(Denial::Reject) => (Counter::RejectLater, action::REJECT),
     };

@@ -27,8 +27,14 @@ pub(crate) struct Setup {
 }
 
 /// What has to be there to run the lab: a program and the package that brings it.
-const LAB: [(&str, &str); 4] =
-    [("ip", "iproute2"), ("unshare", "util-linux"), ("postfix", "postfix"), ("rbldnsd", "rbldnsd")];
+const LAB: [(&str, &str); 6] = [
+    ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+    ("postfix", "postfix"),
+    ("rbldnsd", "rbldnsd"),
+    ("nft", "nftables"),
+    ("ipset", "ipset"),
+];
 
 /// Debian's compiler with a prebuilt `core` for the BPF target. It follows the browsers' needs in the security archive, so
 /// it is newer than Debian's own.

@@ -65,10 +65,11 @@ impl Status {
         let steer = if status.steer.attached { "attached" } else { "not attached" };
         output::line(format!("steer: {steer}{}", reason(&status.steer.reason)))?;
         output::rows(
-            ["map", "entries", "room for"],
+            ["map", "entries", "room for", "bytes"],
             status.maps.iter().map(|map| {
-                let entries = map.entries.map_or_else(|| "-".to_owned(), |entries| entries.to_string());
-                [map.name.to_owned(), entries, map.max_entries.to_string()]
+                let number = |known: Option<usize>| known.map_or_else(|| "-".to_owned(), |number| number.to_string());
+                let room = map.max_entries.and_then(|room| usize::try_from(room).ok());
+                [map.name.to_owned(), number(map.entries), number(room), number(map.bytes)]
             }),
         )?;
         Ok(answer)

@@ -2,7 +2,9 @@
 //!
 //! Never attaches anything: what is loaded here sees no packet yet.
 
-use aya::maps::{Array, Map};
+use std::path::Path;
+
+use aya::maps::{Array, Map, MapData, MapError};
 use aya::programs::{SkLookup, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use screener_ebpf as abi;
@@ -10,7 +12,7 @@ use screener_ebpf::Settings;
 
 use super::error::KernelError;
 use super::options::Options;
-use super::pin::PinDirectory;
+use super::pin::{self, PinDirectory};
 
 /// The kernel half, as `build.rs` compiled it.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/screener.bpf.o"));
@@ -58,7 +60,7 @@ pub(super) fn steer(object: &mut Ebpf) -> Result<&mut SkLookup, KernelError> {
 }
 
 /// Takes a map out of the object.
-pub(super) fn take<M: TryFrom<Map, Error = aya::maps::MapError>>(
+pub(super) fn take<M: TryFrom<Map, Error = MapError>>(
     object: &mut Ebpf,
     pin: &PinDirectory,
     name: &'static str,
@@ -68,12 +70,36 @@ pub(super) fn take<M: TryFrom<Map, Error = aya::maps::MapError>>(
     M::try_from(map).map_err(|_| KernelError::ForeignMap { path: pin.map(name) })
 }
 
+/// Takes a map out of an object whose maps are pinned nowhere.
+#[cfg(test)]
+pub(super) fn take_unpinned<M: TryFrom<Map, Error = MapError>>(
+    object: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, KernelError> {
+    let map = object.take_map(name).ok_or_else(|| missing(name))?;
+    M::try_from(map).map_err(|_| KernelError::ForeignMap { path: name.into() })
+}
+
+/// Opens a map by its pin; `None`: nothing is pinned there.
+pub(super) fn open<M: TryFrom<Map, Error = MapError>>(
+    directory: &Path,
+    name: &'static str,
+) -> Result<Option<M>, KernelError> {
+    let path = pin::map_pin(directory, name);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let map =
+        MapData::from_pin(&path).and_then(Map::from_map_data).map_err(|error| KernelError::map(name, 0, error))?;
+    M::try_from(map).map(Some).map_err(|_| KernelError::ForeignMap { path })
+}
+
 fn missing(name: &'static str) -> KernelError {
-    KernelError::Object(Box::new(aya::EbpfError::MapError(aya::maps::MapError::InvalidName { name: name.to_owned() })))
+    KernelError::Object(Box::new(aya::EbpfError::MapError(MapError::InvalidName { name: name.to_owned() })))
 }
 
 /// The settings map.
-pub(super) struct SettingsMap(Array<aya::maps::MapData, Settings>);
+pub(super) struct SettingsMap(Array<MapData, Settings>);
 
 impl SettingsMap {
     pub(super) fn take(object: &mut Ebpf, pin: &PinDirectory) -> Result<Self, KernelError> {

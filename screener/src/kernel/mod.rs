@@ -17,6 +17,7 @@ mod pin;
 mod statics;
 mod status;
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -149,6 +150,26 @@ impl Kernel {
         lock(&self.statics).remove(net, kind)
     }
 
+    /// What the programs find for an address in the static lists; a dry run only where nothing else is said.
+    pub fn lookup_static(&self, address: IpAddr) -> Option<StaticAction> {
+        lock(&self.statics).lookup(address)
+    }
+
+    /// What the entry with exactly this prefix says.
+    pub fn static_at(&self, net: IpNet, kind: StaticKind) -> Option<StaticAction> {
+        lock(&self.statics).get(net, kind)
+    }
+
+    /// Every static entry: permits, then denies, IPv4 first, in the order of their prefixes.
+    pub fn statics(&self) -> Vec<(IpNet, StaticAction)> {
+        lock(&self.statics).list().collect()
+    }
+
+    /// Makes room again for changes of single entries, where they have used up half of it. Returns whether they had.
+    pub fn fold_statics(&self) -> Result<bool, KernelError> {
+        lock(&self.statics).fold()
+    }
+
     /// Leaves a client to the MTA until a moment. The key must be cut to the key length in the options.
     pub fn put_pass(&self, client: ClientKey, until: UnixTime) -> Result<(), KernelError> {
         lock(&self.passes).put(client, until)
@@ -190,10 +211,15 @@ impl Kernel {
 
     /// What is attached and how, asked of the kernel now.
     pub fn status(&self) -> Result<Status, KernelError> {
-        let entries: Vec<_> = lock(&self.statics).entries().into_iter().chain(lock(&self.passes).entries()).collect();
+        let (entries, bytes) = {
+            let statics = lock(&self.statics);
+            (statics.entries(), statics.bytes())
+        };
+        let entries: Vec<_> = entries.into_iter().chain(lock(&self.passes).entries()).collect();
         let directory = self.pin.path();
         let maps = status::maps(directory, |name, _| {
-            Ok(entries.iter().find(|(known, _)| *known == name).map(|&(_, entries)| entries))
+            let entries = entries.iter().find(|(known, _)| *known == name).map(|&(_, entries)| entries);
+            Ok((entries, bytes.iter().find(|(known, _)| *known == name).map(|&(_, bytes)| bytes)))
         })?;
         status::read(directory, &self.known, maps)
     }
@@ -283,9 +309,15 @@ pub fn detach(pin: &Path) -> Result<DetachReport, KernelError> {
     pin::remove(pin).map(|report| DetachReport { in_use, ..report })
 }
 
-/// What is attached and how, from the pins alone. Counts the entries of the maps one by one.
+/// What is attached and how, from the pins alone. Counts the passes one by one.
 pub fn pinned_status(pin: &Path) -> Result<Status, KernelError> {
-    status::read(pin, &status::Known::default(), status::maps(pin, status::count)?)
+    let statics = Statics::open(pin, false)?;
+    let maps = status::maps(pin, |name, path| {
+        let of = |known: &[(&str, usize)]| known.iter().find(|(known, _)| *known == name).map(|&(_, number)| number);
+        let (entries, bytes) = statics.as_ref().map_or((None, None), |all| (of(&all.entries()), of(&all.bytes())));
+        Ok((entries.map_or_else(|| status::count(name, path), |entries| Ok(Some(entries)))?, bytes))
+    })?;
+    status::read(pin, &status::Known::default(), maps)
 }
 
 /// The programs do not care about a panic of ours, and a map is never half changed.

@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use aya::Pod;
-use aya::maps::lpm_trie::Key;
-use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, MapInfo};
-use screener_ebpf::{self as abi, Entry, Pass};
+use aya::maps::{HashMap, Map, MapData, MapError, MapInfo};
+use screener_ebpf::{self as abi, Pass};
 use serde::Serialize;
 
 use super::error::KernelError;
@@ -63,8 +62,12 @@ pub struct MapStatus {
     /// How many entries it holds, where that says something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entries: Option<usize>,
-    /// How many it can hold; bytes for a ring buffer.
-    pub max_entries: u32,
+    /// How many it can hold; bytes for a ring buffer; for a compiled deny set nothing, since it grows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_entries: Option<u32>,
+    /// How much memory it takes, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<usize>,
 }
 
 /// What the one who asks knows beyond the pins.
@@ -141,10 +144,10 @@ fn steer_status(directory: &Path, known: &Known) -> Result<SteerStatus, KernelEr
     Ok(SteerStatus { attached, reason })
 }
 
-/// The maps by their pins. `entries` tells how many entries a map holds, where that says something.
+/// The maps by their pins. `size` tells how many entries a map holds and how much memory it takes, where that says something.
 pub(super) fn maps(
     directory: &Path,
-    entries: impl Fn(&'static str, &Path) -> Result<Option<usize>, KernelError>,
+    size: impl Fn(&'static str, &Path) -> Result<(Option<usize>, Option<usize>), KernelError>,
 ) -> Result<Vec<MapStatus>, KernelError> {
     let mut maps = Vec::new();
     for name in abi::maps::ALL {
@@ -153,31 +156,26 @@ pub(super) fn maps(
             continue;
         }
         let info = MapInfo::from_pin(&path).map_err(|error| KernelError::map(name, 0, error))?;
-        maps.push(MapStatus { name, entries: entries(name, &path)?, max_entries: info.max_entries() });
+        let (entries, bytes) = size(name, &path)?;
+        let grows = [abi::maps::DENY4, abi::maps::DENY6].contains(&name);
+        maps.push(MapStatus { name, entries, max_entries: (!grows).then(|| info.max_entries()), bytes });
     }
     Ok(maps)
 }
 
-/// Counts the entries of a pinned map: takes about a second for a million of them.
+/// Counts the entries of a pinned map of passes: takes about a second for a million of them.
 pub(super) fn count(name: &'static str, path: &Path) -> Result<Option<usize>, KernelError> {
     let open = || {
         let map = MapData::from_pin(path).and_then(Map::from_map_data);
         map.map_err(|error| KernelError::map(name, 0, error))
     };
     match name {
-        abi::maps::PERMIT4 | abi::maps::DENY4 => prefixes::<[u8; 4]>(open()?),
-        abi::maps::PERMIT6 | abi::maps::DENY6 => prefixes::<[u8; 16]>(open()?),
         abi::maps::PASS4 => clients::<[u8; 4]>(open()?),
         abi::maps::PASS6 => clients::<[u8; 16]>(open()?),
         _ => return Ok(None),
     }
     .map(Some)
     .map_err(|error| KernelError::map(name, 0, error))
-}
-
-fn prefixes<K: Pod>(map: Map) -> Result<usize, MapError> {
-    let trie = LpmTrie::<_, K, Entry>::try_from(map)?;
-    trie.keys().try_fold(0, |count, key: Result<Key<K>, _>| key.map(|_| count + 1))
 }
 
 fn clients<K: Pod>(map: Map) -> Result<usize, MapError> {

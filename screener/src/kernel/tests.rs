@@ -1,17 +1,19 @@
 //! The built-in object before the real verifier, and `screen` on real frames by `BPF_PROG_TEST_RUN`: no interface, no pins.
 
-use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, LpmTrie, PerCpuArray};
+use aya::maps::{Array, PerCpuArray};
 use aya::programs::{TestRun, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRunOptions};
 use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader};
 use proptest::prelude::*;
 use screener_ebpf::parse::request;
-use screener_ebpf::{Counter, Entry, Family, Hook, Settings, action, counter_slot, maps, programs};
+use screener_ebpf::{Counter, Family, Hook, Settings, counter_slot, maps, programs};
 
 use super::load::{OBJECT, settings};
 use super::options::Options;
+use super::statics::Statics;
+use crate::feed::{DenyAction, StaticAction};
 
+const DENY: fn(DenyAction) -> StaticAction = StaticAction::Deny;
 const PASS: u32 = 2;
 const DROP: u32 = 1;
 
@@ -19,6 +21,7 @@ const DROP: u32 = 1;
 struct Screen {
     object: Ebpf,
     settings: Settings,
+    statics: Statics,
 }
 
 impl Screen {
@@ -34,13 +37,13 @@ impl Screen {
         map.set(0, settings, 0).unwrap();
         let program: &mut Xdp = object.program_mut(programs::SCREEN).unwrap().try_into().unwrap();
         program.load().unwrap();
-        Self { object, settings }
+        // The program keeps its maps, whoever else holds them.
+        let statics = Statics::unpinned(&mut object).unwrap();
+        Self { object, settings, statics }
     }
 
-    fn put<const N: usize>(&mut self, map: &str, prefix: [u8; N], length: u8, action: u8) {
-        let mut map: LpmTrie<_, [u8; N], Entry> = self.object.map_mut(map).unwrap().try_into().unwrap();
-        let entry = Entry { action, length, _pad: [0; 2] };
-        map.insert(&Key::new(length.into(), prefix), entry, 0).unwrap();
+    fn put(&mut self, prefix: &str, action: StaticAction) {
+        self.statics.put(prefix.parse().unwrap(), action).unwrap();
     }
 
     fn verdict(&self, frame: &[u8]) -> u32 {
@@ -73,28 +76,31 @@ fn build(builder: PacketBuilderStep<TcpHeader>) -> Vec<u8> {
 #[test]
 fn drop_entries_drop_and_everything_else_passes_under_its_reason() {
     let mut screen = Screen::load();
-    screen.put(maps::DENY4, [203, 0, 113, 0], 24, action::DROP);
-    screen.put(maps::DENY4, [203, 0, 113, 192], 26, action::TAG);
-    screen.put(maps::DENY4, [198, 51, 100, 0], 24, action::REJECT);
-    screen.put(maps::DENY4, [203, 0, 113, 9], 32, action::COUNT);
-    screen.put(maps::PERMIT4, [203, 0, 113, 64], 28, action::PERMIT);
-    let six = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap().octets();
-    screen.put(maps::DENY6, six("2001:db8:bad::"), 48, action::DROP);
-    screen.put(maps::PERMIT6, six("2001:db8:bad:1::"), 64, action::PERMIT);
+    for (prefix, action) in [
+        ("203.0.113.0/24", DENY(DenyAction::Drop)),
+        ("203.0.113.192/26", DENY(DenyAction::Tag)),
+        ("198.51.100.0/24", DENY(DenyAction::Reject)),
+        ("203.0.113.9/32", DENY(DenyAction::Count)),
+        ("203.0.113.64/28", StaticAction::Permit),
+        ("2001:db8:bad::/48", DENY(DenyAction::Drop)),
+        ("2001:db8:bad:1::/64", StaticAction::Permit),
+    ] {
+        screen.put(prefix, action);
+    }
     let four = Family::Ipv4;
     let vectors = [
         (syn4([203, 0, 113, 0]), DROP, four, Counter::Dropped),
         (syn4([203, 0, 113, 191]), DROP, four, Counter::Dropped),
         (syn4([203, 0, 112, 255]), PASS, four, Counter::Unlisted),
         (syn4([203, 0, 114, 0]), PASS, four, Counter::Unlisted),
-        (syn4([203, 0, 113, 64]), PASS, four, Counter::Permitted),
+        (syn4([203, 0, 113, 64]), PASS, four, Counter::Unlisted),
         (syn4([203, 0, 113, 80]), DROP, four, Counter::Dropped),
         (syn4([203, 0, 113, 200]), PASS, four, Counter::TagLater),
         (syn4([198, 51, 100, 1]), PASS, four, Counter::RejectLater),
         (syn4([203, 0, 113, 9]), DROP, four, Counter::Counted),
         (syn6("2001:db8:bad::1"), DROP, Family::Ipv6, Counter::Dropped),
         (syn6("2001:db8:bad:ffff::1"), DROP, Family::Ipv6, Counter::Dropped),
-        (syn6("2001:db8:bad:1::1"), PASS, Family::Ipv6, Counter::Permitted),
+        (syn6("2001:db8:bad:1::1"), PASS, Family::Ipv6, Counter::Unlisted),
         (syn6("2001:db8:bae::1"), PASS, Family::Ipv6, Counter::Unlisted),
     ];
     for (number, (frame, verdict, family, counter)) in vectors.iter().enumerate() {
@@ -107,7 +113,7 @@ fn drop_entries_drop_and_everything_else_passes_under_its_reason() {
 #[test]
 fn from_a_denied_source_only_a_syn_to_a_screened_port_is_dropped() {
     let mut screen = Screen::load();
-    screen.put(maps::DENY4, [203, 0, 113, 0], 24, action::DROP);
+    screen.put("203.0.113.0/24", DENY(DenyAction::Drop));
     let denied = syn4([203, 0, 113, 5]);
     assert_eq!(screen.verdict(&denied), DROP);
     for flags in 0..=255u8 {
@@ -138,7 +144,7 @@ fn from_a_denied_source_only_a_syn_to_a_screened_port_is_dropped() {
 #[test]
 fn nothing_screened_means_nothing_judged() {
     let mut screen = Screen::load();
-    screen.put(maps::DENY4, [0; 4], 0, action::DROP);
+    screen.put("0.0.0.0/0", DENY(DenyAction::Drop));
     assert_eq!(screen.verdict(&syn4([203, 0, 113, 5])), DROP);
     let none = settings(&Options { ports: Vec::new(), ..Options::default() }, true).unwrap();
     let mut map: Array<_, Settings> = screen.object.map_mut(maps::SETTINGS).unwrap().try_into().unwrap();
@@ -165,8 +171,8 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn no_bytes_whatever_get_anything_but_pass_unless_they_are_a_request() {
     let mut screen = Screen::load();
-    screen.put(maps::DENY4, [0; 4], 0, action::DROP);
-    screen.put(maps::DENY6, [0; 16], 0, action::DROP);
+    screen.put("0.0.0.0/0", DENY(DenyAction::Drop));
+    screen.put("::/0", DENY(DenyAction::Drop));
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4000) };
     let mut runner = proptest::test_runner::TestRunner::new(config);
     let frames = prop_oneof![3 => mutated(), 1 => proptest::collection::vec(any::<u8>(), 14..120)];

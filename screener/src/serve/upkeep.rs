@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::clock::Now;
 use crate::handoff::{self, HandoffError};
+use crate::kernel::Kernel;
 
 use super::daemon::Daemon;
 
@@ -52,11 +53,22 @@ pub(super) async fn expire(daemon: Arc<Daemon>) {
             () = daemon.going_down.cancelled() => return,
         }
         let worker = Arc::clone(&daemon);
+        tokio::task::spawn_blocking(move || fold(&worker)).await.ok();
+        let worker = Arc::clone(&daemon);
         let retention = daemon.config.ledger.retention;
         // A walk over a million entries does not belong on a thread that serves sessions.
         let done = tokio::task::spawn_blocking(move || worker.ledger.expire(Now::read().unix, retention)).await;
         if let Ok(expired) = done {
             debug!("expired: {} passes, {} histories", expired.passes, expired.histories);
         }
+    }
+}
+
+/// Compiles the deny set anew before single changes have used up their room: then it takes no command's time.
+fn fold(daemon: &Daemon) {
+    match daemon.kernel.as_ref().map(Kernel::fold_statics) {
+        Some(Ok(true)) => debug!("the deny set was compiled anew"),
+        Some(Err(error)) => warn!("the deny set cannot be compiled anew, so changes will take longer: {error}"),
+        _ => {}
     }
 }

@@ -1,0 +1,434 @@
+//! The deny set of one family in the kernel: put in place as a whole, changed in place entry by entry, read back.
+//!
+//! Holds the order of the steps, which is what keeps both from ever opening a gap. A whole set is compiled beside the old
+//! one and takes its place by one pointer. A change writes what is new into free room, and then stores one word that leads
+//! there. Never decides which entries there should be.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use aya::Ebpf;
+use aya::maps::{ArrayOfMaps, MapData, MapError};
+use screener_ebpf::deny::{Fate, MAGIC, Quads, four as table4, header, six as table6};
+use screener_ebpf::{self as abi, action};
+
+use super::flatten::{Item, Prefix, Span, V4, V6, flatten};
+use super::list::{self, CHANGES_ROOM, List, entry_words, merge};
+use super::permits::Permits;
+use super::words::{QuadMap, Words};
+use super::{SyncReport, four, six};
+use crate::kernel::error::KernelError;
+use crate::kernel::load;
+use crate::kernel::pin::{self, PinDirectory};
+
+/// Free words for changes behind the IPv4 table: 2 MiB, four times what a /8 needs.
+const ROOM4: usize = 1 << 18;
+/// Free words behind the IPv6 table. A change takes a few.
+const ROOM6: usize = 1 << 16;
+/// The widest change in place; a wider one compiles anew.
+const WIDEST4: u8 = 8;
+/// Low bits of an address within an /18.
+const IN_18: u8 = 14;
+/// How many words a table may have: spans point to blocks with 27 bits.
+const MOST_WORDS: usize = 1 << 27;
+
+/// The deny set of one family.
+pub(super) struct DenySet {
+    bits: u8,
+    name: &'static str,
+    outer: ArrayOfMaps<MapData, QuadMap>,
+    /// `None`: nothing is denied.
+    live: Option<Live>,
+    writable: bool,
+}
+
+/// What stands in the outer map.
+struct Live {
+    words: Words,
+    changes: BTreeMap<Prefix, u8>,
+    /// How many entries there are.
+    entries: usize,
+}
+
+impl DenySet {
+    /// Takes the map out of the object, to write.
+    pub(super) fn take(object: &mut Ebpf, pin: &PinDirectory, bits: u8) -> Result<Self, KernelError> {
+        Self::over(load::take(object, pin, name(bits))?, bits, pin.map(name(bits)), true)
+    }
+
+    /// Opens the map by its pin; `None`: it is not there.
+    pub(super) fn open(directory: &Path, bits: u8, writable: bool) -> Result<Option<Self>, KernelError> {
+        let Some(map) = load::open(directory, name(bits))? else { return Ok(None) };
+        Self::over(map, bits, pin::map_pin(directory, name(bits)), writable).map(Some)
+    }
+
+    pub(super) fn over(
+        outer: ArrayOfMaps<MapData, QuadMap>,
+        bits: u8,
+        path: PathBuf,
+        writable: bool,
+    ) -> Result<Self, KernelError> {
+        let mut set = Self { bits, name: name(bits), outer, live: None, writable };
+        match set.outer.get(&0, 0) {
+            Ok(map) => {
+                let words = Words::over(map, writable).map_err(|error| set.failed(error))?;
+                set.live = Some(Live::read(words, bits).ok_or(KernelError::ForeignMap { path })?);
+            }
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(set.failed(error)),
+        }
+        Ok(set)
+    }
+
+    fn failed(&self, error: MapError) -> KernelError {
+        KernelError::map(self.name, 1, error)
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.live.as_ref().map_or(0, |live| live.entries)
+    }
+
+    /// Bytes of memory that the kernel holds for it.
+    pub(super) fn bytes(&self) -> usize {
+        self.live.as_ref().map_or(0, |live| live.words.bytes())
+    }
+
+    /// What the programs find for an address.
+    pub(super) fn find(&self, address: u128) -> Fate {
+        let Some(live) = &self.live else { return Fate::NONE };
+        if self.bits == V4 {
+            table4::find(&live.words, (address as u32).to_be_bytes())
+        } else {
+            table6::find(&live.words, address.to_be_bytes())
+        }
+    }
+
+    /// The action of the entry of exactly this prefix.
+    pub(super) fn get(&self, prefix: Prefix) -> Option<u8> {
+        self.live.as_ref()?.list(self.bits).get(prefix)
+    }
+
+    /// Every entry, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Item> {
+        self.live.iter().flat_map(|live| live.list(self.bits).iter())
+    }
+
+    /// Makes the set equal to these entries, which come in order, each prefix once.
+    ///
+    /// Compiles anew only if something differs, or if `holes` (permits) changed.
+    pub(super) fn sync(
+        &mut self,
+        items: &[Item],
+        permits: &Permits,
+        holes: bool,
+        report: &mut SyncReport,
+    ) -> Result<(), KernelError> {
+        let before = *report;
+        compare(self.iter(), items.iter().copied(), report);
+        let same = report.kept - before.kept == items.len() && report.removed == before.removed;
+        let dirty = self.live.as_ref().is_some_and(Live::is_dirty);
+        if same && !holes && !dirty { Ok(()) } else { self.compile(items, permits) }
+    }
+
+    /// Adds an entry, or changes what it does.
+    pub(super) fn put(&mut self, item: Item, permits: &Permits) -> Result<(), KernelError> {
+        if self.get(item.prefix) == Some(item.action) {
+            return Ok(());
+        }
+        self.change(item, permits)
+    }
+
+    /// Whether the entry was there.
+    pub(super) fn remove(&mut self, prefix: Prefix, permits: &Permits) -> Result<bool, KernelError> {
+        if self.get(prefix).is_none() {
+            return Ok(false);
+        }
+        self.change(Item { prefix, action: action::NONE }, permits)?;
+        Ok(true)
+    }
+
+    fn change(&mut self, item: Item, permits: &Permits) -> Result<(), KernelError> {
+        let noted = self.live.as_mut().is_some_and(|live| live.note(item, self.bits));
+        if noted && self.patch(item.prefix, permits) {
+            return Ok(());
+        }
+        // No room, or too wide: everything anew, with the change.
+        let one = std::iter::once(item);
+        let items: Vec<Item> = {
+            let others = self.iter().filter(|other| other.prefix != item.prefix);
+            merge(others, one).filter(|item| item.action != action::NONE).collect()
+        };
+        self.compile(&items, permits)
+    }
+
+    /// Brings the table up to date after a permit has come or gone.
+    pub(super) fn refresh(&mut self, region: Prefix, permits: &Permits) -> Result<(), KernelError> {
+        let Some(live) = &mut self.live else { return Ok(()) };
+        live.words.publish(header::DIRTY, 1);
+        if self.patch(region, permits) {
+            return Ok(());
+        }
+        self.fold(permits)
+    }
+
+    /// Compiles anew from the list, so that changes have room again.
+    pub(super) fn fold(&mut self, permits: &Permits) -> Result<(), KernelError> {
+        let items: Vec<Item> = self.iter().collect();
+        self.compile(&items, permits)
+    }
+
+    /// Whether more than half of the room for changes is used.
+    pub(super) fn wants_folding(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| {
+            let room = if self.bits == V4 { ROOM4 } else { ROOM6 };
+            live.changes.len() > CHANGES_ROOM / 2 || live.word(header::LIST) - live.word(header::FREE) < room / 2
+        })
+    }
+
+    /// Writes what now holds within a prefix. False: not in place, all must be compiled anew.
+    fn patch(&mut self, region: Prefix, permits: &Permits) -> bool {
+        let Some(live) = &mut self.live else { return false };
+        let done = if self.bits == V4 { live.patch4(region, permits) } else { live.patch6(region, permits) };
+        if done {
+            live.words.publish(header::DIRTY, 0);
+        }
+        done
+    }
+
+    /// Compiles entries, which come in order, and puts the result in place.
+    fn compile(&mut self, items: &[Item], permits: &Permits) -> Result<(), KernelError> {
+        if items.is_empty() {
+            return self.clear();
+        }
+        let live = compile(items, permits, self.bits).map_err(|error| self.failed(error))?;
+        // Whoever looks up now sees the old set or the new one, whole. The kernel returns when the old one has no reader.
+        self.outer.set(0, live.words.map(), 0).map_err(|error| self.failed(error))?;
+        self.live = Some(live);
+        Ok(())
+    }
+
+    fn clear(&mut self) -> Result<(), KernelError> {
+        if self.live.take().is_none() {
+            return Ok(());
+        }
+        // A set of a header alone: the smallest, in which nothing is found.
+        let mut words = Words::create(header::QUADS).map_err(|error| self.failed(error))?;
+        let end = words.get().len() as u64;
+        words.get_mut()[header::MAGIC] = MAGIC;
+        words.get_mut()[header::LIST] = end;
+        words.get_mut()[header::FREE] = end;
+        self.outer.set(0, words.map(), 0).map_err(|error| self.failed(error))
+    }
+
+    /// Whether a writer died within a change.
+    pub(super) fn heal(&mut self, permits: &Permits) -> Result<bool, KernelError> {
+        let dirty = self.writable && self.live.as_ref().is_some_and(Live::is_dirty);
+        if dirty {
+            self.fold(permits)?;
+        }
+        Ok(dirty)
+    }
+}
+
+fn name(bits: u8) -> &'static str {
+    if bits == V4 { abi::maps::DENY4 } else { abi::maps::DENY6 }
+}
+
+/// Notes how two lists differ, both in order.
+fn compare(old: impl Iterator<Item = Item>, new: impl Iterator<Item = Item>, report: &mut SyncReport) {
+    let (mut old, mut new) = (old.peekable(), new.peekable());
+    loop {
+        match (old.peek(), new.peek()) {
+            (Some(a), Some(b)) if a.prefix == b.prefix => {
+                if a.action == b.action {
+                    report.kept += 1;
+                } else {
+                    report.changed += 1;
+                }
+                (old.next(), new.next())
+            }
+            (Some(a), Some(b)) if a.prefix < b.prefix => {
+                report.removed += 1;
+                (old.next(), None)
+            }
+            (_, Some(_)) => {
+                report.added += 1;
+                (None, new.next())
+            }
+            (Some(_), None) => {
+                report.removed += 1;
+                (old.next(), None)
+            }
+            (None, None) => return,
+        };
+    }
+}
+
+/// A new set of these entries, in no place yet.
+fn compile(items: &[Item], permits: &Permits, bits: u8) -> Result<Live, MapError> {
+    let whole = Prefix { first: 0, length: 0 };
+    let all = merge(items.iter().copied(), permits.about(whole, bits));
+    let (parts, mask, wide) = if bits == V4 {
+        let mut table = four::Builder::new();
+        flatten(all, whole, bits, |span| table.take(span));
+        (table.finish().to_vec(), 0, 0)
+    } else {
+        let mut table = six::Builder::new();
+        flatten(all, whole, bits, |span| table.take(span));
+        let six::Table { parts, mask, wide } = table.finish();
+        (parts.to_vec(), mask, wide)
+    };
+    let room = if bits == V4 { ROOM4 } else { ROOM6 };
+    let head = header::QUADS as usize * 4;
+    let free = head + parts.iter().map(Vec::len).sum::<usize>();
+    let list = free + room;
+    let entry = entry_words(bits);
+    let end = list + (items.len() + CHANGES_ROOM) * entry;
+    let quads = u32::try_from(end.div_ceil(4)).ok().filter(|_| free < MOST_WORDS);
+    let quads = quads.ok_or_else(|| MapError::IoError(std::io::Error::from_raw_os_error(libc::E2BIG)))?;
+    let mut words = Words::create(quads)?;
+    let memory = words.get_mut();
+    let mut at = head;
+    for part in parts {
+        memory[at..at + part.len()].copy_from_slice(&part);
+        at += part.len();
+    }
+    for (place, &item) in memory[list..].chunks_exact_mut(entry).zip(items) {
+        list::encode(item, bits, place);
+    }
+    for (index, word) in [
+        (header::MAGIC, MAGIC),
+        (header::BUCKET_MASK, mask),
+        (header::WIDE, wide),
+        (header::LIST, list as u64),
+        (header::LISTED, items.len() as u64),
+        (header::FREE, free as u64),
+    ] {
+        memory[index] = word;
+    }
+    Ok(Live { words, changes: BTreeMap::new(), entries: items.len() })
+}
+
+impl Live {
+    /// Reads a set that stands; `None`: it is none of this version.
+    fn read(words: Words, bits: u8) -> Option<Self> {
+        let mut live = Self { words, changes: BTreeMap::new(), entries: 0 };
+        let memory = live.words.get();
+        let head = |index: usize| memory.get(index).copied().and_then(|word| usize::try_from(word).ok());
+        let (list, listed, changes) = (head(header::LIST)?, head(header::LISTED)?, head(header::CHANGES)?);
+        let entry = entry_words(bits);
+        if memory.first() != Some(&MAGIC) || head(header::FREE)? > list || list > memory.len() {
+            return None;
+        }
+        let noted = list.checked_add(listed.checked_mul(entry)?)?;
+        let noted = memory.get(noted..noted.checked_add(changes.checked_mul(entry)?)?)?;
+        let noted: Option<BTreeMap<_, _>> = noted
+            .chunks_exact(entry)
+            .map(|words| list::decode(words, bits).map(|item| (item.prefix, item.action)))
+            .collect();
+        live.changes = noted?;
+        live.entries = if live.changes.is_empty() { listed } else { live.list(bits).iter().count() };
+        Some(live)
+    }
+
+    fn word(&self, index: usize) -> usize {
+        self.words.get().get(index).map_or(0, |&word| word as usize)
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.word(header::DIRTY) != 0
+    }
+
+    fn list(&self, bits: u8) -> List<'_> {
+        let (from, listed) = (self.word(header::LIST), self.word(header::LISTED));
+        let base = self.words.get().get(from..from + listed * entry_words(bits)).unwrap_or_default();
+        List { bits, base, changes: &self.changes }
+    }
+
+    /// Notes a change in the list; the table is behind until it is patched. False: there is no room.
+    fn note(&mut self, item: Item, bits: u8) -> bool {
+        let (count, entry) = (self.word(header::CHANGES), entry_words(bits));
+        if count >= CHANGES_ROOM {
+            return false;
+        }
+        let was = self.list(bits).get(item.prefix).is_some();
+        let at = self.word(header::LIST) + (self.word(header::LISTED) + count) * entry;
+        let Some(place) = self.words.get_mut().get_mut(at..at + entry) else { return false };
+        list::encode(item, bits, place);
+        self.words.publish(header::DIRTY, 1);
+        self.words.publish(header::CHANGES, count as u64 + 1);
+        self.changes.insert(item.prefix, item.action);
+        let is = item.action != action::NONE;
+        self.entries = self.entries + usize::from(is) - usize::from(was);
+        true
+    }
+
+    /// Puts words into free room; where they are, or `None` if there is too little.
+    fn allot(words: &mut Words, new: &[u64]) -> Option<u64> {
+        let (free, end) = (words.get()[header::FREE] as usize, words.get()[header::LIST] as usize);
+        let next = free.checked_add(new.len()).filter(|&next| next <= end)?;
+        words.get_mut().get_mut(free..next)?.copy_from_slice(new);
+        words.publish(header::FREE, next as u64);
+        Some(free as u64)
+    }
+
+    /// What holds within a region, which is given to `take` span by span.
+    fn spans(list: List<'_>, permits: &Permits, region: Prefix, take: impl FnMut(Span)) {
+        let bits = list.bits;
+        flatten(merge(list.about(region), permits.about(region, bits)), region, bits, take);
+    }
+
+    /// IPv4: writes 64 leaves for each /18 of the region, and leads the record there.
+    fn patch4(&mut self, region: Prefix, permits: &Permits) -> bool {
+        if region.length < WIDEST4 {
+            return false;
+        }
+        let region = if region.length > 32 - IN_18 { region.cut(32 - IN_18, V4) } else { region };
+        let (first, last) = ((region.first >> IN_18) as u32, (region.last(V4) >> IN_18) as u32);
+        let mut spans = Vec::new();
+        Self::spans(self.list(V4), permits, region, |span| spans.push(span));
+        let words = &mut self.words;
+        let count = (last - first + 1) as usize;
+        let mut patch = four::Patch::new(first, count, |block| Self::allot(words, block));
+        spans.into_iter().for_each(|span| patch.take(span));
+        let Some(leaves) = patch.finish() else { return false };
+        for (eighteen, leaves) in (first..=last).zip(leaves.chunks_exact(four::PATCH_WORDS)) {
+            let record = four::record_of(eighteen);
+            if self.words.quad(record) == Some(&[0; 4]) && leaves.iter().all(|&leaf| leaf == 0) {
+                continue;
+            }
+            let Some(at) = Self::allot(&mut self.words, leaves) else { return false };
+            let base = record as usize * 4 + table4::record::BASE;
+            self.words.publish(base, at | table4::record::DIRECT);
+        }
+        true
+    }
+
+    /// IPv6: writes the block of the region's root, and leads its slot there.
+    fn patch6(&mut self, region: Prefix, permits: &Permits) -> bool {
+        const ROOT: u8 = 32;
+        if region.length < ROOT {
+            return false;
+        }
+        let region = region.cut(ROOT, V6);
+        let root = (region.first >> (V6 - ROOT)) as u32;
+        let mut parts = Vec::new();
+        Self::spans(self.list(V6), permits, region, |span| parts.push(span));
+        let mask = self.word(header::BUCKET_MASK) as u32;
+        let first = table6::BUCKETS as usize * 4;
+        let mut places = six::places(root, mask).map(|slot| first + slot);
+        let holds = |slot: &usize| {
+            let word = self.word(*slot) as u64;
+            word == 0 || (word >> 32) as u32 == root
+        };
+        let Some(slot) = places.find(holds) else { return false };
+        let block = six::block_of(root, &parts, self.word(header::FREE) as u64);
+        let Some(at) = Self::allot(&mut self.words, &block) else { return false };
+        self.words.publish(slot, u64::from(root) << 32 | at);
+        true
+    }
+}
