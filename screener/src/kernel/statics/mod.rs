@@ -302,6 +302,8 @@ fn put_in_order(items: &mut Vec<Item>) {
 }
 
 #[cfg(test)]
+mod gapless;
+#[cfg(test)]
 mod oracle;
 
 #[cfg(test)]

@@ -143,7 +143,7 @@ fn run<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> Result<(
 #[test]
 fn a_whole_set_says_what_comparing_prefixes_says() {
     let statics = std::cell::RefCell::new(empty());
-    run(250, (entries(60), proptest::collection::vec(net(), 20)), |(entries, others)| {
+    run(120, (entries(60), proptest::collection::vec(net(), 20)), |(entries, others)| {
         let mut model = Model::default();
         for (net, action) in entries {
             model.put(net, action);
@@ -161,7 +161,7 @@ fn a_whole_set_says_what_comparing_prefixes_says() {
 #[test]
 fn changes_in_place_end_where_a_whole_set_would() {
     let change = (net(), action(), any::<bool>());
-    run(150, (entries(40), proptest::collection::vec(change, 1..40)), |(entries, changes)| {
+    run(60, (entries(40), proptest::collection::vec(change, 1..40)), |(entries, changes)| {
         let mut statics = empty();
         let mut model = Model::default();
         for (net, action) in entries {

@@ -4,7 +4,7 @@
 //! one and takes its place by one pointer. A change writes what is new into free room, and then stores one word that leads
 //! there. Never decides which entries there should be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
@@ -408,27 +408,57 @@ impl Live {
         true
     }
 
-    /// IPv6: writes the block of the region's root, and leads its slot there.
+    /// IPv6: writes the blocks of the region's roots, and leads their slots there.
     fn patch6(&mut self, region: Prefix, permits: &Permits) -> bool {
         const ROOT: u8 = 32;
-        if region.length < ROOT {
-            return false;
+        let root_of = |address: u128| (address >> (V6 - ROOT)) as u32;
+        if region.length >= ROOT {
+            return self.patch_root(region.cut(ROOT, V6), root_of(region.first), permits);
         }
-        let region = region.cut(ROOT, V6);
-        let root = (region.first >> (V6 - ROOT)) as u32;
+        let (first, last) = (root_of(region.first), root_of(region.last(V6)));
+        let mut spans = Vec::new();
+        Self::spans(self.list(V6), permits, region, |span| spans.push(span));
+        let new = six::Region::of(spans);
+        let inside = first..=last;
+        let known = self.slots().filter(|&slot| slot != 0).map(|slot| (slot >> 32) as u32);
+        let roots: BTreeSet<u32> =
+            known.filter(|root| inside.contains(root)).chain(new.mixed.iter().copied()).collect();
+        for root in roots {
+            let prefix = Prefix { first: u128::from(root) << (V6 - ROOT), length: ROOT };
+            if !self.patch_root(prefix, root, permits) {
+                return false;
+            }
+        }
+        let block = new.wide_block(self.block(self.word(header::WIDE)), first, last);
+        let at = block.map_or(Some(0), |block| Self::allot(&mut self.words, &block));
+        if let Some(at) = at {
+            self.words.publish(header::WIDE, at);
+        }
+        at.is_some()
+    }
+
+    fn patch_root(&mut self, prefix: Prefix, root: u32, permits: &Permits) -> bool {
         let mut parts = Vec::new();
-        Self::spans(self.list(V6), permits, region, |span| parts.push(span));
+        Self::spans(self.list(V6), permits, prefix, |span| parts.push(span));
         let mask = self.word(header::BUCKET_MASK) as u32;
-        let first = table6::BUCKETS as usize * 4;
-        let mut places = six::places(root, mask).map(|slot| first + slot);
-        let holds = |slot: &usize| {
-            let word = self.word(*slot) as u64;
-            word == 0 || (word >> 32) as u32 == root
-        };
-        let Some(slot) = places.find(holds) else { return false };
+        let mut places = six::places(root, mask).map(|slot| table6::BUCKETS as usize * 4 + slot);
+        let slot = places.find(|&slot| self.word(slot) == 0 || self.word(slot) >> 32 == root as usize);
+        let Some(slot) = slot else { return false };
         let block = six::block_of(root, &parts, self.word(header::FREE) as u64);
         let Some(at) = Self::allot(&mut self.words, &block) else { return false };
         self.words.publish(slot, u64::from(root) << 32 | at);
         true
+    }
+
+    /// IPv6: every slot.
+    fn slots(&self) -> impl Iterator<Item = u64> {
+        let buckets = self.word(header::BUCKET_MASK) + 1;
+        self.words.get().iter().skip(table6::BUCKETS as usize * 4).take(buckets * 4).copied()
+    }
+
+    /// IPv6: the spans of a block; 0 is none.
+    fn block(&self, at: usize) -> &[u64] {
+        let count = if at == 0 { 0 } else { self.word(at) };
+        self.words.get().get(at + 1..at + 1 + count).unwrap_or_default()
     }
 }

@@ -132,6 +132,57 @@ impl Units for Roots {
     }
 }
 
+/// What a change of a prefix shorter than /32 touches: ranges of whole roots, and roots that are not all alike.
+#[derive(Default)]
+pub(super) struct Region {
+    runs: Vec<Run>,
+    /// The roots that must have a slot.
+    pub(super) mixed: Vec<u32>,
+}
+
+/// A root, how many from there on, and their fate.
+type Run = (u128, u128, Fate);
+
+impl Region {
+    /// Out of spans within the region.
+    pub(super) fn of(spans: Vec<Span>) -> Self {
+        let mut cut = Cut::new(IN_ROOT, Self::default());
+        spans.into_iter().for_each(|span| cut.take(span));
+        cut.finish()
+    }
+
+    /// The block of the wide prefixes, in place of an old one of these spans, of which what lay between two roots has gone.
+    /// `None`: there is no wide prefix any more.
+    pub(super) fn wide_block(&self, old: &[u64], first: u32, last: u32) -> Option<Vec<u64>> {
+        let (first, last) = (u128::from(first), u128::from(last));
+        let ends = old.iter().skip(1).map(|span| u128::from(span >> 32)).chain([1 << 32]);
+        let kept = old.iter().zip(ends).flat_map(|(&span, end)| {
+            let (begin, fate) = (u128::from(span >> 32), Fate(span as u8 & 15));
+            let pieces = [(begin, end.min(first)), (begin.max(last + 1), end)];
+            let pieces = pieces.into_iter().filter(move |&(from, to)| fate != Fate::NONE && from < to);
+            pieces.map(move |(from, to)| (from, to - from, fate))
+        });
+        let mut runs: Vec<Run> = kept.chain(self.runs.iter().copied()).collect();
+        runs.sort_by_key(|&(root, _, _)| root);
+        let (mut spans, mut block) = (Vec::new(), Vec::new());
+        for (root, count, fate) in runs {
+            push_run(&mut spans, root, count, fate);
+        }
+        push_block(&mut block, &spans);
+        (!spans.is_empty()).then_some(block)
+    }
+}
+
+impl Units for Region {
+    fn whole(&mut self, unit: u128, count: u128, fate: Fate) {
+        self.runs.push((unit, count, fate));
+    }
+
+    fn mixed(&mut self, unit: u128, _: &[Span]) {
+        self.mixed.push(unit as u32);
+    }
+}
+
 /// Adds a run of units, by the low 32 bits of their numbers, to sorted spans, and the gap before and the end behind it.
 fn push_run(spans: &mut Vec<u64>, unit: u128, count: u128, fate: Fate) {
     let first = unit & low_bits(32);
