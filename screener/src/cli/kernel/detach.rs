@@ -7,7 +7,7 @@ use crate::cli::{Answer, output};
 use crate::kernel;
 
 #[derive(Debug, Args)]
-pub(super) struct Detach {
+pub(in crate::cli) struct Detach {
     #[command(flatten)]
     pin: Pin,
 }

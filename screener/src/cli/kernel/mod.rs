@@ -1,5 +1,6 @@
 //! `screener kernel …`: programs, links and maps in the kernel, with or without a daemon. A file a verb.
 
+mod attach;
 mod detach;
 mod status;
 
@@ -12,6 +13,8 @@ use crate::kernel::DEFAULT_PIN;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Kernel {
+    /// Attach without a daemon: what is denied is dropped, everybody else reaches the MTA
+    Attach(attach::Attach),
     /// What is attached, by whom, and how full the maps are
     Status(status::Status),
     /// Take programs, links and maps out of the kernel: nothing is denied or screened any more
@@ -28,6 +31,7 @@ struct Pin {
 impl Kernel {
     pub(super) fn carry_out(self) -> anyhow::Result<Answer> {
         match self {
+            Self::Attach(verb) => verb.carry_out(),
             Self::Status(verb) => verb.carry_out(),
             Self::Detach(verb) => verb.carry_out(),
         }
