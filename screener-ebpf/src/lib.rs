@@ -79,7 +79,7 @@ pub const MAX_PORTS: usize = 8;
 pub struct Settings {
     /// [`ABI_VERSION`] of who wrote this.
     pub abi: u32,
-    /// [`Settings::STEERED`].
+    /// [`Settings::STEERED`], [`Settings::REJECT_EARLY`].
     pub flags: u32,
     /// One of this many findings becomes an event, chosen at random; 1: each, 0: none.
     pub event_sample: u32,
@@ -93,6 +93,8 @@ const _: () = assert!(size_of::<Settings>() == 44);
 impl Settings {
     /// Flag: `steer` is attached, so `screen` leaves telling about what it lets through to it. One SYN, one event.
     pub const STEERED: u32 = 1;
+    /// Flag: `screen` answers a `reject` entry itself. Not where a frame that it sends back may get lost.
+    pub const REJECT_EARLY: u32 = 2;
 
     /// Whether connections to this port (network order) are screened.
     #[inline(always)]

@@ -2,14 +2,16 @@
 //!
 //! Holds the reading. The counters live as long as the maps: they do not begin at zero when a daemon starts.
 
+use std::path::Path;
+
 use aya::Ebpf;
-use aya::maps::{MapData, PerCpuArray};
+use aya::maps::{Map, MapData, PerCpuArray};
 use screener_ebpf::{self as abi, COUNTER_SLOTS, Counter, Family, Hook, counter_slot};
 use serde::Serialize;
 
 use super::error::KernelError;
 use super::load;
-use super::pin::PinDirectory;
+use super::pin::{self, PinDirectory};
 
 /// One counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -32,6 +34,13 @@ pub(super) struct Counters(PerCpuArray<MapData, u64>);
 impl Counters {
     pub(super) fn take(object: &mut Ebpf, pin: &PinDirectory) -> Result<Self, KernelError> {
         load::take(object, pin, abi::maps::COUNTERS).map(Self)
+    }
+
+    /// The pinned one, for who has not loaded the object.
+    pub(super) fn open(directory: &Path) -> Result<Self, KernelError> {
+        let failed = |error| KernelError::map(abi::maps::COUNTERS, COUNTER_SLOTS, error);
+        let map = MapData::from_pin(pin::map_pin(directory, abi::maps::COUNTERS)).and_then(Map::from_map_data);
+        PerCpuArray::try_from(map.map_err(failed)?).map(Self).map_err(failed)
     }
 
     /// Every counter that can be other than zero, in a fixed order.

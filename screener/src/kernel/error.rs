@@ -9,22 +9,30 @@ use std::path::PathBuf;
 use aya::EbpfError;
 use aya::maps::MapError;
 use aya::programs::ProgramError;
-use aya::programs::links::LinkError;
 use screener_ebpf as abi;
 use thiserror::Error;
+
+use super::foreign::Owner;
+use super::probe;
 
 /// An operation on the kernel half failed.
 #[derive(Debug, Error)]
 pub enum KernelError {
     /// The process may not use BPF.
-    #[error(
-        "no permission to {what}: run as root, or give CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (and CAP_SYS_ADMIN before \
-         kernel 5.8); in a container the host may forbid BPF altogether, and then listen.mode = \"front\" works without it"
-    )]
+    #[error("no permission to {what}: {advice}")]
     NoPermission {
         /// What was attempted.
         what: String,
+        /// What stands in the way, and what to do.
+        advice: String,
     },
+    /// There is no BPF.
+    #[error(
+        "this system has no bpf(2) at all: a seccomp filter answers in the kernel's place (allow bpf(2) in the container's \
+         profile), or the kernel was built without CONFIG_BPF_SYSCALL; or do without BPF: listen.mode = \"front\", \
+         kernel.xdp = \"off\""
+    )]
+    NoBpf,
     /// The pin directory is not on a bpffs.
     #[error(
         "{path} is not on a BPF file system: run `mount -t bpf bpf /sys/fs/bpf`, or set kernel.pin to a directory on a \
@@ -37,10 +45,15 @@ pub enum KernelError {
         why: Option<io::Error>,
     },
     /// Another daemon holds the pin directory.
-    #[error("another screener holds {path}: stop it first, or give this one its own kernel.pin")]
+    #[error(
+        "another screener{} holds {path}: it has the programs and maps there; stop it first",
+        holder.map(|process| format!(" (process {process})")).unwrap_or_default()
+    )]
     Busy {
         /// The pin directory.
         path: PathBuf,
+        /// The process, if it can be seen.
+        holder: Option<u32>,
     },
     /// The interface does not exist.
     #[error("there is no interface {interface}: correct kernel.interfaces (`ip link` lists them)")]
@@ -49,17 +62,10 @@ pub enum KernelError {
         interface: String,
     },
     /// Somebody else's XDP program is on the interface.
-    #[error(
-        "{interface} already has an XDP program of somebody else, id {id}, \"{program}\": it is left alone; see \
-         `bpftool prog show id {id}` and `bpftool net` for its owner, detach it there, or set kernel.xdp = \"off\""
-    )]
+    #[error("{} already has an XDP program of somebody else, which is left alone: {owner}: {}", owner.interface, owner.advice())]
     ForeignXdp {
-        /// The interface.
-        interface: String,
-        /// The id of the program.
-        id: u32,
-        /// Its name; empty if it has none.
-        program: String,
+        /// Whose it is.
+        owner: Box<Owner>,
     },
     /// The driver does not take the program.
     #[error("{interface}: native XDP refused: {reason}; kernel.xdp = \"auto\" falls back to generic mode")]
@@ -78,6 +84,14 @@ pub enum KernelError {
         to: String,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// The kernel is too old.
+    #[error("this kernel, Linux {release}, lacks {missing}; Linux 5.10 or later is needed")]
+    OldKernel {
+        /// Its version.
+        release: String,
+        /// What is missing, with the version that brought it.
+        missing: String,
     },
     /// The kernel does not know this kind of program or map.
     #[error("this kernel has no {what}: {source}; Linux 5.10 or later is needed")]
@@ -170,12 +184,36 @@ fn is_permission(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
 }
 
+fn is_missing(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOSYS)
+}
+
 impl KernelError {
+    /// What is not permitted, with what stands in the way.
+    fn permission(what: impl Into<String>) -> Self {
+        Self::NoPermission { what: what.into(), advice: probe::Privileges::read().advice() }
+    }
+
     pub(super) fn pin(what: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         if is_permission(&source) {
-            Self::NoPermission { what: format!("{what} {}", path.into().display()) }
+            // "cannot make …" becomes "no permission to make …".
+            let what = what.strip_prefix("cannot ").unwrap_or(what);
+            Self::permission(format!("{what} {}", path.into().display()))
+        } else if is_missing(&source) {
+            Self::NoBpf
         } else {
             Self::Pin { what, path: path.into(), source }
+        }
+    }
+
+    /// Says which feature the kernel lacks, where that may be why it refused something.
+    pub(super) fn explained(self) -> Self {
+        match self {
+            Self::Unsupported { .. } | Self::Object(_) | Self::Attach { .. } => match probe::missing() {
+                Some(missing) => Self::OldKernel { release: probe::release(), missing },
+                None => self,
+            },
+            other => other,
         }
     }
 
@@ -183,8 +221,9 @@ impl KernelError {
     pub(super) fn load(error: EbpfError) -> Self {
         match error {
             EbpfError::MapError(MapError::CreateError { name, io_error }) if is_permission(&io_error) => {
-                Self::NoPermission { what: format!("create the BPF map {name}") }
+                Self::permission(format!("create the BPF map {name}"))
             }
+            EbpfError::MapError(MapError::CreateError { io_error, .. }) if is_missing(&io_error) => Self::NoBpf,
             EbpfError::MapError(MapError::CreateError { name, io_error })
                 if io_error.raw_os_error() == Some(libc::EINVAL) =>
             {
@@ -200,7 +239,10 @@ impl KernelError {
             ProgramError::LoadError { io_error, verifier_log } => {
                 let log = verifier_log.to_string();
                 if is_permission(&io_error) && log.trim().is_empty() {
-                    return Self::NoPermission { what: format!("load the BPF program {program}") };
+                    return Self::permission(format!("load the BPF program {program}"));
+                }
+                if is_missing(&io_error) {
+                    return Self::NoBpf;
                 }
                 if log.trim().is_empty() {
                     return Self::Unsupported {
@@ -219,7 +261,9 @@ impl KernelError {
     /// An error of attaching a program.
     pub(super) fn attach(program: &'static str, to: &str, source: io::Error) -> Self {
         if is_permission(&source) {
-            Self::NoPermission { what: format!("attach {program} to {to}") }
+            Self::permission(format!("attach {program} to {to}"))
+        } else if is_missing(&source) {
+            Self::NoBpf
         } else {
             Self::Attach { program, to: to.to_owned(), source }
         }
@@ -234,7 +278,7 @@ impl KernelError {
         match errno {
             // A hash says E2BIG, a trie ENOSPC.
             Some(libc::E2BIG | libc::ENOSPC) => Self::MapFull { map, max_entries },
-            Some(libc::EPERM | libc::EACCES) => Self::NoPermission { what: format!("change the BPF map {map}") },
+            Some(libc::EPERM | libc::EACCES) => Self::permission(format!("change the BPF map {map}")),
             _ => Self::Map { map, source: Box::new(error) },
         }
     }
@@ -255,13 +299,5 @@ pub(super) fn errno(error: ProgramError) -> io::Error {
             }
             io::Error::other(error)
         }
-    }
-}
-
-/// The same for an error about a link.
-pub(super) fn link_errno(error: LinkError) -> io::Error {
-    match error {
-        LinkError::SyscallError(error) => error.io_error,
-        error => io::Error::other(error),
     }
 }

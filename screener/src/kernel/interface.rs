@@ -1,15 +1,20 @@
-//! What the kernel says about one network interface: its number, its MTU, and which XDP program runs on it.
+//! What the kernel says about one network interface: its number, its MTU, which XDP program runs on it, whose it is; and
+//! the news that some interface has changed.
 //!
-//! Holds one question over rtnetlink, because aya has no way to ask for a program that it did not attach. Never changes
+//! Holds questions over rtnetlink, because aya has no way to ask for a program that it did not attach. Never changes
 //! an interface.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io;
+use std::os::fd::OwnedFd;
 
 use nix::net::if_::if_nametoindex;
-use socket2::{Domain, Protocol, Socket, Type};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, netlink};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::error::KernelError;
+use super::netlink::{Attributes, Question, text, word};
 
 /// How an XDP program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -37,77 +42,96 @@ impl fmt::Display for Mode {
 }
 
 /// One interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Interface {
     pub(super) index: u32,
+    pub(super) name: String,
     /// Bytes.
     pub(super) mtu: u32,
+    /// What it is where it is no card: `veth`, `bond`, `bridge`, `vlan`, …
+    pub(super) kind: Option<String>,
+    /// What it is a member of: `bond`, `bridge`, …; and the index of that.
+    pub(super) member_of: Option<(String, u32)>,
+    pub(super) rx_queues: u32,
+    /// It is up.
+    pub(super) up: bool,
     /// The XDP program on it: its id and how it runs.
     pub(super) program: Option<(u32, Mode)>,
 }
 
-// <linux/netlink.h>, <linux/rtnetlink.h>, <linux/if_link.h>
-const NLMSG_ERROR: u16 = 2;
+// <linux/rtnetlink.h>, <linux/if_link.h>
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
-const NLM_F_REQUEST: u16 = 1;
+const RTMGRP_LINK: u32 = 1;
+const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_XDP: u16 = 43;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
 const XDP_ATTACHED_DRV: u8 = 1;
 const XDP_ATTACHED_SKB: u8 = 2;
 const XDP_ATTACHED_HW: u8 = 3;
-/// The flag bits above an attribute's type.
-const ATTRIBUTE_TYPE: u16 = 0x3fff;
-/// Bytes before the attributes of an answer: `nlmsghdr` and `ifinfomsg`.
-const HEADERS: usize = 32;
+/// The length of `ifinfomsg`.
+const HEADER: usize = 16;
 
 /// Asks about an interface by name.
 pub(super) fn look_up(name: &str) -> Result<Interface, KernelError> {
-    let index = if_nametoindex(name).map_err(|_| KernelError::NoInterface { interface: name.to_owned() })?;
-    ask(index).map_err(|source| match source.raw_os_error() {
-        // It vanished between the two questions.
-        Some(libc::ENODEV) => KernelError::NoInterface { interface: name.to_owned() },
-        _ => KernelError::Netlink { interface: name.to_owned(), source },
-    })
-}
-
-fn ask(index: u32) -> io::Result<Interface> {
-    let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(Protocol::from(libc::NETLINK_ROUTE)))?;
-    (&socket).write_all(&request(index))?;
-    let mut answer = vec![0; 64 << 10];
-    let length = (&socket).read(&mut answer)?;
-    parse(index, &answer[..length])
-}
-
-fn request(index: u32) -> [u8; HEADERS] {
-    let mut message = [0; HEADERS];
-    message[0..4].copy_from_slice(&(HEADERS as u32).to_ne_bytes());
-    message[4..6].copy_from_slice(&RTM_GETLINK.to_ne_bytes());
-    message[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
-    message[20..24].copy_from_slice(&index.to_ne_bytes());
-    message
-}
-
-fn parse(index: u32, answer: &[u8]) -> io::Result<Interface> {
-    let short = || io::Error::new(io::ErrorKind::UnexpectedEof, "the answer ends early");
-    let kind = answer.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes).ok_or_else(short)?;
-    if kind == NLMSG_ERROR {
-        let number = answer.get(16..).and_then(word).ok_or_else(short)?;
-        return Err(io::Error::from_raw_os_error((number as i32).saturating_neg()));
+    let gone = || KernelError::NoInterface { interface: name.to_owned() };
+    let index = if_nametoindex(name).map_err(|_| gone())?;
+    match by_index(index) {
+        // `None`: it vanished between the two questions; another name: it was renamed there.
+        Ok(found) => found.filter(|interface| interface.name == name).ok_or_else(gone),
+        Err(source) => Err(KernelError::Netlink { interface: name.to_owned(), source }),
     }
-    if kind != RTM_NEWLINK {
-        return Err(io::Error::other(format!("an answer of type {kind}")));
+}
+
+/// Asks about an interface by its number; `None`: there is none.
+pub(super) fn by_index(index: u32) -> io::Result<Option<Interface>> {
+    let mut header = vec![0; HEADER];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    let question = Question { protocol: libc::NETLINK_ROUTE, kind: RTM_GETLINK, header };
+    match question.ask(RTM_NEWLINK) {
+        Ok(answer) => Ok(Some(parse(&answer)?)),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
     }
-    let mut interface = Interface { index, mtu: 0, program: None };
-    for (kind, value) in Attributes(answer.get(HEADERS..).ok_or_else(short)?) {
+}
+
+fn parse(answer: &[u8]) -> io::Result<Interface> {
+    let short = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let (header, attributes) = answer.split_at_checked(HEADER).ok_or_else(short)?;
+    let flags = word(&header[8..]).unwrap_or(0);
+    let mut interface = Interface {
+        index: word(&header[4..]).unwrap_or(0),
+        up: flags & libc::IFF_UP.cast_unsigned() != 0,
+        ..Interface::default()
+    };
+    let (mut master, mut member_of) = (0, None);
+    for (kind, value) in Attributes(attributes) {
         match kind {
+            IFLA_IFNAME => interface.name = text(value),
             IFLA_MTU => interface.mtu = word(value).unwrap_or(0),
+            IFLA_MASTER => master = word(value).unwrap_or(0),
+            IFLA_NUM_RX_QUEUES => interface.rx_queues = word(value).unwrap_or(0),
             IFLA_XDP => interface.program = program(value),
+            IFLA_LINKINFO => {
+                for (kind, value) in Attributes(value) {
+                    match kind {
+                        IFLA_INFO_KIND => interface.kind = Some(text(value)),
+                        IFLA_INFO_SLAVE_KIND => member_of = Some(text(value)),
+                        _ => {}
+                    }
+                }
+            }
             _ => {}
         }
     }
+    interface.member_of = member_of.map(|kind| (kind, master));
     Ok(interface)
 }
 
@@ -131,22 +155,44 @@ fn program(nested: &[u8]) -> Option<(u32, Mode)> {
     (id != 0).then_some((id, mode))
 }
 
-fn word(bytes: &[u8]) -> Option<u32> {
-    bytes.first_chunk().map(|&word| u32::from_ne_bytes(word))
-}
+/// Tells that interfaces have come, gone or changed. Which ones is for the reader to find out: news can be lost when
+/// there are many, a look at the interfaces cannot.
+pub struct LinkNews(AsyncFd<OwnedFd>);
 
-/// The attributes of a netlink message: type and value.
-struct Attributes<'a>(&'a [u8]);
+impl LinkNews {
+    /// Must be called within a tokio runtime.
+    pub(super) fn subscribe() -> io::Result<Self> {
+        // tokio panics where there is no runtime.
+        tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+        rustix::net::bind(&socket, &netlink::SocketAddrNetlink::new(0, RTMGRP_LINK))?;
+        // SAFETY: the descriptor is owned, stays the same, and is closed with the value that owns it.
+        let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+        registered.map(Self).map_err(|error| error.into_parts().1)
+    }
 
-impl<'a> Iterator for Attributes<'a> {
-    type Item = (u16, &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let [a, b, c, d] = *self.0.first_chunk::<4>()?;
-        let length = usize::from(u16::from_ne_bytes([a, b]));
-        let value = self.0.get(4..length)?;
-        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((u16::from_ne_bytes([c, d]) & ATTRIBUTE_TYPE, value))
+    /// Waits for the next piece of news; several that came meanwhile are one. An error is for good.
+    pub async fn next(&mut self) -> io::Result<()> {
+        let mut news = false;
+        loop {
+            if news {
+                return Ok(());
+            }
+            let mut ready = self.0.readable().await?;
+            let mut buffer = [0; 8192];
+            loop {
+                match rustix::net::recv(ready.get_inner(), &mut buffer, RecvFlags::empty()) {
+                    Ok(_) => news = true,
+                    // There were more than the socket could hold: also news.
+                    Err(rustix::io::Errno::NOBUFS) => news = true,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(rustix::io::Errno::AGAIN) => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            ready.clear_ready();
+        }
     }
 }
 
@@ -157,22 +203,23 @@ mod tests {
     #[test]
     fn the_loopback_interface_is_known_and_an_unknown_one_is_named() {
         let lo = look_up("lo").unwrap();
-        assert_eq!((lo.index, lo.mtu), (1, 65536));
+        assert_eq!((lo.index, lo.mtu, lo.name.as_str()), (1, 65536, "lo"));
+        assert_eq!(by_index(0x7fff_ffff).unwrap(), None);
         let error = look_up("none0").unwrap_err();
         assert!(matches!(&error, KernelError::NoInterface { interface } if interface == "none0"), "{error}");
     }
 
     #[test]
-    fn an_answer_that_is_cut_off_is_an_error_or_an_answer_with_less_in_it() {
-        let mut whole = request(7).to_vec();
-        whole[4..6].copy_from_slice(&RTM_NEWLINK.to_ne_bytes());
-        for (kind, value) in [(IFLA_MTU, 1500u32), (99, 0), (IFLA_MTU, 1500)] {
-            whole.extend([8u16.to_ne_bytes(), kind.to_ne_bytes()].concat());
-            whole.extend(value.to_ne_bytes());
-        }
-        assert_eq!(parse(7, &whole).unwrap(), Interface { index: 7, mtu: 1500, program: None });
+    fn an_answer_that_is_cut_off_is_an_error_or_an_interface_with_less_in_it() {
+        let attributes = Question { protocol: 0, kind: 0, header: vec![0; HEADER] }
+            .with(IFLA_IFNAME, b"eth0\0")
+            .with(IFLA_MTU, &1500u32.to_ne_bytes())
+            .with(IFLA_LINKINFO, &Question { protocol: 0, kind: 0, header: Vec::new() }.with(1, b"veth\0").header);
+        let whole = attributes.header;
+        let interface = parse(&whole).unwrap();
+        assert_eq!((interface.name.as_str(), interface.mtu, interface.kind.as_deref()), ("eth0", 1500, Some("veth")));
         for length in 0..whole.len() {
-            drop(parse(7, &whole[..length]));
+            drop(parse(&whole[..length]));
         }
     }
 }

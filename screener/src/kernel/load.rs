@@ -2,10 +2,11 @@
 //!
 //! Never attaches anything: what is loaded here sees no packet yet.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use aya::maps::{Array, Map, MapData, MapError};
-use aya::programs::{SkLookup, Xdp};
+use aya::programs::{ProgramFd, ProgramInfo, SkLookup, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use screener_ebpf as abi;
 use screener_ebpf::Settings;
@@ -28,7 +29,7 @@ pub(super) fn object(pin: &PinDirectory) -> Result<Ebpf, KernelError> {
     }
     let level = log_level();
     loader.override_global(aya_log::LEVEL, &level, true);
-    loader.load(OBJECT).map_err(KernelError::load)
+    loader.load(OBJECT).map_err(|error| KernelError::load(error).explained())
 }
 
 /// The level for the programs: all or nothing. At 0 the verifier removes the statements: they cost nothing.
@@ -41,22 +42,59 @@ pub(super) fn logs_wanted() -> bool {
     log::log_enabled!(target: LOG_TARGET, log::Level::Debug)
 }
 
-/// `screen`, loaded.
-pub(super) fn screen(object: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
-    const NAME: &str = abi::programs::SCREEN;
-    let program = object.program_mut(NAME).ok_or_else(|| missing(NAME))?;
-    let program: &mut Xdp = program.try_into().map_err(|error| KernelError::program(NAME, error))?;
-    program.load().map_err(|error| KernelError::program(NAME, error))?;
-    Ok(program)
+/// A program that the verifier has let in. It stays loaded with this, whether it is attached or not.
+pub(super) struct Program {
+    pub(super) name: &'static str,
+    pub(super) id: u32,
+    pub(super) fd: OwnedFd,
+}
+
+impl Program {
+    fn of(name: &'static str, info: &ProgramInfo, fd: &ProgramFd) -> Result<Self, KernelError> {
+        let fd = fd.as_fd().try_clone_to_owned();
+        let fd = fd.map_err(|source| KernelError::Attach { program: name, to: "the kernel".to_owned(), source })?;
+        Ok(Self { name, id: info.id(), fd })
+    }
+}
+
+/// `screen`, loaded: in the forms that this kernel takes, the best one first. Where a driver wants a program that can
+/// read frames in several buffers (a large MTU), the plain form is refused; a kernel before 5.18 knows only that one.
+pub(super) fn screen(object: &mut Ebpf) -> Result<Vec<Program>, KernelError> {
+    let mut loaded = Vec::new();
+    let mut last = None;
+    for name in SCREENS {
+        match object.program_mut(name).map(|program| load_screen(name, program)) {
+            Some(Ok(program)) => loaded.push(program),
+            Some(Err(error)) => last = Some(error),
+            None => {}
+        }
+    }
+    match last {
+        // The plain form comes last: what is wrong with it is wrong with all of them.
+        Some(error) if loaded.is_empty() => Err(error),
+        _ if loaded.is_empty() => Err(missing(abi::programs::SCREEN)),
+        _ => Ok(loaded),
+    }
+}
+
+/// The forms of `screen`. An object need not have the first one.
+const SCREENS: [&str; 2] = ["screen_frags", abi::programs::SCREEN];
+
+fn load_screen(name: &'static str, program: &mut aya::programs::Program) -> Result<Program, KernelError> {
+    let failed = |error| KernelError::program(name, error);
+    let program: &mut Xdp = program.try_into().map_err(failed)?;
+    program.load().map_err(failed)?;
+    Program::of(name, &program.info().map_err(failed)?, program.fd().map_err(failed)?)
 }
 
 /// `steer`, loaded.
-pub(super) fn steer(object: &mut Ebpf) -> Result<&mut SkLookup, KernelError> {
+pub(super) fn steer(object: &mut Ebpf) -> Result<Program, KernelError> {
     const NAME: &str = abi::programs::STEER;
+    let failed = |error| KernelError::program(NAME, error);
     let program = object.program_mut(NAME).ok_or_else(|| missing(NAME))?;
-    let program: &mut SkLookup = program.try_into().map_err(|error| KernelError::program(NAME, error))?;
-    program.load().map_err(|error| KernelError::program(NAME, error))?;
-    Ok(program)
+    let program: &mut SkLookup = program.try_into().map_err(failed)?;
+    program.load().map_err(failed)?;
+    Program::of(NAME, &program.info().map_err(failed)?, program.fd().map_err(failed)?)
 }
 
 /// Takes a map out of the object.
@@ -111,23 +149,57 @@ impl SettingsMap {
         self.0.get(&0, 0).map_err(|error| KernelError::map(abi::maps::SETTINGS, 1, error))
     }
 
-    /// Replaces it whole: a program reads the old or the new one, at worst a mixture for one packet.
-    pub(super) fn write(&mut self, settings: Settings) -> Result<(), KernelError> {
+    /// Changes what we say in it, and nothing else. A program reads the old or the new one, at worst a mixture for one
+    /// packet.
+    pub(super) fn update(&mut self, change: impl FnOnce(&mut Settings)) -> Result<(), KernelError> {
+        let mut settings = self.read()?;
+        change(&mut settings);
         self.0.set(0, settings, 0).map_err(|error| KernelError::map(abi::maps::SETTINGS, 1, error))
     }
 }
 
-/// The options in the form in which the programs read them.
+/// The options in the form in which the programs read them, for tests that attach nothing.
+#[cfg(test)]
 pub(super) fn settings(options: &Options, steered: bool) -> Result<Settings, KernelError> {
+    let mut settings =
+        Settings { abi: 0, flags: 0, event_sample: 0, ports: [[0; 2]; abi::MAX_PORTS], key_mask: [0; 16] };
+    put_options(&mut settings, options)?;
+    put_attached(&mut settings, Attached { steered, reject_early: false });
+    Ok(settings)
+}
+
+/// Puts in what the options say; leaves alone what they say nothing of.
+pub(super) fn put_options(settings: &mut Settings, options: &Options) -> Result<(), KernelError> {
     if options.ports.len() > abi::MAX_PORTS {
         return Err(KernelError::TooManyPorts(options.ports.len()));
     }
-    let mut ports = [[0; 2]; abi::MAX_PORTS];
-    for (slot, port) in ports.iter_mut().zip(&options.ports) {
+    settings.abi = abi::ABI_VERSION;
+    settings.event_sample = options.event_sample;
+    settings.ports = [[0; 2]; abi::MAX_PORTS];
+    for (slot, port) in settings.ports.iter_mut().zip(&options.ports) {
         *slot = port.to_be_bytes();
     }
     let bits = u32::from(options.key_length.bits());
-    let key_mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0).to_be_bytes();
-    let flags = if steered { Settings::STEERED } else { 0 };
-    Ok(Settings { abi: abi::ABI_VERSION, flags, event_sample: options.event_sample, ports, key_mask })
+    settings.key_mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0).to_be_bytes();
+    Ok(())
+}
+
+/// What the programs need to know about the places where they are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attached {
+    /// `steer` stands behind `screen`.
+    pub(super) steered: bool,
+    /// `screen` may send refusals back by itself.
+    pub(super) reject_early: bool,
+}
+
+/// Puts in where the programs are attached.
+pub(super) fn put_attached(settings: &mut Settings, attached: Attached) {
+    for (flag, set) in [(Settings::STEERED, attached.steered), (Settings::REJECT_EARLY, attached.reject_early)] {
+        if set {
+            settings.flags |= flag;
+        } else {
+            settings.flags &= !flag;
+        }
+    }
 }

@@ -7,22 +7,28 @@
 mod attach;
 mod boot;
 mod counters;
+mod driver;
 mod error;
 mod events;
+mod foreign;
 mod interface;
+mod life;
 mod load;
+mod netlink;
 mod options;
 mod passes;
 mod pin;
+mod probe;
 mod statics;
 mod status;
+mod survey;
+mod sys;
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aya::Ebpf;
 use aya::maps::{MapData, MapError, RingBuf, SockMap};
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
@@ -35,13 +41,19 @@ use crate::feed::StaticAction;
 pub use self::counters::CounterValue;
 pub use self::error::KernelError;
 pub use self::events::{Event, EventStream, Hook, LogStream, Verdict};
-pub use self::interface::Mode;
+pub use self::foreign::Owner;
+pub use self::interface::{LinkNews, Mode};
+pub use self::life::{Change, Now};
 pub use self::options::{Class, DEFAULT_PIN, Family, Options, XdpPolicy};
 pub use self::pin::DetachReport;
+pub use self::probe::{Feature, Found, Privileges, features, release};
 pub use self::statics::{StaticKind, SyncReport};
-pub use self::status::{InterfaceStatus, MapStatus, Status, SteerStatus};
+pub use self::status::{Holder, InterfaceStatus, MapStatus, ProgramStatus, SettingsStatus, Status, SteerStatus};
+pub use self::survey::{InterfaceSurvey, PinSurvey, Xdp, survey_interface, survey_pins};
 
 use self::counters::Counters;
+use self::life::Life;
+use self::load::SettingsMap;
 use self::passes::Passes;
 use self::pin::PinDirectory;
 use self::statics::Statics;
@@ -52,7 +64,9 @@ use self::statics::Statics;
 /// [`Kernel::sync_passes`] make several a entry: with more than some thousand entries call them from a blocking task.
 pub struct Kernel {
     pin: PinDirectory,
-    known: status::Known,
+    life: Mutex<Life>,
+    generic_wanted: bool,
+    settings: Mutex<SettingsMap>,
     statics: Mutex<Statics>,
     passes: Mutex<Passes>,
     sockets: Mutex<SockMap<MapData>>,
@@ -62,50 +76,90 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the programs, takes over what is pinned or makes it, attaches and pins.
-    ///
-    /// What could be attached stays attached when something else could not: [`Kernel::status`] says what and why. It is
-    /// an error if nothing of what was asked for could be attached, and then the cause is the first one met. The
-    /// listeners are not set: until [`Kernel::set_listener`] every client goes to the MTA.
+    /// Opens and attaches in one step, for those who have nothing to put into the maps between.
     pub fn start(options: &Options) -> Result<Self, KernelError> {
+        let kernel = Self::open(options)?;
+        kernel.attach()?;
+        Ok(kernel)
+    }
+
+    /// Takes the pin directory, takes over the maps that are pinned there or makes them, and loads the programs.
+    ///
+    /// Nothing is attached by this. Programs that an earlier daemon attached see the ports and key lengths of these options
+    /// from here on if they are of this version; otherwise they have maps of their own, which stay as they are. It is an
+    /// error if nothing of what was asked for can be loaded.
+    pub fn open(options: &Options) -> Result<Self, KernelError> {
         let pin = PinDirectory::open(&options.pin)?;
-        let started = Self::start_in(&pin, options);
-        match started {
-            Ok(parts) => Ok(parts.with(pin)),
+        match Self::open_in(&pin, options) {
+            Ok(parts) => Ok(parts.with(pin, options)),
             Err(error) => {
-                if let Err(also) = pin.remove_if_unused() {
-                    log::warn!("{also}");
-                }
+                Self::leave(&pin);
                 Err(error)
             }
         }
     }
 
-    fn start_in(pin: &PinDirectory, options: &Options) -> Result<Parts, KernelError> {
+    fn open_in(pin: &PinDirectory, options: &Options) -> Result<Parts, KernelError> {
         let mut object = load::object(pin)?;
-        let mut settings = load::SettingsMap::take(&mut object, pin)?;
+        let logs = if load::logs_wanted() { EbpfLogger::init(&mut object).ok() } else { None };
+        let life = Life::load(&mut object, options)?;
+        let mut settings = SettingsMap::take(&mut object, pin)?;
         let mut passes = Passes::take(&mut object, pin)?;
         let before = settings.read()?;
-        // Until `steer` stands, keep saying what is true now: that an earlier daemon attached it, or not.
-        let steered = before.flags & abi::Settings::STEERED != 0;
-        let wanted = load::settings(options, steered)?;
+        let mut wanted = before;
+        load::put_options(&mut wanted, options)?;
         if before.key_mask != wanted.key_mask {
             passes.clear_v6()?;
         }
-        settings.write(wanted)?;
-        let parts = Parts {
-            known: status::Known::default(),
+        settings.update(|settings| *settings = wanted)?;
+        Ok(Parts {
+            life,
+            settings,
             statics: Statics::take(&mut object, pin)?,
             passes,
             sockets: load::take(&mut object, pin, abi::maps::SOCKETS)?,
             counters: Counters::take(&mut object, pin)?,
             events: load::take(&mut object, pin, abi::maps::EVENTS)?,
-            logs: if load::logs_wanted() { EbpfLogger::init(&mut object).ok() } else { None },
-        };
-        let known = attach_all(&mut object, pin, options)?;
-        settings.write(load::settings(options, options.steer && known.steer.is_none())?)?;
-        pin.remove_other_versions()?;
-        Ok(Parts { known, ..parts })
+            logs,
+        })
+    }
+
+    /// Attaches the programs and pins them: in place of our own earlier ones, each in one step, otherwise anew. So what the
+    /// maps hold by now is what every packet meets, from the first one on.
+    ///
+    /// What could be attached stays attached when something else could not: [`Kernel::status`] says what and why. It is
+    /// an error if nothing of what was asked for could be attached, and then the cause is the first one met. The
+    /// listeners are not set: until [`Kernel::set_listener`] every client goes to the MTA.
+    pub fn attach(&self) -> Result<(), KernelError> {
+        let mut life = lock(&self.life);
+        if let Err(error) = life.attach(&self.pin, &mut lock(&self.settings)) {
+            Self::leave(&self.pin);
+            return Err(error);
+        }
+        if life.is_everywhere(&self.pin)? {
+            self.pin.remove_other_versions()
+        } else {
+            log::warn!("an attachment of an earlier version is still in place: its maps stay");
+            Ok(())
+        }
+    }
+
+    /// Looks after the attachments: interfaces come, go and come again. Tells what has changed. Best called from a blocking
+    /// task: attaching to a network card can take it a second.
+    pub fn tend(&self) -> Vec<Change> {
+        lock(&self.life).tend(&self.pin, &mut lock(&self.settings))
+    }
+
+    /// When [`Kernel::tend`] should be called. Must be called within a tokio runtime.
+    pub fn link_news(&self) -> std::io::Result<LinkNews> {
+        LinkNews::subscribe()
+    }
+
+    /// After a start that came to nothing.
+    fn leave(pin: &PinDirectory) {
+        if let Err(error) = pin.remove_if_unused() {
+            log::warn!("{error}");
+        }
     }
 
     /// Gives `steer` the daemon's listener for a class and family, in place of the one before. It leaves the map by
@@ -221,13 +275,34 @@ impl Kernel {
             let entries = entries.iter().find(|(known, _)| *known == name).map(|&(_, entries)| entries);
             Ok((entries, bytes.iter().find(|(known, _)| *known == name).map(|&(_, bytes)| bytes)))
         })?;
-        status::read(directory, &self.known, maps)
+        status::read(directory, &self.known(), maps, self.counters()?)
+    }
+
+    /// What is known here beyond the pins.
+    fn known(&self) -> status::Known {
+        let life = lock(&self.life);
+        let interfaces = life.state().iter().map(|(name, now)| {
+            let reason = match now {
+                Now::Attached { reason, .. } => reason.clone(),
+                Now::Missing { why } => Some(why.clone()),
+                Now::Renamed { .. } => None,
+            };
+            (name.clone(), reason)
+        });
+        let (steer, steer_wanted) = life.steer();
+        status::Known {
+            interfaces: interfaces.collect(),
+            generic_wanted: self.generic_wanted,
+            steer: steer.map(str::to_owned),
+            steer_wanted,
+        }
     }
 }
 
 /// A [`Kernel`] without its pin directory.
 struct Parts {
-    known: status::Known,
+    life: Life,
+    settings: SettingsMap,
     statics: Statics,
     passes: Passes,
     sockets: SockMap<MapData>,
@@ -237,10 +312,12 @@ struct Parts {
 }
 
 impl Parts {
-    fn with(self, pin: PinDirectory) -> Kernel {
+    fn with(self, pin: PinDirectory, options: &Options) -> Kernel {
         Kernel {
             pin,
-            known: self.known,
+            life: Mutex::new(self.life),
+            generic_wanted: options.xdp == XdpPolicy::Generic,
+            settings: Mutex::new(self.settings),
             statics: Mutex::new(self.statics),
             passes: Mutex::new(self.passes),
             sockets: Mutex::new(self.sockets),
@@ -251,62 +328,14 @@ impl Parts {
     }
 }
 
-/// Attaches both programs as far as possible, and detaches what is not wanted any more.
-fn attach_all(object: &mut Ebpf, pin: &PinDirectory, options: &Options) -> Result<status::Known, KernelError> {
-    let mut known = status::Known { steer_wanted: options.steer, ..status::Known::default() };
-    let mut attached = false;
-    let mut first_error = None;
-    let mut failed = |error: KernelError| {
-        let reason = error.to_string();
-        first_error.get_or_insert(error);
-        reason
-    };
-    if options.steer {
-        match load::steer(object).and_then(|program| attach::steer(program, pin)) {
-            Ok(()) => attached = true,
-            Err(error) => known.steer = Some(failed(error)),
-        }
-    } else {
-        pin::remove_file(&pin.steer_link())?;
-        known.steer = Some("not asked for".to_owned());
-    }
-
-    let interfaces = if options.xdp == XdpPolicy::Off { &[][..] } else { &options.interfaces };
-    for (name, path) in pin::screen_links(pin.path())? {
-        if !interfaces.contains(&name) {
-            pin::remove_file(&path)?;
-        }
-    }
-    let mut program = if interfaces.is_empty() { None } else { Some(load::screen(object)) };
-    for name in interfaces {
-        let outcome = match &mut program {
-            Some(Ok(program)) => attach::screen(program, pin, name, options.xdp).map_err(&mut failed),
-            Some(Err(error)) => Err(error.to_string()),
-            None => continue,
-        };
-        let reason = match outcome {
-            Ok(outcome) => {
-                attached = true;
-                log::info!("screen attached to {name} in {} mode", outcome.mode);
-                outcome.reason
-            }
-            Err(reason) => Some(reason),
-        };
-        known.interfaces.insert(name.clone(), reason);
-    }
-    let load_error = program.and_then(Result::err);
-    match first_error.or(load_error) {
-        Some(error) if !attached => Err(error),
-        _ => Ok(known),
-    }
-}
-
 /// Removes everything under a pin directory: attachments, programs, maps. Needs no daemon.
 ///
 /// Where a daemon runs, it is left without any program of ours; it serves on, but no client is steered to it.
 pub fn detach(pin: &Path) -> Result<DetachReport, KernelError> {
-    let in_use = pin::in_use(pin);
-    pin::remove(pin).map(|report| DetachReport { in_use, ..report })
+    let there = pin.exists();
+    // Held until everything is gone: no daemon starts in between.
+    let lock = pin::lock_to_remove(pin);
+    pin::remove(pin).map(|report| DetachReport { in_use: there && lock.is_none(), ..report })
 }
 
 /// What is attached and how, from the pins alone. Counts the passes one by one.
@@ -317,7 +346,8 @@ pub fn pinned_status(pin: &Path) -> Result<Status, KernelError> {
         let (entries, bytes) = statics.as_ref().map_or((None, None), |all| (of(&all.entries()), of(&all.bytes())));
         Ok((entries.map_or_else(|| status::count(name, path), |entries| Ok(Some(entries)))?, bytes))
     })?;
-    status::read(pin, &status::Known::default(), maps)
+    let counters = if maps.is_empty() { Vec::new() } else { Counters::open(pin)?.read()? };
+    status::read(pin, &status::Known::default(), maps, counters)
 }
 
 /// The programs do not care about a panic of ours, and a map is never half changed.

@@ -35,6 +35,9 @@ pub struct Options {
     pub interfaces: Vec<String>,
     /// How `screen` may be attached.
     pub xdp: XdpPolicy,
+    /// Interfaces that do not exist yet may come: no error, as long as somebody calls
+    /// [`Kernel::tend`](super::Kernel::tend) when they do.
+    pub follow: bool,
     /// Whether to attach `steer` to this process's network namespace.
     pub steer: bool,
     /// The screened ports, at most [`abi::MAX_PORTS`].
@@ -53,6 +56,7 @@ impl Default for Options {
         Self {
             interfaces: Vec::new(),
             xdp: XdpPolicy::default(),
+            follow: false,
             steer: true,
             ports: vec![25],
             pin: Path::new(DEFAULT_PIN).to_owned(),

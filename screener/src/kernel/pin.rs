@@ -9,12 +9,12 @@
 //!
 //! Holds names, the lock and the removal. Never loads or attaches anything.
 
-use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::mount::MountFlags;
@@ -22,22 +22,28 @@ use screener_ebpf as abi;
 use serde::Serialize;
 
 use super::error::KernelError;
+use super::sys;
 
 /// Where bpffs belongs.
 const BPFFS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC`, <linux/magic.h>.
 const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
 const STEER_LINK: &str = "link_steer";
-const STEER_LINK_NEW: &str = "link_steer_new";
 const SCREEN_LINK: &str = "link_screen_";
 const MAPS: &str = "abi-";
+
+/// A command that only asks holds the lock for a moment; a daemon that starts looks so often, with such a pause between.
+const LOOKS: usize = 5;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// The pin directory of a running daemon. Locked: two daemons cannot fight over one set of links.
 #[derive(Debug)]
 pub(super) struct PinDirectory {
     path: PathBuf,
     /// Holds the lock; the kernel lets go of it when the process ends, in whatever way.
-    _lock: OwnedFd,
+    lock: OwnedFd,
+    /// The maps' directory was not there before.
+    made: bool,
 }
 
 impl PinDirectory {
@@ -45,14 +51,26 @@ impl PinDirectory {
     pub(super) fn open(path: &Path) -> Result<Self, KernelError> {
         ensure_bpffs(path)?;
         let maps = path.join(format!("{MAPS}{}", abi::ABI_VERSION));
+        let made = !maps.exists();
         fs::create_dir_all(&maps).map_err(|error| KernelError::pin("cannot make", &maps, error))?;
         let lock = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| KernelError::pin("cannot open", path, error.into()))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(KernelError::Busy { path: path.to_owned() }),
-            Err(error) => Err(KernelError::pin("cannot lock", path, error.into())),
+        for _ in 0..LOOKS {
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { path: path.to_owned(), lock, made }),
+                Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(BETWEEN_LOOKS),
+                Err(error) => return Err(KernelError::pin("cannot lock", path, error.into())),
+            }
         }
+        Err(KernelError::Busy { path: path.to_owned(), holder: holder(path) })
+    }
+
+    /// Whether somebody took everything out of the kernel, with `screener kernel detach` or by hand: another daemon may
+    /// have the place by now, and nothing may be pinned there again.
+    pub(super) fn is_gone(&self) -> bool {
+        let ours = rustix::fs::fstat(&self.lock).map(|stat| (stat.st_dev, stat.st_ino));
+        let there = fs::metadata(&self.path).map(|there| (there.dev(), there.ino()));
+        !matches!((ours, there), (Ok(ours), Ok(there)) if ours == there)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -69,14 +87,21 @@ impl PinDirectory {
         steer_link(&self.path)
     }
 
-    /// Where the successor of `steer`'s link is pinned before it takes its place.
-    pub(super) fn steer_link_new(&self) -> PathBuf {
-        self.path.join(STEER_LINK_NEW)
-    }
-
     /// The pin of `screen`'s link on an interface.
     pub(super) fn screen_link(&self, interface: &str) -> PathBuf {
-        self.path.join(format!("{SCREEN_LINK}{}", interface.replace('.', ":")))
+        screen_link(&self.path, interface)
+    }
+
+    /// Whether every attachment that is pinned here runs one of these programs.
+    pub(super) fn all_run(&self, programs: &[u32]) -> Result<bool, KernelError> {
+        let mut links: Vec<_> = screen_links(&self.path)?.into_iter().map(|(_, path)| path).collect();
+        links.push(self.steer_link());
+        for link in links {
+            if link_info(&link)?.is_some_and(|info| info.is_attached() && !programs.contains(&info.program)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Removes the maps of other versions: once our links are in place, no program uses them.
@@ -90,9 +115,10 @@ impl PinDirectory {
         Ok(())
     }
 
-    /// After a start that attached nothing: removes what it made, unless a link of an earlier one still needs it.
+    /// After a start that attached nothing: removes what it made, unless a link of an earlier one still needs it. Maps
+    /// that were there before stay: somebody has filled them.
     pub(super) fn remove_if_unused(&self) -> Result<(), KernelError> {
-        if names(&self.path)?.iter().any(|name| name.starts_with("link_")) {
+        if !self.made || names(&self.path)?.iter().any(|name| name.starts_with("link_")) {
             return Ok(());
         }
         remove(&self.path).map(drop)
@@ -107,6 +133,21 @@ pub(super) fn map_pin(directory: &Path, name: &str) -> PathBuf {
 /// The pin of `steer`'s link.
 pub(super) fn steer_link(directory: &Path) -> PathBuf {
     directory.join(STEER_LINK)
+}
+
+/// The pin of `screen`'s link on an interface.
+pub(super) fn screen_link(directory: &Path, interface: &str) -> PathBuf {
+    directory.join(format!("{SCREEN_LINK}{}", interface.replace('.', ":")))
+}
+
+/// The versions whose maps are in a directory.
+pub(super) fn versions(directory: &Path) -> Result<Vec<u32>, KernelError> {
+    Ok(names(directory)?.iter().filter_map(|name| name.strip_prefix(MAPS)?.parse().ok()).collect())
+}
+
+/// Whether a path is the pin of a `screen` of some screener, by its name.
+pub(super) fn is_screen_link(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SCREEN_LINK))
 }
 
 /// The interfaces that have a pinned link, with its path.
@@ -147,10 +188,10 @@ pub(super) fn remove(path: &Path) -> Result<DetachReport, KernelError> {
     for name in names {
         let entry = path.join(&name);
         if let Some(interface) = name.strip_prefix(SCREEN_LINK) {
-            remove_file(&entry)?;
+            remove_link(&entry)?;
             report.detached.push(format!("screen {}", interface.replace(':', ".")));
-        } else if name == STEER_LINK || name == STEER_LINK_NEW {
-            remove_file(&entry)?;
+        } else if name == STEER_LINK {
+            remove_link(&entry)?;
             report.detached.push("steer".to_owned());
         } else if name.starts_with(MAPS) {
             report.maps += remove_maps(&entry)?;
@@ -164,14 +205,45 @@ pub(super) fn remove(path: &Path) -> Result<DetachReport, KernelError> {
     Ok(report)
 }
 
-/// Whether a daemon holds the directory.
-pub(super) fn in_use(path: &Path) -> bool {
-    let Ok(directory) = fs::File::open(path) else { return false };
-    rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
+/// Takes the lock of a directory for as long as something is removed from it; `None`: a daemon holds it.
+pub(super) fn lock_to_remove(path: &Path) -> Option<fs::File> {
+    let directory = fs::File::open(path).ok()?;
+    rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(directory)
 }
 
-/// Removes a pin if it is there; with a link's pin the link goes.
-pub(super) fn remove_file(path: &Path) -> Result<(), KernelError> {
+/// The process that holds the directory, if one does that can be seen from here.
+pub(super) fn holder(path: &Path) -> Option<u32> {
+    let directory = fs::metadata(path).ok()?;
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    holder_in(&locks, rustix::fs::major(directory.dev()), rustix::fs::minor(directory.dev()), directory.ino())
+}
+
+/// From the table of proc(5): number, kind, mode, access, process, device and inode, range.
+fn holder_in(locks: &str, major: u32, minor: u32, inode: u64) -> Option<u32> {
+    let wanted = format!("{major:02x}:{minor:02x}:{inode}");
+    locks.lines().find_map(|line| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        match columns[..] {
+            [_, "FLOCK", _, "WRITE", process, place, ..] if place == wanted => process.parse().ok(),
+            _ => None,
+        }
+    })
+}
+
+/// Removes a link and its pin if they are there. When this returns no packet meets the program any more.
+pub(super) fn remove_link(path: &Path) -> Result<(), KernelError> {
+    if let Ok(link) = sys::object_get(path)
+        && let Err(error) = sys::link_detach(link.as_fd())
+    {
+        // Its end comes with that of the pin then, if a little later.
+        log::debug!("{}: {error}", path.display());
+    }
+    remove_file(path)
+}
+
+/// Removes a pin if it is there.
+fn remove_file(path: &Path) -> Result<(), KernelError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(KernelError::pin("cannot remove", path, error)),
         _ => Ok(()),
@@ -203,7 +275,7 @@ fn names(directory: &Path) -> Result<Vec<String>, KernelError> {
 }
 
 /// Whether the path, or the nearest directory above it that exists, is on a bpffs.
-fn on_bpffs(path: &Path) -> Result<bool, KernelError> {
+pub(super) fn on_bpffs(path: &Path) -> Result<bool, KernelError> {
     let existing = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let stat =
         rustix::fs::statfs(existing).map_err(|error| KernelError::pin("cannot examine", existing, error.into()))?;
@@ -242,54 +314,56 @@ pub(super) struct PinnedLinkInfo {
     pub(super) namespace: u64,
 }
 
+impl PinnedLinkInfo {
+    /// It is attached to something that still exists.
+    pub(super) fn is_attached(self) -> bool {
+        self.interface != 0 || self.namespace != 0
+    }
+}
+
 /// Looks at a pinned link; `None` if nothing is pinned there.
 ///
-/// aya tells the id of the program, but not what the link is attached to; `/proc/self/fdinfo` does (kernel 5.9).
+/// aya tells the id of the program, but not what the link is attached to; fdinfo does (kernel 5.9).
 pub(super) fn link_info(path: &Path) -> Result<Option<PinnedLinkInfo>, KernelError> {
-    let link = match object_get(path) {
+    let link = match sys::object_get(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(|error| KernelError::pin("cannot open the link", path, error))?,
     };
-    let fdinfo = PathBuf::from(format!("/proc/self/fdinfo/{}", link.as_raw_fd()));
-    let text = fs::read_to_string(&fdinfo).map_err(|error| KernelError::pin("cannot read", &fdinfo, error))?;
-    let mut info = PinnedLinkInfo::default();
-    for line in text.lines() {
-        let Some((key, value)) = line.split_once(':') else { continue };
-        let number = value.trim().parse::<u64>().unwrap_or(0);
-        match key {
-            "prog_id" => info.program = u32::try_from(number).unwrap_or(0),
-            "ifindex" => info.interface = u32::try_from(number).unwrap_or(0),
-            "netns_ino" => info.namespace = number,
-            _ => {}
-        }
-    }
-    Ok(Some(info))
+    let fields = sys::fdinfo(link.as_fd()).map_err(|error| KernelError::pin("cannot read about", path, error))?;
+    let number = |key: &str| fields.get(key).copied().unwrap_or(0);
+    Ok(Some(PinnedLinkInfo {
+        program: u32::try_from(number("prog_id")).unwrap_or(0),
+        interface: u32::try_from(number("ifindex")).unwrap_or(0),
+        namespace: number("netns_ino"),
+    }))
 }
 
-/// `bpf(BPF_OBJ_GET)`: the object pinned at a path.
-fn object_get(path: &Path) -> io::Result<OwnedFd> {
-    const BPF_OBJ_GET: libc::c_int = 7;
-    #[repr(C)]
-    struct Attributes {
-        pathname: u64,
-        bpf_fd: u32,
-        file_flags: u32,
-    }
-    let name = CString::new(path.as_os_str().as_bytes())?;
-    let attributes = Attributes { pathname: name.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
-    // SAFETY: the command reads `size_of::<Attributes>()` bytes of `attributes` and the path in it, a C string that
-    // lives until after the call; it writes to neither.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET, &raw const attributes, size_of::<Attributes>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: a descriptor that the call has just made, and that nothing else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+/// Pins a link.
+pub(super) fn pin_link(link: &OwnedFd, path: &Path) -> Result<(), KernelError> {
+    sys::object_pin(link.as_fd(), path).map_err(|error| KernelError::pin("cannot pin", path, error))
+}
+
+/// Gives a pin another name, in the place of what was there.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), KernelError> {
+    fs::rename(from, to).map_err(|error| KernelError::pin("cannot put in place", to, error))
 }
 
 /// The inode of this process's network namespace, as [`PinnedLinkInfo::namespace`] shows it.
 pub(super) fn own_namespace() -> io::Result<u64> {
-    use std::os::unix::fs::MetadataExt;
     fs::metadata(super::attach::NAMESPACE).map(|metadata| metadata.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_by_its_place() {
+        let locks = "1: POSIX  ADVISORY  WRITE 3568 fd:00:2531452 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 77 00:1d:12 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 78 00:1d:13 0 EOF\n\
+                     3: FLOCK  ADVISORY  READ 79 00:1d:13 0 EOF\n";
+        assert_eq!(holder_in(locks, 0, 0x1d, 12), Some(77));
+        assert_eq!(holder_in(locks, 0, 0x1d, 13), None);
+    }
 }

@@ -26,6 +26,7 @@ use crate::session::{Arrival, Decision, Event, Features, Outcome, Policy, Sessio
 
 use super::degraded::Degraded;
 use super::limits::{Full, Limits};
+use super::mirror;
 
 /// The daemon.
 pub(super) struct Daemon {
@@ -92,7 +93,7 @@ impl Daemon {
 
     /// Until when a pass leaves the client to the MTA; `None`: it does not, some test is owed.
     pub(super) fn valid_until(&self, pass: &Pass) -> Option<UnixTime> {
-        pass.stamps.complete_until(self.policy.enabled()).filter(|&until| until > Now::read().unix)
+        mirror::valid_until(pass, self.policy.enabled())
     }
 
     /// Who came where, with what static entries and passes say of it.

@@ -1,9 +1,41 @@
-//! Which interfaces face the Internet, where the configuration does not say: those with a default route.
+//! What the configuration asks of the kernel half; and which interfaces face the Internet where it does not say: those with a
+//! default route.
 
 use std::collections::BTreeSet;
 
+use crate::config::{self, Config};
+use crate::kernel::{Options, XdpPolicy};
+
+/// What to say when no interface can be found.
+pub(crate) const NONE: &str = "XDP is not attached: kernel.interfaces is empty and there is no default route to tell the \
+                               interface that faces the Internet; name it there, or set kernel.xdp = \"off\"";
+
+/// The options of the kernel half.
+pub(crate) fn kernel_options(config: &Config, steer: bool) -> Options {
+    let xdp = match config.kernel.xdp {
+        config::XdpMode::Auto => XdpPolicy::Auto,
+        config::XdpMode::Native => XdpPolicy::Native,
+        config::XdpMode::Generic => XdpPolicy::Generic,
+        config::XdpMode::Off => XdpPolicy::Off,
+    };
+    let mut interfaces: Vec<_> = config.kernel.interfaces.iter().map(ToString::to_string).collect();
+    if interfaces.is_empty() && xdp != XdpPolicy::Off {
+        interfaces = with_default_route();
+    }
+    Options {
+        interfaces,
+        xdp,
+        follow: false,
+        steer,
+        ports: config.kernel.ports.clone(),
+        pin: config.kernel.pin.clone(),
+        key_length: config.ledger.ipv6_prefix,
+        event_sample: 1,
+    }
+}
+
 /// The interfaces of all default routes, IPv4 and IPv6.
-pub(super) fn with_default_route() -> Vec<String> {
+fn with_default_route() -> Vec<String> {
     let v4 = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
     let v6 = std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
     default_routes(&v4, &v6)

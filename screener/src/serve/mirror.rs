@@ -6,26 +6,32 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use crate::client::ClientKey;
-use crate::clock::UnixTime;
+use crate::clock::{Now, UnixTime};
 use crate::feed::{DenyAction, StaticAction};
 use crate::kernel::{EventStream, Kernel, KernelError};
-use crate::ledger::{Change, Changes, Pass, What};
+use crate::ledger::{Change, Changes, Ledger, Pass, What};
+use crate::pass::TestSet;
 
 use super::daemon::Daemon;
 
 /// How many changes are taken from the ledger at a time.
 const PAGE: usize = 4096;
 
+/// Until when a pass leaves the client to the MTA, if a pass must cover these tests; `None`: it does not, some test is owed.
+pub(super) fn valid_until(pass: &Pass, enabled: TestSet) -> Option<UnixTime> {
+    pass.stamps.complete_until(enabled).filter(|&until| until > Now::read().unix)
+}
+
 /// Makes the kernel's passes equal to the ledger's, and returns the changes from then on.
-pub(super) fn align(daemon: &Daemon, kernel: &Kernel) -> Result<Changes, KernelError> {
-    let mut changes = daemon.ledger.changes();
-    kernel.sync_passes(Beginning { daemon, changes: &mut changes, page: VecDeque::new() })?;
+pub(super) fn align(ledger: &Ledger, enabled: TestSet, kernel: &Kernel) -> Result<Changes, KernelError> {
+    let mut changes = ledger.changes();
+    kernel.sync_passes(Beginning { enabled, changes: &mut changes, page: VecDeque::new() })?;
     Ok(changes)
 }
 
 /// Every pass that is worth something, page by page: a million of them need not stand in memory twice.
 struct Beginning<'a> {
-    daemon: &'a Daemon,
+    enabled: TestSet,
     changes: &'a mut Changes,
     page: VecDeque<Change>,
 }
@@ -36,7 +42,7 @@ impl Iterator for Beginning<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             while let Some(change) = self.page.pop_front() {
-                if let Some(until) = change.pass.and_then(|pass| self.daemon.valid_until(&pass)) {
+                if let Some(until) = change.pass.and_then(|pass| valid_until(&pass, self.enabled)) {
                     return Some((change.client, until));
                 }
             }

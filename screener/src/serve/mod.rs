@@ -11,9 +11,10 @@ mod limits;
 mod listen;
 mod mirror;
 mod policy;
+mod stand;
+mod tend;
 mod upkeep;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,17 +27,20 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::clock::Now;
-use crate::config::{self, Config, LogFormat};
+use crate::config::{Config, LogFormat};
 use crate::control;
 use crate::dnsbl::Dnsbl;
-use crate::kernel::{self, Class, Family, Kernel, XdpPolicy};
-use crate::ledger::{self, Ledger};
+use crate::kernel::{Class, Family};
+use crate::ledger::{self, Changes, Ledger};
 use crate::observe::{self, Metrics};
 use crate::session::Features;
 
 use daemon::{Counts, Daemon, Mode};
 use degraded::Degraded;
 use limits::Limits;
+use stand::{Content, Filled, Stand};
+
+pub(crate) use interfaces::{NONE, kernel_options};
 
 /// How long relays may go on when the daemon is told to stop. Most mails take seconds.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -66,14 +70,17 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         warn!("{note}");
         degraded.set("control", note.to_owned());
     }
-    let stand = Stand::find(&config, &degraded)?;
+    let policy = Arc::new(policy::policy(&config));
+    let content = Content { ledger: &ledger, enabled: policy.enabled(), statics: statics.effective() };
+    let stand = Stand::find(&config, content, &degraded)?;
+    let (kernel, changes) = stand.kernel.map(|Filled { kernel, changes }| (kernel, changes)).unzip();
     for note in config.notes() {
         info!("note: {note}");
     }
 
     let daemon = Arc::new(Daemon {
         mode: stand.mode,
-        policy: Arc::new(policy::policy(&config)),
+        policy,
         features: ArcSwap::from_pointee(Features::default()),
         limits: Limits::new(
             config.limits.connections.get() as usize,
@@ -82,7 +89,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         ledger,
         statics: statics.into(),
         lists,
-        kernel: stand.kernel,
+        kernel,
         metrics: Metrics::default(),
         counts: Counts::default(),
         degraded,
@@ -99,7 +106,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         daemon.statics().len()
     );
 
-    fill_kernel(&daemon)?;
+    mirror_kernel(&daemon, changes)?;
     listen(&daemon, stand.listeners)?;
     tokio::spawn(upkeep::learn_features(Arc::clone(&daemon)));
     tokio::spawn(upkeep::expire(Arc::clone(&daemon)));
@@ -125,72 +132,15 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The way in which the daemon stands, and what it needs for it.
-struct Stand {
-    mode: Mode,
-    kernel: Option<Kernel>,
-    listeners: Vec<TcpListener>,
-}
-
-impl Stand {
-    /// Takes the best way that the configuration and the system allow, and says what was not to be had.
-    fn find(config: &Config, degraded: &Degraded) -> anyhow::Result<Self> {
-        let steer = config.listen.mode != config::Mode::Front;
-        match Kernel::start(&kernel_options(config, steer, degraded)) {
-            Ok(kernel) => {
-                let status = kernel.status()?;
-                for sentence in &status.degraded {
-                    warn!("{sentence}");
-                }
-                if status.steer.attached {
-                    return Ok(Self { mode: Mode::Steer, kernel: Some(kernel), listeners: Vec::new() });
-                }
-                let reason = status.steer.reason.unwrap_or_default();
-                anyhow::ensure!(
-                    config.listen.mode != config::Mode::Steer,
-                    "listen.mode = \"steer\", but no client can be steered: {reason}"
-                );
-                Self::front(config, Some(kernel), steer.then_some(reason), degraded)
-            }
-            Err(error) if config.listen.mode == config::Mode::Steer => {
-                Err(error).context("listen.mode = \"steer\", but the kernel half cannot be attached")
-            }
-            Err(error) => Self::front(config, None, Some(error.to_string()), degraded),
-        }
-    }
-
-    fn front(
-        config: &Config,
-        kernel: Option<Kernel>,
-        instead_of_steer: Option<String>,
-        degraded: &Degraded,
-    ) -> anyhow::Result<Self> {
-        let why = instead_of_steer.as_deref().map_or_else(String::new, |reason| format!(" (steer mode: {reason})"));
-        let bind = |&address: &SocketAddr| {
-            listen::bind(address).with_context(|| {
-                format!("{address} cannot be listened on in front mode{why}: if the MTA has the port, move it to backend.address")
-            })
-        };
-        let listeners = config.listen.addresses.iter().map(bind).collect::<Result<_, _>>()?;
-        if let Some(reason) = instead_of_steer {
-            let text = format!("in front mode, every connection goes through the daemon, because: {reason}");
-            warn!("{text}");
-            degraded.set("kernel", text);
-        }
-        Ok(Self { mode: Mode::Front, kernel, listeners })
-    }
-}
-
-/// Puts what the daemon knows into the kernel, and begins to exchange news with it.
-fn fill_kernel(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
-    let Some(kernel) = &daemon.kernel else { return Ok(()) };
-    kernel.sync_statics(daemon.statics().effective())?;
-    let changes = mirror::align(daemon, kernel)?;
+/// Begins to exchange news with the kernel.
+fn mirror_kernel(daemon: &Arc<Daemon>, changes: Option<Changes>) -> anyhow::Result<()> {
+    let (Some(kernel), Some(changes)) = (&daemon.kernel, changes) else { return Ok(()) };
     tokio::spawn(mirror::follow(Arc::clone(daemon), changes));
     tokio::spawn(mirror::hear(Arc::clone(daemon), kernel.events()?));
     if let Some(lines) = kernel.logs()? {
         tokio::spawn(lines.run());
     }
+    tokio::spawn(tend::interfaces(Arc::clone(daemon)));
     Ok(())
 }
 
@@ -209,34 +159,6 @@ fn listen(daemon: &Arc<Daemon>, fronts: Vec<TcpListener>) -> anyhow::Result<()> 
         tokio::spawn(listen::accept(Arc::clone(daemon), listener, false));
     }
     Ok(())
-}
-
-fn kernel_options(config: &Config, steer: bool, degraded: &Degraded) -> kernel::Options {
-    let xdp = match config.kernel.xdp {
-        config::XdpMode::Auto => XdpPolicy::Auto,
-        config::XdpMode::Native => XdpPolicy::Native,
-        config::XdpMode::Generic => XdpPolicy::Generic,
-        config::XdpMode::Off => XdpPolicy::Off,
-    };
-    let mut interfaces: Vec<_> = config.kernel.interfaces.iter().map(ToString::to_string).collect();
-    if interfaces.is_empty() && xdp != XdpPolicy::Off {
-        interfaces = interfaces::with_default_route();
-        if interfaces.is_empty() {
-            let text = "XDP is not attached: kernel.interfaces is empty and there is no default route to tell the \
-                        interface that faces the Internet; name it there, or set kernel.xdp = \"off\"";
-            warn!("{text}");
-            degraded.set("xdp", text.to_owned());
-        }
-    }
-    kernel::Options {
-        interfaces,
-        xdp,
-        steer,
-        ports: config.kernel.ports.clone(),
-        pin: config.kernel.pin.clone(),
-        key_length: config.ledger.ipv6_prefix,
-        event_sample: 1,
-    }
 }
 
 fn ledger_options(config: &Config) -> ledger::Options {

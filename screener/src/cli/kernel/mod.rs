@@ -1,0 +1,39 @@
+//! `screener kernel …`: programs, links and maps in the kernel, with or without a daemon. A file a verb.
+
+mod attach;
+mod detach;
+mod status;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Answer;
+use crate::kernel::DEFAULT_PIN;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Kernel {
+    /// Attach without a daemon: what is denied is dropped, everybody else reaches the MTA
+    Attach(attach::Attach),
+    /// What is attached, by whom, and how full the maps are
+    Status(status::Status),
+    /// Take programs, links and maps out of the kernel: nothing is denied or screened any more
+    Detach(detach::Detach),
+}
+
+#[derive(Debug, Args)]
+struct Pin {
+    /// The directory of `kernel.pin`
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_PIN)]
+    pin: PathBuf,
+}
+
+impl Kernel {
+    pub(super) fn carry_out(self) -> anyhow::Result<Answer> {
+        match self {
+            Self::Attach(verb) => verb.carry_out(),
+            Self::Status(verb) => verb.carry_out(),
+            Self::Detach(verb) => verb.carry_out(),
+        }
+    }
+}

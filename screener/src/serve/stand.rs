@@ -1,0 +1,123 @@
+//! How the daemon comes to stand: behind `steer` if that can be had, else in front of the MTA.
+//!
+//! Holds the order in which the kernel half is brought up: open, fill, attach. No packet meets a program whose maps are not
+//! full yet, whether it is the first one ever or takes over from a daemon of another version.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use ipnet::IpNet;
+use tokio::net::TcpListener;
+use tracing::warn;
+
+use crate::config::{self, Config};
+use crate::feed::StaticAction;
+use crate::kernel::{self, Kernel, KernelError, XdpPolicy};
+use crate::ledger::{Changes, Ledger};
+use crate::pass::TestSet;
+
+use super::daemon::Mode;
+use super::degraded::Degraded;
+use super::{interfaces, listen, mirror};
+
+/// What the kernel must know before a packet asks it.
+pub(super) struct Content<'a, I> {
+    pub(super) ledger: &'a Ledger,
+    /// The tests that a pass must cover.
+    pub(super) enabled: TestSet,
+    /// The static entries that hold.
+    pub(super) statics: I,
+}
+
+/// The way in which the daemon stands, and what it needs for it.
+pub(super) struct Stand {
+    pub(super) mode: Mode,
+    pub(super) kernel: Option<Filled>,
+    pub(super) listeners: Vec<TcpListener>,
+}
+
+/// The kernel half, attached, with the changes of passes since it was filled.
+pub(super) struct Filled {
+    pub(super) kernel: Kernel,
+    pub(super) changes: Changes,
+}
+
+impl Filled {
+    fn start(
+        options: &kernel::Options,
+        content: Content<'_, impl IntoIterator<Item = (IpNet, StaticAction)>>,
+    ) -> Result<Self, KernelError> {
+        let kernel = Kernel::open(options)?;
+        kernel.sync_statics(content.statics)?;
+        let changes = mirror::align(content.ledger, content.enabled, &kernel)?;
+        kernel.attach()?;
+        Ok(Self { kernel, changes })
+    }
+}
+
+impl Stand {
+    /// Takes the best way that the configuration and the system allow, and says what was not to be had.
+    pub(super) fn find(
+        config: &Config,
+        content: Content<'_, impl IntoIterator<Item = (IpNet, StaticAction)>>,
+        degraded: &Degraded,
+    ) -> anyhow::Result<Self> {
+        let steer = config.listen.mode != config::Mode::Front;
+        let options = options(config, steer, degraded);
+        match Filled::start(&options, content) {
+            Ok(filled) => {
+                let status = filled.kernel.status()?;
+                for sentence in &status.degraded {
+                    warn!("{sentence}");
+                }
+                if status.steer.attached {
+                    return Ok(Self { mode: Mode::Steer, kernel: Some(filled), listeners: Vec::new() });
+                }
+                let reason = status.steer.reason.unwrap_or_default();
+                anyhow::ensure!(
+                    config.listen.mode != config::Mode::Steer,
+                    "listen.mode = \"steer\", but no client can be steered: {reason}"
+                );
+                Self::front(config, Some(filled), steer.then_some(reason), degraded)
+            }
+            // Not a lack of anything: two daemons would fight over the same clients.
+            Err(error @ KernelError::Busy { .. }) => Err(error.into()),
+            Err(error) if config.listen.mode == config::Mode::Steer => {
+                Err(error).context("listen.mode = \"steer\", but the kernel half cannot be attached")
+            }
+            // Nothing was asked of the kernel that front mode needs.
+            Err(_) if !steer && options.xdp == XdpPolicy::Off => Self::front(config, None, None, degraded),
+            Err(error) => Self::front(config, None, Some(error.to_string()), degraded),
+        }
+    }
+
+    fn front(
+        config: &Config,
+        kernel: Option<Filled>,
+        instead_of_steer: Option<String>,
+        degraded: &Degraded,
+    ) -> anyhow::Result<Self> {
+        let why = instead_of_steer.as_deref().map_or_else(String::new, |reason| format!(" (steer mode: {reason})"));
+        let bind = |&address: &SocketAddr| {
+            listen::bind(address).with_context(|| {
+                format!("{address} cannot be listened on in front mode{why}: if the MTA has the port, move it to backend.address")
+            })
+        };
+        let listeners = config.listen.addresses.iter().map(bind).collect::<Result<_, _>>()?;
+        if let Some(reason) = instead_of_steer {
+            let text = format!("in front mode, every connection goes through the daemon, because: {reason}");
+            warn!("{text}");
+            degraded.set("kernel", text);
+        }
+        Ok(Self { mode: Mode::Front, kernel, listeners })
+    }
+}
+
+fn options(config: &Config, steer: bool, degraded: &Degraded) -> kernel::Options {
+    let options = interfaces::kernel_options(config, steer);
+    if options.interfaces.is_empty() && options.xdp != XdpPolicy::Off {
+        warn!("{}", interfaces::NONE);
+        degraded.set("xdp", interfaces::NONE.to_owned());
+    }
+    kernel::Options { follow: true, ..options }
+}
