@@ -1,5 +1,5 @@
-//! `screen` in a driver, between two hosts: a denied client gets no answer, everybody else does, and a second daemon takes
-//! over without a gap. Each test in a cell of its own; the cell's own network is the mail host's, and the clients are
+//! `screen` in a driver, between two hosts: a denied client gets no answer or a refusal, everybody else is let through, and
+//! a second daemon takes over without a gap. Each test in a cell of its own; the cell's own network is the mail host's, and the clients are
 //! behind a veth.
 
 use std::io::{self, ErrorKind};
@@ -16,6 +16,7 @@ use screener_tests::cell;
 use screener_tests::host::Host;
 use screener_tests::net::{Net, Plan, ip};
 use screener_tests::wait::until;
+use screener_tests::wire::{self, Ready};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Long enough for an answer on a busy machine.
@@ -28,9 +29,12 @@ const NEVER: Duration = Duration::from_millis(1500);
 const WIRE: &str = "to-clients";
 /// The mail host's addresses, IPv4 and IPv6.
 const MX: [&str; 2] = ["192.0.2.10", "2001:db8:25::10"];
-/// Denied: what clients come from, two networks out of [`CLIENTS`].
-const DENIED: [&str; 2] = ["198.51.100.16/28", "2001:db8:a:10::/64"];
+/// The clients' networks.
 const CLIENTS: [&str; 2] = ["198.51.100.0/24", "2001:db8:a::/48"];
+/// Out of them, those that get no answer.
+const DROPPED: [&str; 2] = ["198.51.100.16/28", "2001:db8:a:10::/64"];
+/// Out of them, those that are refused.
+const REJECTED: [&str; 2] = ["198.51.100.32/28", "2001:db8:a:20::/64"];
 
 fn options() -> Options {
     Options { interfaces: vec![WIRE.to_owned()], xdp: XdpPolicy::Native, ..Options::default() }
@@ -40,6 +44,7 @@ fn options() -> Options {
 struct Lab {
     clients: Host,
     mta: [TcpListener; 2],
+    _wire: Ready,
 }
 
 /// What a client sees.
@@ -55,7 +60,9 @@ impl Lab {
         let plan = Plan { name: "clients", addresses: &["198.51.100.10", "2001:db8:a::10"], prefixes: &CLIENTS };
         let clients = Net::new()?.host(&plan)?;
         ip(&format!("addr add {}/32 dev lo\naddr add {}/128 dev lo nodad\n", MX[0], MX[1]))?;
-        Ok(Self { clients, mta: [listener("0.0.0.0:25")?, listener("[::]:25")?] })
+        // A refusal comes out of the driver itself.
+        let wire = clients.in_ns(|| wire::take_back("eth0"))?;
+        Ok(Self { clients, mta: [listener("0.0.0.0:25")?, listener("[::]:25")?], _wire: wire })
     }
 
     /// Tries to connect from an address, in the clients' network.
@@ -100,8 +107,10 @@ fn listener(address: &str) -> Result<TcpListener> {
 }
 
 fn deny(kernel: &Kernel) -> Result<()> {
-    for prefix in DENIED {
-        kernel.put_static(prefix.parse::<IpNet>()?, StaticAction::Deny(DenyAction::Drop))?;
+    for (prefixes, action) in [(DROPPED, DenyAction::Drop), (REJECTED, DenyAction::Reject)] {
+        for prefix in prefixes {
+            kernel.put_static(prefix.parse::<IpNet>()?, StaticAction::Deny(action))?;
+        }
     }
     Ok(())
 }
@@ -116,8 +125,8 @@ fn ensure_native(kernel: &Kernel) -> Result<()> {
 }
 
 #[test]
-fn in_native_mode_a_denied_client_gets_no_answer_and_every_other_does() {
-    cell::test("in_native_mode_a_denied_client_gets_no_answer_and_every_other_does", || {
+fn in_native_mode_each_client_gets_the_answer_that_is_its_due() {
+    cell::test("in_native_mode_each_client_gets_the_answer_that_is_its_due", || {
         let lab = Lab::new()?;
         let kernel = Kernel::start(&options())?;
         ensure_native(&kernel)?;
@@ -129,10 +138,14 @@ fn in_native_mode_a_denied_client_gets_no_answer_and_every_other_does() {
             ("198.51.100.15", SOON, Answer::Connected),
             ("198.51.100.16", NEVER, Answer::Silence),
             ("198.51.100.31", NEVER, Answer::Silence),
-            ("198.51.100.32", SOON, Answer::Connected),
+            ("198.51.100.32", SOON, Answer::Refused),
+            ("198.51.100.47", SOON, Answer::Refused),
+            ("198.51.100.48", SOON, Answer::Connected),
             ("2001:db8:a:f:ffff::1", SOON, Answer::Connected),
             ("2001:db8:a:10::1", NEVER, Answer::Silence),
             ("2001:db8:a:11::1", SOON, Answer::Connected),
+            ("2001:db8:a:20::1", SOON, Answer::Refused),
+            ("2001:db8:a:21::1", SOON, Answer::Connected),
         ] {
             let answer = lab.ask(client, patience)?;
             ensure!(answer == expected, "{client}: {answer:?} instead of {expected:?}");
@@ -150,13 +163,16 @@ fn a_second_daemon_takes_over_while_clients_keep_trying() {
         let (rounds, over) = (AtomicUsize::new(0), AtomicBool::new(false));
         let try_on = || {
             while !over.load(Ordering::SeqCst) {
-                for client in ["198.51.100.17", "2001:db8:a:10::1"] {
-                    let answer = lab.ask_here(client, MOMENT)?;
-                    ensure!(answer == Answer::Silence, "{client}, which is denied: {answer:?}");
-                }
-                for client in ["198.51.100.1", "2001:db8:a:1::1"] {
-                    let answer = lab.ask_here(client, SOON)?;
-                    ensure!(answer == Answer::Connected, "{client}: {answer:?}");
+                for (client, patience, expected) in [
+                    ("198.51.100.17", MOMENT, Answer::Silence),
+                    ("198.51.100.33", SOON, Answer::Refused),
+                    ("198.51.100.1", SOON, Answer::Connected),
+                    ("2001:db8:a:10::1", MOMENT, Answer::Silence),
+                    ("2001:db8:a:20::1", SOON, Answer::Refused),
+                    ("2001:db8:a:1::1", SOON, Answer::Connected),
+                ] {
+                    let answer = lab.ask_here(client, patience)?;
+                    ensure!(answer == expected, "{client}: {answer:?} instead of {expected:?}");
                 }
                 rounds.fetch_add(1, Ordering::SeqCst);
             }

@@ -63,8 +63,10 @@ impl Release {
 
 /// What runs in a guest: test executables of the crate `screener`, by target, and their arguments.
 ///
-/// One that runs no test fails the run, so a name that changes is noticed.
-const TESTS: [(&str, &[&str]); 3] = [("screener", &["kernel::"]), ("steering", &[]), ("veth", &[])];
+/// One that runs no test fails the run, so a name that changes is noticed. The comparisons with a model in user space ask
+/// nothing of a kernel, and an emulated processor needs many minutes for them.
+const TESTS: [(&str, &[&str]); 3] =
+    [("screener", &["kernel::", "--skip", "kernel::statics::oracle::"]), ("steering", &[]), ("veth", &[])];
 
 /// How many guests run at once; each has one processor.
 const AT_ONCE: usize = 2;
