@@ -69,10 +69,15 @@ pub(crate) fn require_root(verb: &str, why: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether a program is installed, also when the directories of the administrator are not on `PATH`.
-pub(crate) fn is_installed(program: &str) -> bool {
-    crate::bpf_toolchain::on_path(program).is_some()
-        || ["/usr/sbin", "/sbin"].iter().any(|directory| Path::new(directory).join(program).is_file())
+/// Where a program is, also when the directories of the administrator are not on `PATH`.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let administrators = || ["/usr/sbin", "/sbin"].iter().map(|directory| Path::new(directory).join(name));
+    crate::bpf_toolchain::on_path(name).or_else(|| administrators().find(|file| file.is_file()))
+}
+
+/// Whether a program is installed.
+pub(crate) fn is_installed(name: &str) -> bool {
+    program(name).is_some()
 }
 
 /// A command as one would type it.

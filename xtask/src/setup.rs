@@ -10,9 +10,10 @@ mod linker;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
+pub(crate) use self::apt::debian_archives;
 use crate::bpf_toolchain::{self, Compiler, Core, Toolchain};
 use crate::process;
 
@@ -36,6 +37,16 @@ const LAB: [(&str, &str); 6] = [
     ("ipset", "ipset"),
 ];
 
+/// What has to be there to run tests on other kernels: a program and the package that brings it.
+const KERNELS: [(&str, &str); 6] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("ip", "iproute2"),
+    ("insmod", "kmod"),
+    ("mount", "mount"),
+    ("strip", "binutils"),
+    ("xz", "xz-utils"),
+];
+
 /// Debian's compiler with a prebuilt `core` for the BPF target. It follows the browsers' needs in the security archive, so
 /// it is newer than Debian's own.
 const COMPILER: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -46,9 +57,9 @@ const CLIPPY: &str = "rust-web-clippy";
 impl Setup {
     pub(crate) fn run(&self) -> Result<()> {
         let done = if self.packages {
-            [for_build_packages()?, for_lab()?, kernel_clippy()?]
+            [for_build_packages()?, for_lab()?, for_kernels()?, kernel_clippy()?]
         } else {
-            [for_build()?, for_lab()?, for_lint()?]
+            [for_build()?, for_lab()?, for_kernels()?, for_lint()?]
         };
         let packages = if self.packages { " (packages)" } else { "" };
         match done.contains(&Done::Installed) {
@@ -96,15 +107,27 @@ fn for_build_packages() -> Result<Done> {
 /// # Errors
 /// When one is missing and cannot be installed here.
 pub(crate) fn for_lab() -> Result<Done> {
-    let missing = LAB.iter().filter(|(program, _)| !process::is_installed(program));
+    programs("the lab", &LAB)
+}
+
+/// What boots Debian's kernels and runs tests on them. The kernels themselves are no part of this system.
+///
+/// # Errors
+/// When something is missing and cannot be installed here.
+pub(crate) fn for_kernels() -> Result<Done> {
+    programs("the tests on other kernels", &KERNELS)
+}
+
+/// Sees to it that programs are there, each brought by its package.
+fn programs(who: &str, wanted: &[(&str, &str)]) -> Result<Done> {
+    let missing = wanted.iter().filter(|(program, _)| !process::is_installed(program));
     let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
     if packages.is_empty() {
         return Ok(Done::Nothing);
     }
-    if !apt::is_here() {
-        bail!("the lab needs {}; install them with this system's package manager", packages.join(", "));
-    }
-    apt::install(&packages).context("cannot install what the lab needs")?;
+    let names = packages.join(", ");
+    ensure!(apt::is_here(), "{who} need {names}; install that with this system's package manager");
+    apt::install(&packages).with_context(|| format!("cannot install what {who} need"))?;
     Ok(Done::Installed)
 }
 

@@ -1,37 +1,55 @@
-//! `cargo xtask test`: every test, and none left out unnoticed.
+//! `cargo xtask test`: every test, and none left out unnoticed; here, or on the kernels that Debian ships.
+
+mod kernels;
+mod tally;
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
-use clap::Args;
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
 
+use self::tally::Tally;
 use crate::build::Profile;
 use crate::{build, process, setup};
 
-/// Run every test; one that fails, is ignored or is left out fails the run
+/// Run every test here; one that fails, is ignored or is left out fails the run
+///
+/// `cargo xtask test kernels` runs those that depend on the kernel once more, on Debian's own kernels in virtual machines.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub(crate) struct Test {
+    #[command(subcommand)]
+    elsewhere: Option<Elsewhere>,
+
     /// Only the tests with this in their name
     filter: Option<String>,
 }
 
+#[derive(Subcommand)]
+enum Elsewhere {
+    Kernels(kernels::Kernels),
+}
+
 impl Test {
     pub(crate) fn run(&self) -> Result<()> {
+        if let Some(Elsewhere::Kernels(kernels)) = &self.elsewhere {
+            return kernels.run();
+        }
         process::require_root("test", "tests load kernel programs and make hosts out of network namespaces")?;
         setup::for_build()?;
         setup::for_lab()?;
         // Tests start the daemon itself, and `cargo test` does not build it for those of another crate.
         build::binaries(Profile::Debug)?;
         let (status, tally) = self.stream()?;
-        tally.verdict(status)
+        tally.of_run(status.success()).verdict()
     }
 
     /// Runs cargo's tests, passes on what they print and counts.
     fn stream(&self) -> Result<(ExitStatus, Tally)> {
-        let mut cargo = process::cargo("test");
+        let mut cargo = cargo_test();
         cargo
-            .args(["--workspace", "--locked", "--no-fail-fast"])
+            .arg("--no-fail-fast")
             .args(&self.filter)
             .env("SCREENER_BIN", process::binaries("debug")?.join("screener"))
             .stdout(Stdio::piped());
@@ -43,6 +61,13 @@ impl Test {
         let status = child.wait().context("cannot wait for cargo test")?;
         Ok((status, tally))
     }
+}
+
+/// Cargo's tests of the whole workspace: with one selection of crates, and so of features, nothing is built twice.
+fn cargo_test() -> Command {
+    let mut cargo = process::cargo("test");
+    cargo.args(["--workspace", "--locked"]);
+    cargo
 }
 
 /// Copies lines as they come and sums up the summaries among them.
@@ -60,91 +85,38 @@ fn pass_on(mut from: impl BufRead, to: &mut impl Write) -> io::Result<Tally> {
     Ok(tally)
 }
 
-/// How many tests did what.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
-}
-
-impl Tally {
-    /// Reads libtest's closing line: `test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; ...`.
-    fn parse(line: &str) -> Option<Self> {
-        let (_, counts) = line.trim().strip_prefix("test result: ")?.split_once(". ")?;
-        let count = |what: &str| {
-            let of_what = |part: &str| part.trim().strip_suffix(what)?.trim().parse().ok();
-            counts.split(';').find_map(of_what)
-        };
-        Some(Self { passed: count("passed")?, failed: count("failed")?, ignored: count("ignored")? })
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.ignored += other.ignored;
-    }
-
-    /// Prints the closing line, which machines read too, and decides.
-    fn verdict(mut self, status: ExitStatus) -> Result<()> {
-        if !status.success() {
-            // A test program that does not build or dies prints no summary, and it failed all the same.
-            self.failed = self.failed.max(1);
-        }
-        let Self { passed, failed, ignored } = self;
-        println!("\n{passed} passed, {failed} failed, {ignored} skipped");
-        ensure!(status.success() && failed == 0, "tests failed");
-        ensure!(ignored == 0, "{ignored} tests were skipped; a test here runs or goes");
-        if passed == 0 {
-            bail!("no test ran");
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt;
+    use clap::Parser;
 
     use super::*;
 
-    const OK: &str = "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.00s\n";
-
-    fn tally(passed: u64, failed: u64, ignored: u64) -> Tally {
-        Tally { passed, failed, ignored }
-    }
-
-    #[test]
-    fn a_summary_is_read_whether_ok_or_failed() {
-        assert_eq!(Tally::parse(OK), Some(tally(3, 0, 1)));
-        let failed =
-            "test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.2s";
-        assert_eq!(Tally::parse(failed), Some(tally(10, 2, 0)));
-    }
-
-    #[test]
-    fn other_lines_are_no_summary() {
-        for line in ["test a::b ... ok", "running 3 tests", "test result: ok.", ""] {
-            assert_eq!(Tally::parse(line), None, "{line}");
-        }
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        test: Test,
     }
 
     #[test]
     fn output_passes_unchanged_and_summaries_add_up() {
+        const OK: &str = "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out\n";
         let input = format!("running 3 tests\n\u{e9}\n{OK}{OK}no newline at the end");
         let mut output = Vec::new();
         let sum = pass_on(input.as_bytes(), &mut output).unwrap();
-        assert_eq!(sum, tally(6, 0, 2));
+        assert_eq!(sum, Tally { passed: 6, failed: 0, ignored: 2 });
         assert_eq!(output, input.as_bytes());
     }
 
     #[test]
-    fn only_a_run_with_tests_and_none_failed_or_skipped_is_good() {
-        let (good, bad) = (ExitStatus::from_raw(0), ExitStatus::from_raw(101 << 8));
-        assert!(tally(3, 0, 0).verdict(good).is_ok());
-        assert!(tally(3, 0, 0).verdict(bad).is_err());
-        assert!(tally(3, 1, 0).verdict(good).is_err());
-        assert!(tally(3, 0, 1).verdict(good).is_err());
-        assert!(tally(0, 0, 0).verdict(good).is_err());
+    fn the_word_kernels_is_a_place_and_every_other_word_a_filter() {
+        let parse = |words: &[&str]| Line::try_parse_from([&["test"], words].concat()).map(|line| line.test);
+        assert!(parse(&[]).is_ok_and(|test| test.elsewhere.is_none() && test.filter.is_none()));
+        for word in ["help", "steer", "kernels::"] {
+            assert!(parse(&[word]).is_ok_and(|test| test.elsewhere.is_none() && test.filter.as_deref() == Some(word)));
+        }
+        assert!(parse(&["kernels"]).is_ok_and(|test| test.elsewhere.is_some() && test.filter.is_none()));
+        assert!(parse(&["kernels", "trixie", "--fetch"]).is_ok_and(|test| test.elsewhere.is_some()));
+        assert!(parse(&["steer", "kernels"]).is_err());
+        assert!(parse(&["kernels", "potato"]).is_err());
     }
 }

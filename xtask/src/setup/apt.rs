@@ -96,6 +96,31 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Where this system gets Debian from: the archives as its administrator has named them, or mirrors of them.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Archives {
+    pub(crate) main: String,
+    pub(crate) security: Option<String>,
+}
+
+/// The archives of Debian that this system has among its sources, of whatever release.
+///
+/// # Errors
+/// When this is not a Debian.
+pub(crate) fn debian_archives() -> Result<Archives> {
+    let ask = || {
+        let format = ["--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"];
+        process::ask(Command::new("apt-get").arg("indextargets").args(format).env("LC_ALL", "C"))
+    };
+    // Before its lists are fetched a source has no label.
+    let found = parse_archives(&ask()?);
+    if let Some(archives) = found {
+        return Ok(archives);
+    }
+    refresh()?;
+    parse_archives(&ask()?).context("among this system's sources of packages there is no archive of Debian's")
+}
+
 /// apt-get as it is used here: it waits for another apt's lock and keeps the administrator's configuration files.
 fn get() -> Command {
     let mut get = Command::new("apt-get");
@@ -175,6 +200,15 @@ impl Drop for Policy {
     }
 }
 
+/// Reads labels and addresses.
+fn parse_archives(targets: &str) -> Option<Archives> {
+    let labelled = |label: &str| {
+        let uri = |line: &str| Some(line.strip_prefix(label)?.strip_prefix(' ')?.to_owned());
+        targets.lines().find_map(uri)
+    };
+    Some(Archives { main: labelled("Debian")?, security: labelled("Debian-Security") })
+}
+
 /// Reads `apt-cache policy`.
 fn parse_candidate(policy: &str) -> Option<String> {
     let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
@@ -213,6 +247,16 @@ mod tests {
     fn a_simulation_that_only_installs_removes_nothing() {
         let simulation = "Inst rbldnsd (1.0~20210120-2 Debian:12.15/oldstable [amd64])\n";
         assert!(parse_removed(simulation).is_empty());
+    }
+
+    #[test]
+    fn an_archive_is_known_by_its_label_and_not_by_its_address() {
+        let targets = "Node Source https://one.example/node\nDebian http://two.example/d/\n\
+                       Debian http://two.example/d/\nDebian-Security http://three.example/s/\n";
+        let archives = parse_archives(targets).unwrap();
+        assert_eq!(archives.main, "http://two.example/d/");
+        assert_eq!(archives.security.as_deref(), Some("http://three.example/s/"));
+        assert_eq!(parse_archives("Ubuntu http://four.example/ubuntu/\n http://five.example/\n"), None);
     }
 
     #[test]

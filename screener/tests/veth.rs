@@ -1,0 +1,205 @@
+//! `screen` in a driver, between two hosts: a denied client gets no answer or a refusal, everybody else is let through, and
+//! a second daemon takes over without a gap. Each test in a cell of its own; the cell's own network is the mail host's, and the clients are
+//! behind a veth.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use ipnet::IpNet;
+use screener::feed::{DenyAction, StaticAction};
+use screener::kernel::{Kernel, Mode, Options, XdpPolicy};
+use screener_tests::cell;
+use screener_tests::host::Host;
+use screener_tests::net::{Net, Plan, ip};
+use screener_tests::wait::until;
+use screener_tests::wire::{self, Ready};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Long enough for an answer on a busy machine.
+const SOON: Duration = Duration::from_secs(10);
+/// Short enough to ask often; who gets no answer in this time may get one later, and is asked again.
+const MOMENT: Duration = Duration::from_millis(20);
+/// Long enough to believe that there will be no answer: the second SYN comes after a second.
+const NEVER: Duration = Duration::from_millis(1500);
+/// The mail host's end of the wire.
+const WIRE: &str = "to-clients";
+/// The mail host's addresses, IPv4 and IPv6.
+const MX: [&str; 2] = ["192.0.2.10", "2001:db8:25::10"];
+/// The clients' networks.
+const CLIENTS: [&str; 2] = ["198.51.100.0/24", "2001:db8:a::/48"];
+/// Out of them, those that get no answer.
+const DROPPED: [&str; 2] = ["198.51.100.16/28", "2001:db8:a:10::/64"];
+/// Out of them, those that are refused.
+const REJECTED: [&str; 2] = ["198.51.100.32/28", "2001:db8:a:20::/64"];
+
+fn options() -> Options {
+    Options { interfaces: vec![WIRE.to_owned()], xdp: XdpPolicy::Native, ..Options::default() }
+}
+
+/// The mail host and, behind a wire, the clients.
+struct Lab {
+    clients: Host,
+    mta: [TcpListener; 2],
+    _wire: Ready,
+}
+
+/// What a client sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Connected,
+    Refused,
+    Silence,
+}
+
+impl Lab {
+    fn new() -> Result<Self> {
+        let plan = Plan { name: "clients", addresses: &["198.51.100.10", "2001:db8:a::10"], prefixes: &CLIENTS };
+        let clients = Net::new()?.host(&plan)?;
+        ip(&format!("addr add {}/32 dev lo\naddr add {}/128 dev lo nodad\n", MX[0], MX[1]))?;
+        // A refusal comes out of the driver itself.
+        let wire = clients.in_ns(|| wire::take_back("eth0"))?;
+        Ok(Self { clients, mta: [listener("0.0.0.0:25")?, listener("[::]:25")?], _wire: wire })
+    }
+
+    /// Tries to connect from an address, in the clients' network.
+    fn ask(&self, client: &str, patience: Duration) -> Result<Answer> {
+        self.clients.in_ns(|| self.ask_here(client, patience))
+    }
+
+    /// The same on a thread that is in the clients' network.
+    fn ask_here(&self, client: &str, patience: Duration) -> Result<Answer> {
+        let client: IpAddr = client.parse()?;
+        let family = usize::from(client.is_ipv6());
+        match connect(client, SocketAddr::new(MX[family].parse()?, 25), patience) {
+            Ok(_) => {
+                // The queue must not fill up; whoever is in front of it.
+                self.mta[family].accept().context("the MTA's queue is empty")?;
+                Ok(Answer::Connected)
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(Answer::Refused),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Ok(Answer::Silence),
+            Err(error) => Err(error).with_context(|| format!("from {client}")),
+        }
+    }
+}
+
+fn connect(client: IpAddr, server: SocketAddr, patience: Duration) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&SocketAddr::new(client, 0).into())?;
+    socket.connect_timeout(&server.into(), patience)?;
+    Ok(socket)
+}
+
+fn listener(address: &str) -> Result<TcpListener> {
+    let address: SocketAddr = address.parse()?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    Ok(socket.into())
+}
+
+fn deny(kernel: &Kernel) -> Result<()> {
+    for (prefixes, action) in [(DROPPED, DenyAction::Drop), (REJECTED, DenyAction::Reject)] {
+        for prefix in prefixes {
+            kernel.put_static(prefix.parse::<IpNet>()?, StaticAction::Deny(action))?;
+        }
+    }
+    Ok(())
+}
+
+fn ensure_native(kernel: &Kernel) -> Result<()> {
+    let status = kernel.status()?;
+    let Some(wire) = status.interfaces.iter().find(|interface| interface.name == WIRE) else {
+        bail!("{WIRE} is not in the status");
+    };
+    ensure!(wire.mode == Mode::Native, "{WIRE} is in mode {}: {:?}", wire.mode, wire.reason);
+    Ok(())
+}
+
+#[test]
+fn in_native_mode_each_client_gets_the_answer_that_is_its_due() {
+    cell::test("in_native_mode_each_client_gets_the_answer_that_is_its_due", || {
+        let lab = Lab::new()?;
+        let kernel = Kernel::start(&options())?;
+        ensure_native(&kernel)?;
+        for client in ["198.51.100.17", "2001:db8:a:10::1"] {
+            ensure!(lab.ask(client, SOON)? == Answer::Connected, "{client}, before it is denied");
+        }
+        deny(&kernel)?;
+        for (client, patience, expected) in [
+            ("198.51.100.15", SOON, Answer::Connected),
+            ("198.51.100.16", NEVER, Answer::Silence),
+            ("198.51.100.31", NEVER, Answer::Silence),
+            ("198.51.100.32", SOON, Answer::Refused),
+            ("198.51.100.47", SOON, Answer::Refused),
+            ("198.51.100.48", SOON, Answer::Connected),
+            ("2001:db8:a:f:ffff::1", SOON, Answer::Connected),
+            ("2001:db8:a:10::1", NEVER, Answer::Silence),
+            ("2001:db8:a:11::1", SOON, Answer::Connected),
+            ("2001:db8:a:20::1", SOON, Answer::Refused),
+            ("2001:db8:a:21::1", SOON, Answer::Connected),
+        ] {
+            let answer = lab.ask(client, patience)?;
+            ensure!(answer == expected, "{client}: {answer:?} instead of {expected:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_second_daemon_takes_over_while_clients_keep_trying() {
+    cell::test("a_second_daemon_takes_over_while_clients_keep_trying", || {
+        let lab = Lab::new()?;
+        let first = Kernel::start(&options())?;
+        deny(&first)?;
+        let (rounds, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let try_on = || {
+            while !over.load(Ordering::SeqCst) {
+                for (client, patience, expected) in [
+                    ("198.51.100.17", MOMENT, Answer::Silence),
+                    ("198.51.100.33", SOON, Answer::Refused),
+                    ("198.51.100.1", SOON, Answer::Connected),
+                    ("2001:db8:a:10::1", MOMENT, Answer::Silence),
+                    ("2001:db8:a:20::1", SOON, Answer::Refused),
+                    ("2001:db8:a:1::1", SOON, Answer::Connected),
+                ] {
+                    let answer = lab.ask_here(client, patience)?;
+                    ensure!(answer == expected, "{client}: {answer:?} instead of {expected:?}");
+                }
+                rounds.fetch_add(1, Ordering::SeqCst);
+            }
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let clients = scope.spawn(|| lab.clients.in_ns(try_on));
+            let some_rounds = || {
+                let before = rounds.load(Ordering::SeqCst);
+                let gone_on = || rounds.load(Ordering::SeqCst) > before + 2 || clients.is_finished();
+                until("the clients to try again", SOON, || gone_on().then_some(()))
+            };
+            let takeover = || {
+                some_rounds()?;
+                drop(first);
+                some_rounds()?;
+                let second = Kernel::start(&options())?;
+                ensure_native(&second)?;
+                some_rounds()?;
+                deny(&second)?;
+                some_rounds()
+            };
+            let taken_over = takeover();
+            over.store(true, Ordering::SeqCst);
+            let tried = clients.join();
+            taken_over?;
+            tried.unwrap_or_else(|_| bail!("the clients' thread panicked"))
+        })
+    });
+}
