@@ -17,3 +17,4 @@ pub mod screener;
 pub mod sender;
 pub mod wait;
 pub mod way;
+pub mod xdp;

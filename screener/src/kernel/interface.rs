@@ -175,17 +175,13 @@ impl LinkNews {
     /// Waits for the next piece of news; several that came meanwhile are one. An error is for good.
     pub async fn next(&mut self) -> io::Result<()> {
         let mut news = false;
-        loop {
-            if news {
-                return Ok(());
-            }
+        while !news {
             let mut ready = self.0.readable().await?;
             let mut buffer = [0; 8192];
             loop {
                 match rustix::net::recv(ready.get_inner(), &mut buffer, RecvFlags::empty()) {
-                    Ok(_) => news = true,
-                    // There were more than the socket could hold: also news.
-                    Err(rustix::io::Errno::NOBUFS) => news = true,
+                    // NOBUFS: there were more than the socket could hold, which is news too.
+                    Ok(_) | Err(rustix::io::Errno::NOBUFS) => news = true,
                     Err(rustix::io::Errno::INTR) => {}
                     Err(rustix::io::Errno::AGAIN) => break,
                     Err(error) => return Err(error.into()),
@@ -193,6 +189,7 @@ impl LinkNews {
             }
             ready.clear_ready();
         }
+        Ok(())
     }
 }
 

@@ -193,7 +193,8 @@ impl Privileges {
         let effective = field("CapEff").and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
         let has = |number: u32| effective >> number & 1 == 1;
         let admin = has(21);
-        let all = [("CAP_BPF", admin || has(39)), ("CAP_NET_ADMIN", has(12)), ("CAP_PERFMON", admin || has(38))];
+        let all =
+            [("CAP_BPF", admin || has(39)), ("CAP_NET_ADMIN", admin || has(12)), ("CAP_PERFMON", admin || has(38))];
         let ids: Vec<_> = uid_map.split_whitespace().collect();
         Self {
             lacking: all.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect(),
