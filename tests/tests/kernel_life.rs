@@ -1,7 +1,9 @@
 //! The life of the kernel half as an operator meets it: attached without a daemon, taken over, held by one daemon, shared with
 //! nobody, and on interfaces that come and go.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -178,6 +180,58 @@ fn a_second_daemon_says_who_is_there_and_leaves_it_untouched() {
 }
 
 #[test]
+fn the_next_daemon_lets_no_denied_client_through_while_it_takes_over() {
+    cell::test("the_next_daemon_lets_no_denied_client_through_while_it_takes_over", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let _mta = Mta::start(&mx, "")?;
+        let denying = CONFIG.to_owned() + &format!("[[deny]]\nprefix = \"{DENY}\"\n");
+        let mut screener = Screener::start(&mx, &denying)?;
+        let server = SocketAddr::new(mx.address(Family::V4)?, 25);
+        let over = AtomicBool::new(false);
+        let tried = AtomicU64::new(0);
+        thread::scope(|scope| -> Result<()> {
+            let clients: Vec<_> = (64..128u8)
+                .step_by(8)
+                .map(|host| {
+                    let (over, tried, internet) = (&over, &tried, &internet);
+                    scope.spawn(move || -> Result<()> {
+                        let denied = IpAddr::from([198, 51, 100, host]);
+                        while !over.load(Ordering::Relaxed) {
+                            // The SYN goes out at once; an answer would come at once too.
+                            let met = Client::connect_within(internet, denied, server, Duration::from_millis(20));
+                            ensure!(met.is_err(), "{denied} got through");
+                            tried.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            let outcome = (0..3).try_for_each(|round| {
+                screener.kill9()?;
+                // The first one has the maps of its predecessor; for the others those are of a version unknown.
+                if round > 0 {
+                    let maps = mx.ask("sh", &["-c", "cd /sys/fs/bpf/screener && mv abi-* abi-0 && ls"])?;
+                    ensure!(maps.contains("abi-0"), "{maps}");
+                }
+                screener.restart()?;
+                mode(&screener, "eth0", "native")?;
+                let maps = mx.ask("ls", &["/sys/fs/bpf/screener"])?;
+                ensure!(!maps.contains("abi-0"), "the maps of another version are left: {maps}");
+                Ok(())
+            });
+            over.store(true, Ordering::Relaxed);
+            for client in clients {
+                client.join().map_err(|_| anyhow::anyhow!("a client broke"))??;
+            }
+            outcome
+        })?;
+        ensure!(tried.load(Ordering::Relaxed) > 50, "hardly anybody tried");
+        ensure!(greeting(&mx, &internet, GOOD)? == Some(2), "screened");
+        Ok(())
+    });
+}
+
+#[test]
 fn an_interface_that_is_made_anew_is_screened_again() {
     cell::test("an_interface_that_is_made_anew_is_screened_again", || {
         let (mx, internet) = Net::mx_and_internet()?;
@@ -328,6 +382,12 @@ fn the_program_of_somebody_else_stays_and_its_owner_is_named() {
         degraded(&screener, "eth0", false)?;
         // Another screener of ours is told by its pins.
         let other = ["kernel", "attach", "--interface", "eth0", "--pin", "/sys/fs/bpf/other"];
-        expect(&mx, &other, 0, &["it belongs to another screener: `screener kernel detach --pin /sys/fs/bpf/screener`"])
+        expect(
+            &mx,
+            &other,
+            0,
+            &["it belongs to another screener: `screener kernel detach --pin /sys/fs/bpf/screener`"],
+        )?;
+        expect(&mx, &["doctor"], 1, &["sk_lookup: a program of somebody else", "\"steer\""])
     });
 }

@@ -83,9 +83,11 @@ const HEADER: usize = 16;
 pub(super) fn look_up(name: &str) -> Result<Interface, KernelError> {
     let gone = || KernelError::NoInterface { interface: name.to_owned() };
     let index = if_nametoindex(name).map_err(|_| gone())?;
+    // An interface can have several names, one of which is shown.
+    let still = |interface: &Interface| interface.name == name || if_nametoindex(name) == Ok(index);
     match by_index(index) {
-        // `None`: it vanished between the two questions; another name: it was renamed there.
-        Ok(found) => found.filter(|interface| interface.name == name).ok_or_else(gone),
+        // It vanished between the two questions, or was renamed there.
+        Ok(found) => found.filter(still).ok_or_else(gone),
         Err(source) => Err(KernelError::Netlink { interface: name.to_owned(), source }),
     }
 }

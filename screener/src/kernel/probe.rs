@@ -15,7 +15,7 @@ use super::sys;
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_TYPE_XDP: u32 = 6;
-const BPF_PROG_TYPE_SK_LOOKUP: u32 = 30;
+pub(super) const BPF_PROG_TYPE_SK_LOOKUP: u32 = 30;
 const BPF_XDP: u32 = 37;
 const BPF_SK_LOOKUP: u32 = 36;
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;

@@ -3,10 +3,11 @@
 use super::finding::Findings;
 use crate::config::Config;
 use crate::control::{Client, ClientError, api};
-use crate::kernel::{self, survey_pins};
+use crate::kernel::{self, other_lookups, survey_pins};
 
 pub(super) async fn look(config: &Config, findings: &mut Findings) {
     pins(config, findings);
+    lookups(config, findings);
     let (check, socket) = ("daemon", config.control.socket.display());
     let client = Client::new(config.control.socket.clone());
     match client.get::<api::Status>("/v1/status").await {
@@ -18,6 +19,20 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
         }
         Err(ClientError::NotRunning(_)) => findings.ok(check, format!("none answers at {socket}")),
         Err(error) => findings.warning(check, "does not answer", error.to_string()),
+    }
+}
+
+/// Programs of others that have a say in where connections go.
+fn lookups(config: &Config, findings: &mut Findings) {
+    for (id, name) in other_lookups(&config.kernel.pin).unwrap_or_default() {
+        findings.warning(
+            "sk_lookup",
+            format!("a program of somebody else is attached to this network namespace, id {id}, \"{name}\""),
+            format!(
+                "both work as long as they choose sockets for different ports; `bpftool link` and `bpftool prog show id {id}` \
+                 tell whose it is"
+            ),
+        );
     }
 }
 
