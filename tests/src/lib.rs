@@ -18,3 +18,4 @@ pub mod sender;
 pub mod wait;
 pub mod way;
 pub mod wire;
+pub mod xdp;

@@ -91,7 +91,7 @@ impl Net {
         let wire = format!("to-{}", plan.name);
         ensure!(wire.len() <= 15, "{:?} is too long for a host's name: at most 12 characters", plan.name);
         let host = Host::new(plan.name, plan.addresses)?;
-        self.connect(plan, &host, &wire).with_context(|| format!("connecting host {}", plan.name))?;
+        Self::connect(plan, &host, &wire).with_context(|| format!("connecting host {}", plan.name))?;
         Ok(host)
     }
 
@@ -110,7 +110,15 @@ impl Net {
         Ok((mx, internet))
     }
 
-    fn connect(&self, plan: &Plan<'_>, host: &Host, wire: &str) -> Result<()> {
+    /// Connects a host again whose wire is gone, with a new one: same name, other number.
+    ///
+    /// # Errors
+    /// When an interface cannot be made.
+    pub fn reconnect(plan: &Plan<'_>, host: &Host) -> Result<()> {
+        Self::connect(plan, host, &format!("to-{}", plan.name))
+    }
+
+    fn connect(plan: &Plan<'_>, host: &Host, wire: &str) -> Result<()> {
         ip(&format!(
             "link add {wire} type veth peer name eth0 netns {holder}\n\
              link set {wire} addrgenmode none\n\

@@ -155,7 +155,7 @@ fn a_second_daemon_is_told_about_the_first() {
         mx.write("/etc/screener/second.toml", &own_socket)?;
         expect(&mx, second, 2, "is in use by another running screener")?;
         mx.write("/etc/screener/second.toml", &(own_socket + "[ledger]\npath = \"/run/second.redb\"\n"))?;
-        expect(&mx, second, 2, "another screener holds /sys/fs/bpf/screener")?;
+        expect(&mx, second, 2, "holds /sys/fs/bpf/screener: it has the programs and maps there")?;
         screener.tell(&["status"])?;
         // A dead one holds nothing.
         screener.kill9()?;

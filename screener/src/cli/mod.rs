@@ -5,6 +5,7 @@
 mod check_config;
 mod completions;
 mod deny;
+mod doctor;
 mod explain;
 mod kernel;
 mod output;
@@ -52,6 +53,8 @@ enum Verb {
     /// The programs and maps in the kernel, with or without a daemon
     #[command(subcommand)]
     Kernel(kernel::Kernel),
+    /// What this machine has and lacks, and what to do about it
+    Doctor(doctor::Doctor),
     /// Completions for a shell, on standard output
     Completions(completions::Completions),
 }
@@ -97,6 +100,7 @@ impl Cli {
             Verb::CheckConfig(verb) => verb.carry_out(),
             Verb::Kernel(verb) => verb.carry_out(),
             Verb::Completions(verb) => verb.carry_out(),
+            Verb::Doctor(verb) => ask(verb.carry_out()),
             Verb::Status(verb) => ask(verb.carry_out(&client)),
             Verb::Explain(verb) => ask(verb.carry_out(&client)),
             Verb::Pass(verb) => ask(verb.carry_out(&client)),

@@ -249,3 +249,36 @@ pub(super) fn is_steered(directory: &Path) -> Result<bool, KernelError> {
     let link = pin::link_info(&pin::steer_link(directory))?;
     Ok(link.is_some_and(|link| pin::own_namespace().is_ok_and(|own| own == link.namespace)))
 }
+
+#[cfg(test)]
+mod tests {
+    use aya::EbpfLoader;
+    use screener_tests::cell;
+    use screener_tests::net::ip;
+
+    use super::*;
+    use crate::kernel::load::{self, OBJECT};
+
+    /// The plain form of `screen`, as a kernel or a driver without frames in several buffers has it.
+    fn plain() -> Vec<Program> {
+        let mut object = EbpfLoader::new().load(OBJECT).unwrap();
+        let mut programs = load::screen(&mut object).unwrap();
+        programs.retain(|program| program.name == SCREEN);
+        programs
+    }
+
+    #[test]
+    fn an_mtu_that_the_driver_does_not_take_is_said_to_be_too_large() {
+        cell::test("kernel::attach::tests::an_mtu_that_the_driver_does_not_take_is_said_to_be_too_large", || {
+            ip("link add eth0 mtu 9000 type veth peer name peer mtu 9000\nlink set eth0 up\nlink set peer up\n")?;
+            let pin = PinDirectory::open(Path::new(crate::kernel::DEFAULT_PIN))?;
+            let wanted = "an MTU of 9000, or that of the other end, is too large for it";
+            let refused = screen(&plain(), &pin, "eth0", XdpPolicy::Native).unwrap_err().to_string();
+            assert!(refused.contains(wanted) && refused.contains("`ip link set dev eth0 mtu 1500`"), "{refused}");
+            let attached = screen(&plain(), &pin, "eth0", XdpPolicy::Auto)?;
+            assert_eq!(attached.mode, Mode::Generic);
+            assert!(attached.reason.is_some_and(|reason| reason.contains(wanted)));
+            Ok(())
+        });
+    }
+}

@@ -83,9 +83,11 @@ const HEADER: usize = 16;
 pub(super) fn look_up(name: &str) -> Result<Interface, KernelError> {
     let gone = || KernelError::NoInterface { interface: name.to_owned() };
     let index = if_nametoindex(name).map_err(|_| gone())?;
+    // An interface can have several names, one of which is shown.
+    let still = |interface: &Interface| interface.name == name || if_nametoindex(name) == Ok(index);
     match by_index(index) {
-        // `None`: it vanished between the two questions; another name: it was renamed there.
-        Ok(found) => found.filter(|interface| interface.name == name).ok_or_else(gone),
+        // It vanished between the two questions, or was renamed there.
+        Ok(found) => found.filter(still).ok_or_else(gone),
         Err(source) => Err(KernelError::Netlink { interface: name.to_owned(), source }),
     }
 }
@@ -175,17 +177,13 @@ impl LinkNews {
     /// Waits for the next piece of news; several that came meanwhile are one. An error is for good.
     pub async fn next(&mut self) -> io::Result<()> {
         let mut news = false;
-        loop {
-            if news {
-                return Ok(());
-            }
+        while !news {
             let mut ready = self.0.readable().await?;
             let mut buffer = [0; 8192];
             loop {
                 match rustix::net::recv(ready.get_inner(), &mut buffer, RecvFlags::empty()) {
-                    Ok(_) => news = true,
-                    // There were more than the socket could hold: also news.
-                    Err(rustix::io::Errno::NOBUFS) => news = true,
+                    // NOBUFS: there were more than the socket could hold, which is news too.
+                    Ok(_) | Err(rustix::io::Errno::NOBUFS) => news = true,
                     Err(rustix::io::Errno::INTR) => {}
                     Err(rustix::io::Errno::AGAIN) => break,
                     Err(error) => return Err(error.into()),
@@ -193,6 +191,7 @@ impl LinkNews {
             }
             ready.clear_ready();
         }
+        Ok(())
     }
 }
 

@@ -203,3 +203,60 @@ pub(super) fn put_attached(settings: &mut Settings, attached: Attached) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `r0 = r9`, of which nobody has written the second one before.
+    const UNWRITTEN: [u8; 8] = [0xbf, 0x90, 0, 0, 0, 0, 0, 0];
+
+    /// The object, with a `screen` that begins with a mistake.
+    fn broken() -> Vec<u8> {
+        let mut object = OBJECT.to_vec();
+        let at = section(&object, b"xdp").unwrap();
+        object[at..at + UNWRITTEN.len()].copy_from_slice(&UNWRITTEN);
+        object
+    }
+
+    /// Where a section's bytes begin in an ELF file of 64 bits.
+    fn section(elf: &[u8], name: &[u8]) -> Option<usize> {
+        let word = |at: usize| Some(u64::from_ne_bytes(*elf.get(at..)?.first_chunk()?) as usize);
+        let half = |at: usize| Some(usize::from(u16::from_ne_bytes(*elf.get(at..)?.first_chunk()?)));
+        let header = |number| Some(word(40)? + number * half(58)?);
+        let strings = word(header(half(62)?)? + 24)?;
+        (0..half(60)?).find_map(|number| {
+            let at = header(number)?;
+            let begins = strings + u32::from_ne_bytes(*elf.get(at..)?.first_chunk()?) as usize;
+            (elf.get(begins..)?.split(|&byte| byte == 0).next()? == name).then(|| word(at + 24))?
+        })
+    }
+
+    #[test]
+    fn what_the_verifier_refuses_is_shown_with_the_end_of_its_log() {
+        let mut object = EbpfLoader::new().load(&broken()).unwrap();
+        let Err(error) = load_screen(abi::programs::SCREEN, object.program_mut(abi::programs::SCREEN).unwrap()) else {
+            panic!("the verifier let a broken program in")
+        };
+        let KernelError::Verifier { log, .. } = &error else { panic!("{error}") };
+        assert!(log.contains("R9 !read_ok"), "{log}");
+        assert!(log.lines().count() <= 20, "{log}");
+        let text = error.to_string();
+        assert!(text.starts_with("the kernel's verifier refused screen"), "{text}");
+        assert!(text.contains("please report this with the kernel version"), "{text}");
+    }
+
+    #[test]
+    fn options_and_places_change_their_own_part_of_the_settings_only() {
+        let options = Options { ports: vec![25, 587], ..Options::default() };
+        let mut settings = settings(&options, true).unwrap();
+        settings.flags |= 1 << 31;
+        put_attached(&mut settings, Attached { steered: false, reject_early: true });
+        assert_eq!(settings.flags, 1 << 31 | Settings::REJECT_EARLY);
+        put_options(&mut settings, &Options { ports: vec![2525], ..options }).unwrap();
+        assert_eq!(settings.flags, 1 << 31 | Settings::REJECT_EARLY);
+        assert_eq!(settings.ports[..2], [2525u16.to_be_bytes(), [0; 2]]);
+        let many = Options { ports: vec![1; abi::MAX_PORTS + 1], ..Options::default() };
+        assert!(matches!(put_options(&mut settings, &many), Err(KernelError::TooManyPorts(_))));
+    }
+}

@@ -49,7 +49,7 @@ pub use self::pin::DetachReport;
 pub use self::probe::{Feature, Found, Privileges, features, release};
 pub use self::statics::{StaticKind, SyncReport};
 pub use self::status::{Holder, InterfaceStatus, MapStatus, ProgramStatus, SettingsStatus, Status, SteerStatus};
-pub use self::survey::{InterfaceSurvey, PinSurvey, Xdp, survey_interface, survey_pins};
+pub use self::survey::{InterfaceSurvey, PinSurvey, Xdp, other_lookups, survey_interface, survey_pins};
 
 use self::counters::Counters;
 use self::life::Life;

@@ -176,7 +176,8 @@ pub struct DetachReport {
 /// Removes everything of ours in a pin directory, and the directory if that leaves it empty.
 pub(super) fn remove(path: &Path) -> Result<DetachReport, KernelError> {
     let mut report = DetachReport::default();
-    if !path.exists() {
+    let there = path.try_exists().map_err(|error| KernelError::pin("cannot look at", path, error))?;
+    if !there {
         return Ok(report);
     }
     if !on_bpffs(path)? {

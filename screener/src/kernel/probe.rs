@@ -15,7 +15,7 @@ use super::sys;
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_TYPE_XDP: u32 = 6;
-const BPF_PROG_TYPE_SK_LOOKUP: u32 = 30;
+pub(super) const BPF_PROG_TYPE_SK_LOOKUP: u32 = 30;
 const BPF_XDP: u32 = 37;
 const BPF_SK_LOOKUP: u32 = 36;
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
@@ -193,7 +193,8 @@ impl Privileges {
         let effective = field("CapEff").and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
         let has = |number: u32| effective >> number & 1 == 1;
         let admin = has(21);
-        let all = [("CAP_BPF", admin || has(39)), ("CAP_NET_ADMIN", has(12)), ("CAP_PERFMON", admin || has(38))];
+        let all =
+            [("CAP_BPF", admin || has(39)), ("CAP_NET_ADMIN", admin || has(12)), ("CAP_PERFMON", admin || has(38))];
         let ids: Vec<_> = uid_map.split_whitespace().collect();
         Self {
             lacking: all.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect(),

@@ -243,7 +243,7 @@ fn program(id: u32) -> Option<ProgramStatus> {
     Some(ProgramStatus {
         id,
         name: found.name_as_str().unwrap_or_default().to_owned(),
-        tag: format!("{:016x}", found.tag().swap_bytes()),
+        tag: format!("{:016x}", found.tag()),
         age_seconds: age.map(|age| age.as_secs()),
         bytes: ProgramInfo::memory_locked(&found).ok(),
     })

@@ -3,16 +3,20 @@
 //! Holds the collecting. Never judges, and never attempts what could disturb somebody's traffic.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 
+use aya::programs::links::LinkType;
+use aya::programs::{loaded_links, loaded_programs};
 use serde::Serialize;
 
 use super::attach::{self, Look};
 use super::error::KernelError;
 use super::foreign::{self, Owner};
 use super::interface::{self, Interface, Mode};
+use super::probe::BPF_PROG_TYPE_SK_LOOKUP;
 use super::status::Holder;
-use super::{driver, pin};
+use super::{driver, pin, sys};
 
 /// An interface, as it is.
 #[derive(Clone, Debug, Serialize)]
@@ -131,4 +135,21 @@ pub fn survey_pins(directory: &Path) -> Result<PinSurvey, KernelError> {
         links,
         holder,
     })
+}
+
+/// The `sk_lookup` programs of others that are attached to this network namespace, beside the `steer` of a pin directory: id
+/// and name. The last of all that chooses a socket decides.
+pub fn other_lookups(directory: &Path) -> Result<Vec<(u32, String)>, KernelError> {
+    let ours = pin::link_info(&pin::steer_link(directory))?.map(|link| link.program);
+    let own = pin::own_namespace().unwrap_or(0);
+    let here = loaded_links().filter_map(Result::ok).filter(|link| {
+        let fields = sys::link_by_id(link.id()).and_then(|link| sys::fdinfo(link.as_fd()));
+        link.link_type().is_ok_and(|kind| kind == LinkType::Netns)
+            && fields.is_ok_and(|fields| fields.get("netns_ino") == Some(&own))
+    });
+    let others: Vec<_> = here.map(|link| link.program_id()).filter(|&id| Some(id) != ours).collect();
+    let programs = loaded_programs()
+        .filter_map(Result::ok)
+        .filter(|program| others.contains(&program.id()) && program.program_type() as u32 == BPF_PROG_TYPE_SK_LOOKUP);
+    Ok(programs.map(|program| (program.id(), program.name_as_str().unwrap_or_default().to_owned())).collect())
 }
