@@ -96,18 +96,21 @@ fn in_tries<const N: usize>(
     listed
 }
 
+/// Whether a permit covers the source, for those who do not ask what else the lists say.
+#[inline(always)]
+pub(crate) fn is_permitted(source: &Address) -> bool {
+    match source {
+        Address::V4(address) => PERMIT4.get(&Key::new(32, *address)).is_some(),
+        Address::V6(address) => PERMIT6.get(&Key::new(128, *address)).is_some(),
+    }
+}
+
 /// Whether the client holds a valid pass; if so, notes that it was used.
 #[inline(always)]
 pub(crate) fn use_pass(source: &Address, settings: &Settings) -> bool {
     let pass = match source {
         Address::V4(address) => PASS4.get_ptr_mut(address),
-        Address::V6(address) => {
-            let mut key = *address;
-            for (byte, mask) in key.iter_mut().zip(&settings.key_mask) {
-                *byte &= mask;
-            }
-            PASS6.get_ptr_mut(key)
-        }
+        Address::V6(address) => PASS6.get_ptr_mut(settings.client_key(*address)),
     };
     let Some(pass) = pass else { return false };
     // SAFETY: a helper without arguments (kernel 5.8).

@@ -44,6 +44,8 @@ pub(super) struct Interface {
     pub(super) mtu: u32,
     /// The XDP program on it: its id and how it runs.
     pub(super) program: Option<(u32, Mode)>,
+    /// The interface that it hangs on, by its number, if that is in this namespace: a veth's peer, for example.
+    pub(super) link: Option<u32>,
 }
 
 // <linux/netlink.h>, <linux/rtnetlink.h>, <linux/if_link.h>
@@ -52,6 +54,8 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const NLM_F_REQUEST: u16 = 1;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
@@ -100,13 +104,19 @@ fn parse(index: u32, answer: &[u8]) -> io::Result<Interface> {
     if kind != RTM_NEWLINK {
         return Err(io::Error::other(format!("an answer of type {kind}")));
     }
-    let mut interface = Interface { index, mtu: 0, program: None };
+    let mut interface = Interface { index, mtu: 0, program: None, link: None };
+    let mut elsewhere = false;
     for (kind, value) in Attributes(answer.get(HEADERS..).ok_or_else(short)?) {
         match kind {
             IFLA_MTU => interface.mtu = word(value).unwrap_or(0),
             IFLA_XDP => interface.program = program(value),
+            IFLA_LINK => interface.link = word(value),
+            IFLA_LINK_NETNSID => elsewhere = true,
             _ => {}
         }
+    }
+    if elsewhere {
+        interface.link = None;
     }
     Ok(interface)
 }
@@ -170,7 +180,7 @@ mod tests {
             whole.extend([8u16.to_ne_bytes(), kind.to_ne_bytes()].concat());
             whole.extend(value.to_ne_bytes());
         }
-        assert_eq!(parse(7, &whole).unwrap(), Interface { index: 7, mtu: 1500, program: None });
+        assert_eq!(parse(7, &whole).unwrap(), Interface { index: 7, mtu: 1500, program: None, link: None });
         for length in 0..whole.len() {
             drop(parse(7, &whole[..length]));
         }

@@ -39,12 +39,25 @@ pub(super) fn logs_wanted() -> bool {
     log::log_enabled!(target: LOG_TARGET, log::Level::Debug)
 }
 
-/// `screen`, loaded.
+/// `screen`, loaded: the one for frames of several buffers where the kernel has them (5.18), else the plain one.
 pub(super) fn screen(object: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
-    const NAME: &str = abi::programs::SCREEN;
-    let program = object.program_mut(NAME).ok_or_else(|| missing(NAME))?;
-    let program: &mut Xdp = program.try_into().map_err(|error| KernelError::program(NAME, error))?;
-    program.load().map_err(|error| KernelError::program(NAME, error))?;
+    let name = match xdp(object, abi::programs::SCREEN_FRAGS) {
+        Ok(_) => abi::programs::SCREEN_FRAGS,
+        Err(error) => {
+            log::debug!("{} does not load, so {} is taken: {error}", abi::programs::SCREEN_FRAGS, abi::programs::SCREEN);
+            abi::programs::SCREEN
+        }
+    };
+    xdp(object, name)
+}
+
+/// An XDP program, loaded now or before.
+pub(super) fn xdp<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, KernelError> {
+    let program = object.program_mut(name).ok_or_else(|| missing(name))?;
+    let program: &mut Xdp = program.try_into().map_err(|error| KernelError::program(name, error))?;
+    if program.fd().is_err() {
+        program.load().map_err(|error| KernelError::program(name, error))?;
+    }
     Ok(program)
 }
 
@@ -85,14 +98,23 @@ impl SettingsMap {
         self.0.get(&0, 0).map_err(|error| KernelError::map(abi::maps::SETTINGS, 1, error))
     }
 
+    /// Changes what stands there, and gives it back.
+    pub(super) fn update(&mut self, change: impl FnOnce(&mut Settings)) -> Result<Settings, KernelError> {
+        let mut settings = self.read()?;
+        change(&mut settings);
+        self.write(settings)?;
+        Ok(settings)
+    }
+
     /// Replaces it whole: a program reads the old or the new one, at worst a mixture for one packet.
     pub(super) fn write(&mut self, settings: Settings) -> Result<(), KernelError> {
         self.0.set(0, settings, 0).map_err(|error| KernelError::map(abi::maps::SETTINGS, 1, error))
     }
 }
 
-/// The options in the form in which the programs read them.
-pub(super) fn settings(options: &Options, steered: bool) -> Result<Settings, KernelError> {
+/// The options in the form in which the programs read them. The flags are all off: they say how the programs are
+/// attached, and that is not known yet.
+pub(super) fn settings(options: &Options) -> Result<Settings, KernelError> {
     if options.ports.len() > abi::MAX_PORTS {
         return Err(KernelError::TooManyPorts(options.ports.len()));
     }
@@ -102,6 +124,16 @@ pub(super) fn settings(options: &Options, steered: bool) -> Result<Settings, Ker
     }
     let bits = u32::from(options.key_length.bits());
     let key_mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0).to_be_bytes();
-    let flags = if steered { Settings::STEERED } else { 0 };
-    Ok(Settings { abi: abi::ABI_VERSION, flags, event_sample: options.event_sample, ports, key_mask })
+    let (syn_interval_ns, syn_tolerance_ns) =
+        options.syn_rate.map_or((0, 0), |rate| abi::rate::parameters(rate.per_second, rate.burst));
+    Ok(Settings {
+        abi: abi::ABI_VERSION,
+        flags: 0,
+        event_sample: options.event_sample,
+        _pad: 0,
+        ports,
+        key_mask,
+        syn_interval_ns,
+        syn_tolerance_ns,
+    })
 }

@@ -4,6 +4,7 @@
 //! programs saw. What it attaches outlives the process: a daemon that dies takes its listeners along, so that every client
 //! reaches the MTA, while denied prefixes stay dropped; the next one takes the attachments over without a gap.
 
+mod answers;
 mod attach;
 mod boot;
 mod counters;
@@ -14,12 +15,14 @@ mod load;
 mod options;
 mod passes;
 mod pin;
+mod sampling;
 mod statics;
 mod status;
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use aya::Ebpf;
 use aya::maps::{MapData, MapError, RingBuf, SockMap};
@@ -31,18 +34,21 @@ use crate::client::ClientKey;
 use crate::clock::UnixTime;
 use crate::feed::StaticAction;
 
-pub use self::counters::CounterValue;
+pub use self::counters::{CounterValue, EVENTS_LOST};
 pub use self::error::KernelError;
 pub use self::events::{Event, EventStream, Hook, LogStream, Verdict};
 pub use self::interface::Mode;
-pub use self::options::{Class, DEFAULT_PIN, Family, Options, XdpPolicy};
+pub use self::options::{Class, DEFAULT_PIN, Family, Options, SynRate, XdpPolicy};
 pub use self::pin::DetachReport;
 pub use self::statics::{StaticKind, SyncReport};
 pub use self::status::{InterfaceStatus, MapStatus, Status, SteerStatus};
+pub use screener_ebpf::Settings;
 
 use self::counters::Counters;
+use self::load::SettingsMap;
 use self::passes::Passes;
 use self::pin::PinDirectory;
+use self::sampling::Sampling;
 use self::statics::Statics;
 
 /// The kernel half of a running daemon.
@@ -52,10 +58,12 @@ use self::statics::Statics;
 pub struct Kernel {
     pin: PinDirectory,
     known: status::Known,
+    settings: Mutex<SettingsMap>,
+    sampling: Mutex<Sampling>,
     statics: Mutex<Statics>,
     passes: Mutex<Passes>,
     sockets: Mutex<SockMap<MapData>>,
-    counters: Counters,
+    counters: Mutex<Counters>,
     events: Mutex<Option<RingBuf<MapData>>>,
     logs: Mutex<Option<EbpfLogger<&'static dyn log::Log>>>,
 }
@@ -82,18 +90,19 @@ impl Kernel {
 
     fn start_in(pin: &PinDirectory, options: &Options) -> Result<Parts, KernelError> {
         let mut object = load::object(pin)?;
-        let mut settings = load::SettingsMap::take(&mut object, pin)?;
+        let mut settings = SettingsMap::take(&mut object, pin)?;
         let mut passes = Passes::take(&mut object, pin)?;
         let before = settings.read()?;
-        // Until `steer` stands, keep saying what is true now: that an earlier daemon attached it, or not.
-        let steered = before.flags & abi::Settings::STEERED != 0;
-        let wanted = load::settings(options, steered)?;
+        let mut wanted = load::settings(options)?;
+        // Until the programs stand, keep saying what is true now: how an earlier daemon attached them, or not at all.
+        wanted.flags = before.flags;
         if before.key_mask != wanted.key_mask {
             passes.clear_v6()?;
         }
         settings.write(wanted)?;
-        let parts = Parts {
+        let mut parts = Parts {
             known: status::Known::default(),
+            settings,
             statics: Statics::take(&mut object, pin)?,
             passes,
             sockets: load::take(&mut object, pin, abi::maps::SOCKETS)?,
@@ -102,7 +111,12 @@ impl Kernel {
             logs: if load::logs_wanted() { EbpfLogger::init(&mut object).ok() } else { None },
         };
         let known = attach_all(&mut object, pin, options)?;
-        settings.write(load::settings(options, options.steer && known.steer.is_none())?)?;
+        parts.settings.update(|settings| {
+            settings.set(abi::Settings::STEERED, options.steer && known.steer.is_none());
+            if !settings.has(abi::Settings::REJECT_BY_HAND) {
+                settings.set(abi::Settings::REJECT_EARLY, answers::arrive(&options.interfaces));
+            }
+        })?;
         pin.remove_other_versions()?;
         Ok(Parts { known, ..parts })
     }
@@ -174,11 +188,38 @@ impl Kernel {
 
     /// Every counter, in a fixed order. They count on from daemon to daemon.
     pub fn counters(&self) -> Result<Vec<CounterValue>, KernelError> {
-        self.counters.read()
+        lock(&self.counters).read()
+    }
+
+    /// What the programs are told, as it is now.
+    pub fn settings(&self) -> Result<abi::Settings, KernelError> {
+        lock(&self.settings).read()
+    }
+
+    /// Changes what the programs are told, at once and without loading them anew. Gives it back.
+    pub fn update_settings(&self, change: impl FnOnce(&mut abi::Settings)) -> Result<abi::Settings, KernelError> {
+        lock(&self.settings).update(change)
+    }
+
+    /// Sets how many findings become an event by how many there have been since the last call; returns it. To be called
+    /// every second or so.
+    pub fn adapt_sampling(&self) -> Result<u32, KernelError> {
+        let findings = lock(&self.counters).findings()?;
+        let wanted = lock(&self.sampling).next(Instant::now(), findings);
+        let mut settings = lock(&self.settings);
+        let now = settings.read()?.event_sample;
+        match wanted {
+            // 0 is somebody's choice not to be told anything.
+            Some(wanted) if now != 0 && wanted != now => {
+                settings.update(|settings| settings.event_sample = wanted).map(|settings| settings.event_sample)
+            }
+            _ => Ok(now),
+        }
     }
 
     /// The stream of events. There is one: a second call fails. Must be called within a tokio runtime.
     pub fn events(&self) -> Result<EventStream, KernelError> {
+        lock(&self.counters).be_heard()?;
         EventStream::new(lock(&self.events).take().ok_or(KernelError::EventsTaken)?)
     }
 
@@ -202,6 +243,7 @@ impl Kernel {
 /// A [`Kernel`] without its pin directory.
 struct Parts {
     known: status::Known,
+    settings: SettingsMap,
     statics: Statics,
     passes: Passes,
     sockets: SockMap<MapData>,
@@ -215,10 +257,12 @@ impl Parts {
         Kernel {
             pin,
             known: self.known,
+            settings: Mutex::new(self.settings),
+            sampling: Mutex::default(),
             statics: Mutex::new(self.statics),
             passes: Mutex::new(self.passes),
             sockets: Mutex::new(self.sockets),
-            counters: self.counters,
+            counters: Mutex::new(self.counters),
             events: Mutex::new(Some(self.events)),
             logs: Mutex::new(self.logs),
         }

@@ -99,6 +99,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         daemon.statics().len()
     );
 
+    if let Some(text) = daemon.rate_not_held() {
+        warn!("{text}");
+    }
     fill_kernel(&daemon)?;
     listen(&daemon, stand.listeners)?;
     tokio::spawn(upkeep::learn_features(Arc::clone(&daemon)));
@@ -188,6 +191,7 @@ fn fill_kernel(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
     let changes = mirror::align(daemon, kernel)?;
     tokio::spawn(mirror::follow(Arc::clone(daemon), changes));
     tokio::spawn(mirror::hear(Arc::clone(daemon), kernel.events()?));
+    tokio::spawn(mirror::adapt(Arc::clone(daemon)));
     if let Some(lines) = kernel.logs()? {
         tokio::spawn(lines.run());
     }
@@ -236,6 +240,10 @@ fn kernel_options(config: &Config, steer: bool, degraded: &Degraded) -> kernel::
         pin: config.kernel.pin.clone(),
         key_length: config.ledger.ipv6_prefix,
         event_sample: 1,
+        syn_rate: config
+            .kernel
+            .syn_rate
+            .map(|rate| kernel::SynRate { per_second: rate.per_second, burst: rate.burst }),
     }
 }
 
