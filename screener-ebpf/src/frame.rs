@@ -60,11 +60,9 @@ impl Packet for Frame {
 
 impl PacketMut for Frame {
     #[inline(always)]
-    fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
-        const { assert!(N % 2 == 0) };
+    fn part<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
         let at = self.at(offset, N)?;
-        // SAFETY: as for reading; nobody else has the frame now, and `Even` of an even number of bytes is no larger.
-        unsafe { (at as *mut Even<[u8; N]>).write(Even(bytes)) };
-        Some(())
+        // SAFETY: as for reading; and nobody else has the frame now but who holds `self`.
+        Some(unsafe { &mut *(at as *mut [u8; N]) })
     }
 }

@@ -216,7 +216,8 @@ fn tcp<P: Packet + ?Sized>(packet: &P, at: usize, end: usize, fragment: bool) ->
     if header[13] & (SYN | ACK | RST) != SYN {
         return Err(Counter::NotSyn);
     }
-    if end < at + 20 || header[12] >> 4 < 5 {
+    let length = usize::from(header[12] >> 4) * 4;
+    if length < 20 || end < at + length {
         return Err(Counter::Malformed);
     }
     Ok([header[2], header[3]])

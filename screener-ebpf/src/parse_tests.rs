@@ -185,6 +185,8 @@ fn lengths_that_end_within_the_header_are_malformed() {
     let mut frame = v4();
     frame[46] = 0x40;
     assert_eq!(parse(&frame), Err(Counter::Malformed), "a TCP header of 16 bytes");
+    frame[46] = 0x60;
+    assert_eq!(parse(&frame), Err(Counter::Malformed), "a TCP header that goes on behind the packet");
 }
 
 #[test]

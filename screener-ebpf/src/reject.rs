@@ -9,16 +9,18 @@ use crate::Address;
 use crate::parse::{Packet, Request};
 
 /// A packet that can be written to.
-pub trait PacketMut: Packet {
-    /// Writes bytes at an even offset. `None`: the frame ends before them, and nothing was written.
-    fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()>;
+pub trait PacketMut {
+    /// The `N` bytes at `offset`; `None` if the frame ends before them.
+    ///
+    /// One question for the whole of a header: the verifier looks at each, and the compiler likes to turn several that
+    /// are alike into arithmetic with the end of the packet, which the verifier forbids.
+    fn part<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]>;
 }
 
 impl PacketMut for [u8] {
     #[inline]
-    fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
-        *self.get_mut(offset..)?.first_chunk_mut()? = bytes;
-        Some(())
+    fn part<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        self.get_mut(offset..)?.first_chunk_mut()
     }
 }
 
@@ -94,68 +96,64 @@ impl Answer {
     /// what stands in it must not be sent.
     #[inline(always)]
     pub fn write<P: PacketMut + ?Sized>(&self, packet: &mut P) -> Option<()> {
-        let [a, b, c, d, e, f, g, h, i, j, k, l]: [u8; 12] = packet.read(0)?;
-        packet.write(0, [g, h, i, j, k, l, a, b, c, d, e, f])?;
-        if self.v6 { self.write_v6(packet) } else { self.write_v4(packet) }
-    }
-
-    #[inline(always)]
-    fn write_v4<P: PacketMut + ?Sized>(&self, packet: &mut P) -> Option<()> {
-        let addresses = change_sides::<4, P>(packet, self.network + 12)?;
-        // All words but the checksum, in their order; those that are not here are 0.
-        let words = [0x4500, LENGTH_V4 as u32, 0x4000, 0x4006];
-        let [high, low] = finish(addresses + words[0] + words[1] + words[2] + words[3]);
-        packet.write(
-            self.network,
-            [0x45, 0, 0, LENGTH_V4 as u8, 0, 0, DO_NOT_FRAGMENT, 0, TTL, TCP, high, low],
-        )?;
-        self.write_tcp(packet, self.network + 20, addresses)?;
-        if self.length > self.network + LENGTH_V4 {
-            packet.write(self.network + LENGTH_V4, [0; PADDING_V4])?;
+        let link: &mut [u8; 12] = packet.part(0)?;
+        exchange::<6, 12>(link, 0);
+        if self.v6 {
+            let headers: &mut [u8; LENGTH_V6] = packet.part(self.network)?;
+            let addresses = exchange::<16, LENGTH_V6>(headers, 8);
+            fill(headers, 0, [0x60, 0, 0, 0, 0, 20, TCP, TTL]);
+            fill(headers, 40, self.tcp(addresses));
+        } else {
+            let headers: &mut [u8; LENGTH_V4] = packet.part(self.network)?;
+            let addresses = exchange::<4, LENGTH_V4>(headers, 12);
+            // All words but the checksum and the addresses, in their order, without those that are 0.
+            let [high, low] = finish(addresses + 0x4500 + LENGTH_V4 as u32 + 0x4000 + 0x4006);
+            fill(headers, 0, [0x45, 0, 0, LENGTH_V4 as u8, 0, 0, DO_NOT_FRAGMENT, 0, TTL, TCP, high, low]);
+            fill(headers, 20, self.tcp(addresses));
+            if self.length > self.network + LENGTH_V4 {
+                *packet.part(self.network + LENGTH_V4)? = [0; PADDING_V4];
+            }
         }
         Some(())
     }
 
+    /// The TCP header. `addresses`: their sum, for the checksum.
     #[inline(always)]
-    fn write_v6<P: PacketMut + ?Sized>(&self, packet: &mut P) -> Option<()> {
-        let addresses = change_sides::<16, P>(packet, self.network + 8)?;
-        packet.write(self.network, [0x60, 0, 0, 0, 0, 20, TCP, TTL])?;
-        self.write_tcp(packet, self.network + 40, addresses)
-    }
-
-    /// `addresses`: their sum, for the checksum.
-    #[inline(always)]
-    fn write_tcp<P: PacketMut + ?Sized>(&self, packet: &mut P, at: usize, addresses: u32) -> Option<()> {
+    fn tcp(&self, addresses: u32) -> [u8; 20] {
         let acknowledged = self.acknowledged;
         let ports = word(self.destination_port) + word(self.source_port);
-        let offset_and_flags = [0x50, RST | ACK];
-        let sum = addresses + u32::from(TCP) + 20 + ports + (acknowledged >> 16) + (acknowledged & 0xffff)
-            + word(offset_and_flags);
-        let [high, low] = finish(sum);
+        let constant = u32::from(TCP) + 20 + word([0x50, RST | ACK]);
+        let [high, low] = finish(addresses + constant + ports + (acknowledged >> 16) + (acknowledged & 0xffff));
         let [a, b, c, d] = acknowledged.to_be_bytes();
-        let [from_high, from_low] = self.destination_port;
-        let [to_high, to_low] = self.source_port;
-        packet.write(at, [from_high, from_low, to_high, to_low, 0, 0, 0, 0, a, b, c, d])?;
-        packet.write(at + 12, [offset_and_flags[0], offset_and_flags[1], 0, 0, high, low, 0, 0])
+        let [e, f] = self.destination_port;
+        let [g, h] = self.source_port;
+        [e, f, g, h, 0, 0, 0, 0, a, b, c, d, 0x50, RST | ACK, 0, 0, high, low, 0, 0]
     }
 }
 
-/// Exchanges the two addresses of `N` bytes that stand at `at`, source first. Gives back the sum of their words.
+/// Exchanges two addresses of `N` bytes that stand at `at` one behind the other. Gives back the sum of their words.
 #[inline(always)]
-fn change_sides<const N: usize, P: PacketMut + ?Sized>(packet: &mut P, at: usize) -> Option<u32> {
+fn exchange<const N: usize, const M: usize>(bytes: &mut [u8; M], at: usize) -> u32 {
     let mut sum = 0;
-    let mut offset = 0;
-    while offset < N {
-        let source: [u8; 4] = packet.read(at + offset)?;
-        let destination: [u8; 4] = packet.read(at + N + offset)?;
-        for [a, b, c, d] in [source, destination] {
-            sum += word([a, b]) + word([c, d]);
-        }
-        packet.write(at + offset, destination)?;
-        packet.write(at + N + offset, source)?;
-        offset += 4;
+    let mut first = at;
+    while first < at + N && first + N + 1 < M {
+        let second = first + N;
+        sum += word([bytes[first], bytes[first + 1]]) + word([bytes[second], bytes[second + 1]]);
+        bytes.swap(first, second);
+        bytes.swap(first + 1, second + 1);
+        first += 2;
     }
-    Some(sum)
+    sum
+}
+
+/// Writes bytes at `at`, as far as there is room.
+#[inline(always)]
+fn fill<const N: usize, const M: usize>(bytes: &mut [u8; M], at: usize, new: [u8; N]) {
+    let mut number = 0;
+    while number < N && at + number < M {
+        bytes[at + number] = new[number];
+        number += 1;
+    }
 }
 
 /// Whether the checksum of the request's IPv4 header is right.

@@ -37,7 +37,8 @@ pub(crate) fn conclude(settings: &Settings, source: &Address, port: [u8; 2], fin
     if finding.counted {
         number = count(finding.hook, family, Counter::Counted);
     }
-    let worth_telling = finding.counted || finding.action != action::NONE || matches!(finding.counter, Counter::OverRate);
+    let worth_telling =
+        finding.counted || finding.action != action::NONE || matches!(finding.counter, Counter::OverRate);
     if last && worth_telling && sampled(number, settings.event_sample) {
         tell(settings, source, port, finding);
     }

@@ -52,10 +52,7 @@ fn look_at(ctx: &XdpContext, frags: bool) -> u32 {
 #[inline(always)]
 fn pass(ctx: &XdpContext, unjudged: Unjudged) -> u32 {
     count(Hook::Screen, unjudged.family, unjudged.counter);
-    if matches!(
-        unjudged.counter,
-        Counter::Truncated | Counter::Malformed | Counter::VlanDepth | Counter::HeaderDepth
-    ) {
+    if matches!(unjudged.counter, Counter::Truncated | Counter::Malformed | Counter::VlanDepth | Counter::HeaderDepth) {
         // Off unless the daemon asked for it when it loaded the program; then not even a branch is left.
         debug!(ctx, "not understood, so passed: outcome {}", unjudged.counter as u8);
     }
@@ -76,12 +73,10 @@ fn judge(ctx: &XdpContext, frame: &Frame, request: &Request, settings: &Settings
     let (counter, verdict) = match denial {
         Some(Denial::Drop) => (Counter::Dropped, XDP_DROP),
         _ if is_over(&request.source, settings) => (Counter::OverRate, XDP_DROP),
-        Some(Denial::Reject) if settings.has(Settings::REJECT_EARLY) => {
-            match send_back(ctx, frame, request, frags) {
-                Some(verdict) => (Counter::Rejected, verdict),
-                None => (Counter::RejectLater, XDP_PASS),
-            }
-        }
+        Some(Denial::Reject) if settings.has(Settings::REJECT_EARLY) => match send_back(ctx, frame, request, frags) {
+            Some(verdict) => (Counter::Rejected, verdict),
+            None => (Counter::RejectLater, XDP_PASS),
+        },
         Some(Denial::Reject) => (Counter::RejectLater, XDP_PASS),
         Some(Denial::Tag) => (Counter::TagLater, XDP_PASS),
         None => (Counter::Unlisted, XDP_PASS),

@@ -44,7 +44,11 @@ pub(super) fn screen(object: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
     let name = match xdp(object, abi::programs::SCREEN_FRAGS) {
         Ok(_) => abi::programs::SCREEN_FRAGS,
         Err(error) => {
-            log::debug!("{} does not load, so {} is taken: {error}", abi::programs::SCREEN_FRAGS, abi::programs::SCREEN);
+            log::debug!(
+                "{} does not load, so {} is taken: {error}",
+                abi::programs::SCREEN_FRAGS,
+                abi::programs::SCREEN
+            );
             abi::programs::SCREEN
         }
     };

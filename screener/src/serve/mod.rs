@@ -240,10 +240,7 @@ fn kernel_options(config: &Config, steer: bool, degraded: &Degraded) -> kernel::
         pin: config.kernel.pin.clone(),
         key_length: config.ledger.ipv6_prefix,
         event_sample: 1,
-        syn_rate: config
-            .kernel
-            .syn_rate
-            .map(|rate| kernel::SynRate { per_second: rate.per_second, burst: rate.burst }),
+        syn_rate: config.kernel.syn_rate.map(|rate| kernel::SynRate { per_second: rate.per_second, burst: rate.burst }),
     }
 }
 
