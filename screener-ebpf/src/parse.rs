@@ -49,10 +49,11 @@ pub struct Unjudged {
     pub counter: Counter,
 }
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ETHERTYPE_VLAN: u16 = 0x8100;
-const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
+// In network order, as they are read.
+const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
+const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
+const ETHERTYPE_VLAN: u16 = 0x8100_u16.to_be();
+const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8_u16.to_be();
 
 const HOP_BY_HOP: u8 = 0;
 const TCP: u8 = 6;
@@ -105,7 +106,7 @@ pub fn syn<P: Packet + ?Sized>(packet: &P) -> Result<Request, Unjudged> {
 
 #[inline(always)]
 fn ethertype<P: Packet + ?Sized>(packet: &P, at: usize) -> Option<u16> {
-    packet.read(at).map(u16::from_be_bytes)
+    packet.read(at).map(u16::from_ne_bytes)
 }
 
 #[inline(always)]
@@ -133,16 +134,18 @@ fn ipv4<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Request, Count
     if header[9] != TCP {
         return Err(Counter::NotTcp);
     }
-    let fragment = u16::from_be_bytes([header[6], header[7]]);
-    if fragment & 0x1fff != 0 {
+    if header[6] & 0x1f != 0 || header[7] != 0 {
         return Err(Counter::LaterFragment);
     }
-    let end = network + usize::from(u16::from_be_bytes([header[2], header[3]]));
-    let fragment = fragment & 0x2000 != 0;
+    let fragment = header[6] & 0x20 != 0;
     let transport = network + length;
-    let port = tcp(packet, transport, end, fragment)?;
-    let source = Address::V4([header[12], header[13], header[14], header[15]]);
-    Ok(Request { source, port, fragment, network, transport, end })
+    let port = tcp(packet, transport, fragment)?;
+    // Read anew, or the compiler would read it above, for nothing in most cases.
+    let total: [u8; 2] = packet.read(network + 2).ok_or(Counter::Truncated)?;
+    let source: [u8; 4] = packet.read(network + 12).ok_or(Counter::Truncated)?;
+    let end = network + usize::from(u16::from_be_bytes(total));
+    fits(packet, transport, end, fragment)?;
+    Ok(Request { source: Address::V4(source), port, fragment, network, transport, end })
 }
 
 #[inline(always)]
@@ -151,8 +154,6 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Request, Count
     if header[0] >> 4 != 6 {
         return Err(Counter::Malformed);
     }
-    // A jumbogram says 0 here and so ends before its TCP header: a SYN of 64 KiB is none.
-    let end = network + 40 + usize::from(u16::from_be_bytes([header[4], header[5]]));
     let mut next = header[6];
     let mut at = network + 40;
     let mut fragment = false;
@@ -189,9 +190,12 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Request, Count
         }
         _ => return Err(Counter::NotTcp),
     }
-    let port = tcp(packet, at, end, fragment)?;
-    let mut source = [0; 16];
-    source.copy_from_slice(&header[8..24]);
+    let port = tcp(packet, at, fragment)?;
+    let length: [u8; 2] = packet.read(network + 4).ok_or(Counter::Truncated)?;
+    let source: [u8; 16] = packet.read(network + 8).ok_or(Counter::Truncated)?;
+    // A jumbogram says 0 here and so ends before its TCP header: a SYN of 64 KiB is none.
+    let end = network + 40 + usize::from(u16::from_be_bytes(length));
+    fits(packet, at, end, fragment)?;
     if is_mapped(&source) {
         return Err(Counter::MappedSource);
     }
@@ -204,23 +208,30 @@ pub fn is_mapped(address: &[u8; 16]) -> bool {
     matches!(address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..])
 }
 
-/// The destination port of the SYN whose TCP header stands at `at`, in a packet that ends at `end` by its own account.
+/// The destination port of the SYN, or of the first fragment, whose TCP header stands at `at`.
 #[inline(always)]
-fn tcp<P: Packet + ?Sized>(packet: &P, at: usize, end: usize, fragment: bool) -> Result<[u8; 2], Counter> {
+fn tcp<P: Packet + ?Sized>(packet: &P, at: usize, fragment: bool) -> Result<[u8; 2], Counter> {
     if fragment {
         // The smallest fragment holds 8 bytes: the ports, but not the flags.
         let [_, _, high, low]: [u8; 4] = packet.read(at).ok_or(Counter::Truncated)?;
-        return if end < at + 4 { Err(Counter::Malformed) } else { Ok([high, low]) };
+        return Ok([high, low]);
     }
     let header: [u8; 20] = packet.read(at).ok_or(Counter::Truncated)?;
     if header[13] & (SYN | ACK | RST) != SYN {
         return Err(Counter::NotSyn);
     }
-    let length = usize::from(header[12] >> 4) * 4;
-    if length < 20 || end < at + length {
-        return Err(Counter::Malformed);
-    }
     Ok([header[2], header[3]])
+}
+
+/// Whether the TCP header at `at`, or of a fragment the ports, lies in the packet, which ends at `end` by its own account.
+#[inline(always)]
+fn fits<P: Packet + ?Sized>(packet: &P, at: usize, end: usize, fragment: bool) -> Result<(), Counter> {
+    if fragment {
+        return if end < at + 4 { Err(Counter::Malformed) } else { Ok(()) };
+    }
+    let [offset, _]: [u8; 2] = packet.read(at + 12).ok_or(Counter::Truncated)?;
+    let length = usize::from(offset >> 4) * 4;
+    if length < 20 || end < at + length { Err(Counter::Malformed) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ fn a_frame_cut_anywhere_passes_as_truncated() {
 #[test]
 fn one_tag_or_two_are_followed_and_a_third_is_not() {
     let tag = |kind: u16, mut frame: Vec<u8>| {
-        let [a, b] = kind.to_be_bytes();
+        let [a, b] = kind.to_ne_bytes();
         frame.splice(12..12, [a, b, 0, 7]);
         frame
     };
