@@ -145,11 +145,11 @@ counters! {
     MappedSource = Pass, "pass_mapped_source", SCREEN;
     /// From loopback, or from the very address it goes to: never screened.
     OwnAddress = Pass, "pass_own_address", STEER;
-    /// A permit covers the source.
-    Permitted = Pass, "pass_permitted", BOTH;
-    /// No list knows the source. (In `steer` such a client is [`Counter::Screened`].)
+    /// A permit covers the source. (For `screen` such a client is [`Counter::Unlisted`]: it asks about denies alone.)
+    Permitted = Pass, "pass_permitted", STEER;
+    /// No deny entry holds for the source. (In `steer` such a client is permitted, has a pass, or is screened.)
     Unlisted = Pass, "pass_unlisted", SCREEN;
-    /// A `reject` entry: `screen` leaves the refusal to `steer`.
+    /// A `reject` entry: `screen` leaves the refusal to `steer`, because it may not or cannot answer.
     RejectLater = Pass, "pass_reject_later", SCREEN;
     /// A `tag` entry: `screen` leaves the choice of the listener to `steer`.
     TagLater = Pass, "pass_tag_later", SCREEN;
@@ -165,8 +165,10 @@ counters! {
     Dropped = Drop, "drop_denied", SCREEN;
     /// A first fragment under a `drop` entry (reference/xdp.md section 4.2, rule 4).
     DroppedFragment = Drop, "drop_fragment", SCREEN;
-    /// A `reject` entry.
-    Rejected = Reject, "reject_denied", STEER;
+    /// A SYN of a client that sends them faster than it may.
+    OverRate = Drop, "drop_over_rate", SCREEN;
+    /// A `reject` entry: `screen` has sent a RST back, or `steer` has made the stack send one.
+    Rejected = Reject, "reject_denied", BOTH;
     /// A `drop` entry that `screen` did not see or could not read. Here no silence is possible, only a RST.
     DropMissed = Reject, "reject_drop_missed", STEER;
     /// An unknown client, given to the plain listener.
@@ -195,10 +197,24 @@ impl Counter {
         };
         self.hooks() & hook_bit != 0 && family_fits
     }
+
+    /// Whether a SYN that is counted here may become an event: what a static entry or the rate limit decided.
+    pub const fn tells(self, hook: Hook) -> bool {
+        match self {
+            Self::Dropped | Self::DroppedFragment | Self::OverRate | Self::Rejected | Self::DropMissed => true,
+            Self::Tagged | Self::Counted => true,
+            Self::Permitted => matches!(hook, Hook::Steer),
+            _ => false,
+        }
+    }
 }
 
-/// How many slots the counter map has.
-pub const COUNTER_SLOTS: u32 = (Hook::ALL.len() * Family::ALL.len() * Counter::COUNT) as u32;
+/// How many slots the counter map has: one an outcome, and [`QUIET_SLOT`].
+pub const COUNTER_SLOTS: u32 = QUIET_SLOT + 1;
+
+/// The slot behind the outcomes: how many events each CPU will not even try to put into the full ring. No counter: it
+/// lies in this map because it is one number a CPU, too.
+pub const QUIET_SLOT: u32 = (Hook::ALL.len() * Family::ALL.len() * Counter::COUNT) as u32;
 
 /// The slot of an outcome.
 #[inline(always)]
@@ -212,7 +228,7 @@ mod tests {
 
     #[test]
     fn every_slot_is_used_once() {
-        let mut seen = [false; COUNTER_SLOTS as usize];
+        let mut seen = [false; QUIET_SLOT as usize];
         for hook in Hook::ALL {
             for family in Family::ALL {
                 for counter in Counter::ALL {

@@ -18,6 +18,21 @@ pub struct Finding {
     pub counted: bool,
 }
 
+/// After an event that found the ring full a CPU does not try again for this many: nobody reads, and trying costs more
+/// than all the rest of a drop.
+pub const QUIET_AFTER_LOSS: u64 = 255;
+
+/// Whether the finding that was counted as number `count` becomes an event, if one of `sample` does; 0: none does.
+///
+/// Chosen by the counter that has just been raised, since a random number costs as much as the drop. Multiples of the
+/// golden section spread evenly over a circle, and so do every second, every third of them: senders that take turns in
+/// whatever rhythm are all seen in proportion, which every `sample`-th alone would not do.
+#[inline(always)]
+pub const fn sampled(count: u64, sample: u32) -> bool {
+    let place = (count as u32).wrapping_mul(0x9e37_79b1) as u64;
+    sample != 0 && (place * sample as u64) >> 32 == 0
+}
+
 /// The record in the ring buffer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +140,28 @@ mod tests {
             assert_eq!(read, event);
             assert_eq!(read.source(), Some(source));
             assert_eq!(read.finding(), Some(finding));
+        }
+    }
+
+    #[test]
+    fn one_of_so_many_is_chosen_whatever_the_rhythm_of_the_senders() {
+        let chosen = |first: u64, step: u64, sample: u32| -> i64 {
+            let mut chosen = 0;
+            for number in 0..100_000 {
+                chosen += i64::from(sampled(first + number * step, sample));
+            }
+            chosen
+        };
+        assert_eq!(chosen(5, 1, 1), 100_000);
+        assert_eq!(chosen(5, 1, 0), 0);
+        for sample in [2, 4, 16, 64, 1024] {
+            let fair = 100_000 / i64::from(sample);
+            for step in [1, 2, 3, 4, 5, 8, 16, 64, 1024] {
+                for first in [0, 1, 12_345, u64::from(u32::MAX) - 7] {
+                    let got = chosen(first, step, sample);
+                    assert!((got - fair).abs() <= 12, "one of {sample}, each {step}th sender: {got} instead of {fair}");
+                }
+            }
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Holds what both sides must agree on, byte for byte: the names and sizes of the maps, their keys and values, the
 //! counter slots and the event record. Fixed-width integers and byte arrays in network order only; no `bool`, no
-//! `enum` in a map value, because the other side may write any bit pattern. The parser stands here, and not with the
-//! programs, so that ordinary tests on the host can drive it.
+//! `enum` in a map value, because the other side may write any bit pattern. The parser, the making of a refusal and the
+//! token bucket stand here, and not with the programs, so that ordinary tests on the host can drive them.
 //!
 //! Never holds a map, a helper call or anything else that only one of the two sides has.
 #![no_std]
@@ -15,9 +15,13 @@ mod counter;
 pub mod deny;
 mod event;
 pub mod parse;
+pub mod rate;
+pub mod reject;
+mod settings_abi;
 
-pub use counter::{COUNTER_SLOTS, Counter, Family, Hook, Verdict, counter_slot};
-pub use event::{Event, Finding};
+pub use counter::{COUNTER_SLOTS, Counter, Family, Hook, QUIET_SLOT, Verdict, counter_slot};
+pub use event::{Event, Finding, QUIET_AFTER_LOSS, sampled};
+pub use settings_abi::{MAX_PORTS, Settings};
 
 /// The version of everything below. Raise it with every change of a map, a key, a value, a counter slot or the meaning
 /// of one: the maps of each version live in a pin directory of their own, because the kernel does not compare layouts.
@@ -42,18 +46,25 @@ pub mod maps {
     pub const PASS6: &str = "PASS6";
     /// The daemon's listeners: sockets by [`socket_slot`](crate::socket_slot).
     pub const SOCKETS: &str = "SOCKETS";
+    /// Token buckets of IPv4 clients: LRU hash from the address to the `u64` of [`rate::admit`](crate::rate::admit).
+    pub const RATE4: &str = "RATE4";
+    /// Token buckets of IPv6 clients, by the address cut by [`Settings::key_mask`](crate::Settings::key_mask).
+    pub const RATE6: &str = "RATE6";
     /// Packets by [`counter_slot`](crate::counter_slot), one `u64` a CPU.
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`Event`](crate::Event)s.
     pub const EVENTS: &str = "EVENTS";
     /// Every map that outlives the daemon, in the order in which `status` shows them.
-    pub const ALL: [&str; 10] = [SETTINGS, PERMIT4, PERMIT6, DENY4, DENY6, PASS4, PASS6, SOCKETS, COUNTERS, EVENTS];
+    pub const ALL: [&str; 12] =
+        [SETTINGS, PERMIT4, PERMIT6, DENY4, DENY6, PASS4, PASS6, RATE4, RATE6, SOCKETS, COUNTERS, EVENTS];
 }
 
 /// The names of the programs in the object.
 pub mod programs {
     /// The XDP program.
     pub const SCREEN: &str = "screen";
+    /// The XDP program for frames of several buffers, which the kernel knows since 5.18. Otherwise the same.
+    pub const SCREEN_FRAGS: &str = "screen_frags";
     /// The `sk_lookup` program.
     pub const STEER: &str = "steer";
 }
@@ -67,48 +78,13 @@ pub const DENY_FLAGS: u32 = 1 << 10 | 1 << 12;
 pub const PASS4_ENTRIES: u32 = 1 << 20;
 /// How many IPv6 clients may hold a pass.
 pub const PASS6_ENTRIES: u32 = 1 << 18;
+/// How many IPv4 clients have a token bucket of their own at once; those not seen for the longest lose theirs. Costs
+/// about 80 bytes each, whether the rate is limited or not: an LRU hash is made whole.
+pub const RATE4_ENTRIES: u32 = 1 << 16;
+/// How many IPv6 clients have a token bucket of their own at once.
+pub const RATE6_ENTRIES: u32 = 1 << 15;
 /// Bytes of the event ring: more than 5000 events, what a busy host sees while the daemon restarts.
 pub const EVENT_BYTES: u32 = 1 << 18;
-
-/// How many ports can be screened.
-pub const MAX_PORTS: usize = 8;
-
-/// What the programs need to know before they look at a packet. Written by the daemon, read by both programs.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// [`ABI_VERSION`] of who wrote this.
-    pub abi: u32,
-    /// [`Settings::STEERED`], [`Settings::REJECT_EARLY`].
-    pub flags: u32,
-    /// One of this many findings becomes an event, chosen at random; 1: each, 0: none.
-    pub event_sample: u32,
-    /// The screened ports in network order; 0: free slot.
-    pub ports: [[u8; 2]; MAX_PORTS],
-    /// The leading bits of an IPv6 address that make the client key, as a mask.
-    pub key_mask: [u8; 16],
-}
-const _: () = assert!(size_of::<Settings>() == 44);
-
-impl Settings {
-    /// Flag: `steer` is attached, so `screen` leaves telling about what it lets through to it. One SYN, one event.
-    pub const STEERED: u32 = 1;
-    /// Flag: `screen` answers a `reject` entry itself. Not where a frame that it sends back may get lost.
-    pub const REJECT_EARLY: u32 = 2;
-
-    /// Whether connections to this port (network order) are screened.
-    #[inline(always)]
-    pub fn screens(&self, port: [u8; 2]) -> bool {
-        let wanted = u16::from_ne_bytes(port);
-        // Without branches: the verifier walks every path, and eight of them in a row, on each of the paths that lead
-        // here, cost it twenty times the rest of the program. An equal port gives -1, any other 0 to 65534.
-        let mut difference = 0;
-        for &port in &self.ports {
-            difference |= i32::from(u16::from_ne_bytes(port) ^ wanted) - 1;
-        }
-        wanted != 0 && difference < 0
-    }
-}
 
 /// The key of the two tries: a prefix, in the layout that `BPF_MAP_TYPE_LPM_TRIE` asks for.
 pub type Prefix<const BYTES: usize> = (u32, [u8; BYTES]);
@@ -198,7 +174,7 @@ impl Address {
 mod pod {
     //! Tells aya that the map values may be copied to and from the kernel as bytes.
 
-    // SAFETY: repr(C), integers and byte arrays only, no padding (44 = 3 * 4 + 8 * 2 + 16).
+    // SAFETY: repr(C), integers and byte arrays only, no padding (64 = 4 * 4 + 8 * 2 + 16 + 2 * 8).
     unsafe impl aya::Pod for crate::Settings {}
     // SAFETY: repr(C), bytes only.
     unsafe impl aya::Pod for crate::Entry {}

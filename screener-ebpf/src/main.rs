@@ -1,15 +1,21 @@
-//! The programs: `screen` at XDP, `steer` at socket lookup. `steer` is the authority, `screen` the accelerator: it may let
+//! The programs: `screen` (and `screen_frags`, the same for jumbo frames) at XDP, `steer` at socket lookup. `steer` is the authority, `screen` the accelerator: it may let
 //! anything odd through, and both ask the same lists.
 //!
 //! Only code for the BPF target lives here; for the host this is an empty program, so that the workspace builds as one.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
+mod frame;
+#[cfg(target_arch = "bpf")]
+mod limit;
+#[cfg(target_arch = "bpf")]
 mod lists;
 #[cfg(target_arch = "bpf")]
 mod report;
 #[cfg(target_arch = "bpf")]
 mod screen;
+#[cfg(target_arch = "bpf")]
+mod send_back;
 #[cfg(target_arch = "bpf")]
 mod settings;
 #[cfg(target_arch = "bpf")]

@@ -22,7 +22,7 @@ impl Packet for [u8] {
     }
 }
 
-/// Something that asks for a connection to a screened port.
+/// Something that asks for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Who asks.
@@ -32,6 +32,12 @@ pub struct Request {
     /// A first fragment: its flags may stand in the next one, so it counts as a SYN for a source that is to be dropped
     /// (nothing reassembles without it), and as nothing for everybody else.
     pub fragment: bool,
+    /// Where the IP header begins.
+    pub network: usize,
+    /// Where the TCP header begins.
+    pub transport: usize,
+    /// Where the packet ends by its own account; behind it the frame may go on with padding.
+    pub end: usize,
 }
 
 /// Why a frame is not a [`Request`].
@@ -43,13 +49,11 @@ pub struct Unjudged {
     pub counter: Counter,
 }
 
-/// How many VLAN tags are followed: 802.1Q, or two of them.
-const MAX_TAGS: usize = 2;
-
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ETHERTYPE_VLAN: u16 = 0x8100;
-const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
+// In network order, as they are read.
+const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
+const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
+const ETHERTYPE_VLAN: u16 = 0x8100_u16.to_be();
+const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8_u16.to_be();
 
 const HOP_BY_HOP: u8 = 0;
 const TCP: u8 = 6;
@@ -63,30 +67,46 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
-/// Reads a frame.
-///
-/// A pure SYN is SYN without ACK and RST; the ECN bits and FIN are ignored, as the stack ignores them in LISTEN.
+/// Reads a frame: a pure SYN to a screened port, or why it is none.
 #[inline(always)]
 pub fn request<P: Packet + ?Sized>(packet: &P, settings: &Settings) -> Result<Request, Unjudged> {
+    let request = syn(packet)?;
+    if settings.screens(request.port) { Ok(request) } else { Err(other_port(&request)) }
+}
+
+/// Why a SYN to a port that is not screened is let through.
+#[inline(always)]
+pub const fn other_port(request: &Request) -> Unjudged {
+    Unjudged { family: request.source.family(), counter: Counter::OtherPort }
+}
+
+/// Reads a frame: a pure SYN to whatever port, or why it is none.
+///
+/// A pure SYN is SYN without ACK and RST; the ECN bits and FIN are ignored, as the stack ignores them in LISTEN. What
+/// most frames are (no TCP, or TCP that goes on) is decided with as few questions as possible, and without the settings.
+#[inline(always)]
+pub fn syn<P: Packet + ?Sized>(packet: &P) -> Result<Request, Unjudged> {
     let other = |counter| Unjudged { family: Family::Other, counter };
-    let mut kind = ethertype(packet, 12).ok_or(other(Counter::Truncated))?;
-    let mut at = 14;
-    for _ in 0..MAX_TAGS {
-        if !is_tag(kind) {
-            break;
-        }
-        kind = ethertype(packet, at + 2).ok_or(other(Counter::Truncated))?;
-        at += 4;
+    let kind = ethertype(packet, 12).ok_or(other(Counter::Truncated))?;
+    if !is_tag(kind) {
+        // A copy of its own for the common case, with all offsets known to the compiler.
+        return network(packet, kind, 14);
     }
+    let mut kind = ethertype(packet, 16).ok_or(other(Counter::Truncated))?;
+    let mut at = 18;
     if is_tag(kind) {
-        return Err(other(Counter::VlanDepth));
+        kind = ethertype(packet, 20).ok_or(other(Counter::Truncated))?;
+        at = 22;
+        if is_tag(kind) {
+            return Err(other(Counter::VlanDepth));
+        }
     }
-    network(packet, settings, kind, at)
+    network(packet, kind, at)
 }
 
 #[inline(always)]
 fn ethertype<P: Packet + ?Sized>(packet: &P, at: usize) -> Option<u16> {
-    packet.read(at).map(u16::from_be_bytes)
+    packet.read(at).map(u16::from_ne_bytes)
 }
 
 #[inline(always)]
@@ -96,17 +116,17 @@ fn is_tag(kind: u16) -> bool {
 
 /// The IP header at `at`, by the type before it.
 #[inline(always)]
-fn network<P: Packet + ?Sized>(packet: &P, settings: &Settings, kind: u16, at: usize) -> Result<Request, Unjudged> {
+fn network<P: Packet + ?Sized>(packet: &P, kind: u16, at: usize) -> Result<Request, Unjudged> {
     match kind {
-        ETHERTYPE_IPV4 => ipv4(packet, settings, at).map_err(|counter| Unjudged { family: Family::Ipv4, counter }),
-        ETHERTYPE_IPV6 => ipv6(packet, settings, at).map_err(|counter| Unjudged { family: Family::Ipv6, counter }),
+        ETHERTYPE_IPV4 => ipv4(packet, at).map_err(|counter| Unjudged { family: Family::Ipv4, counter }),
+        ETHERTYPE_IPV6 => ipv6(packet, at).map_err(|counter| Unjudged { family: Family::Ipv6, counter }),
         _ => Err(Unjudged { family: Family::Other, counter: Counter::NotIp }),
     }
 }
 
 #[inline(always)]
-fn ipv4<P: Packet + ?Sized>(packet: &P, settings: &Settings, at: usize) -> Result<Request, Counter> {
-    let header: [u8; 20] = packet.read(at).ok_or(Counter::Truncated)?;
+fn ipv4<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Request, Counter> {
+    let header: [u8; 20] = packet.read(network).ok_or(Counter::Truncated)?;
     let length = usize::from(header[0] & 0x0f) * 4;
     if header[0] >> 4 != 4 || length < 20 {
         return Err(Counter::Malformed);
@@ -114,28 +134,32 @@ fn ipv4<P: Packet + ?Sized>(packet: &P, settings: &Settings, at: usize) -> Resul
     if header[9] != TCP {
         return Err(Counter::NotTcp);
     }
-    let fragment = u16::from_be_bytes([header[6], header[7]]);
-    if fragment & 0x1fff != 0 {
+    if header[6] & 0x1f != 0 || header[7] != 0 {
         return Err(Counter::LaterFragment);
     }
-    let end = at + usize::from(u16::from_be_bytes([header[2], header[3]]));
-    let source = Address::V4([header[12], header[13], header[14], header[15]]);
-    tcp(packet, settings, source, at + length, end, fragment & 0x2000 != 0)
+    let fragment = header[6] & 0x20 != 0;
+    let transport = network + length;
+    let port = tcp(packet, transport, fragment)?;
+    // Read anew, or the compiler would read it above, for nothing in most cases.
+    let total: [u8; 2] = packet.read(network + 2).ok_or(Counter::Truncated)?;
+    let source: [u8; 4] = packet.read(network + 12).ok_or(Counter::Truncated)?;
+    let end = network + usize::from(u16::from_be_bytes(total));
+    fits(packet, transport, end, fragment)?;
+    Ok(Request { source: Address::V4(source), port, fragment, network, transport, end })
 }
 
 #[inline(always)]
-fn ipv6<P: Packet + ?Sized>(packet: &P, settings: &Settings, at: usize) -> Result<Request, Counter> {
-    let header: [u8; 40] = packet.read(at).ok_or(Counter::Truncated)?;
+fn ipv6<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Request, Counter> {
+    let header: [u8; 40] = packet.read(network).ok_or(Counter::Truncated)?;
     if header[0] >> 4 != 6 {
         return Err(Counter::Malformed);
     }
-    // A jumbogram says 0 here and so ends before its TCP header: a SYN of 64 KiB is none.
-    let end = at + 40 + usize::from(u16::from_be_bytes([header[4], header[5]]));
     let mut next = header[6];
-    let mut at = at + 40;
-    let mut first_fragment = false;
+    let mut at = network + 40;
+    let mut fragment = false;
     for _ in 0..MAX_EXTENSION_HEADERS {
         match next {
+            TCP => break,
             HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY => {
                 let [after, length] = packet.read(at).ok_or(Counter::Truncated)?;
                 at += (usize::from(length) + 1) * 8;
@@ -148,11 +172,11 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, settings: &Settings, at: usize) -> Resul
             }
             FRAGMENT => {
                 let [after, _, high, low, _, _, _, _] = packet.read(at).ok_or(Counter::Truncated)?;
-                let fragment = u16::from_be_bytes([high, low]);
-                if fragment & 0xfff8 != 0 {
+                let offset = u16::from_be_bytes([high, low]);
+                if offset & 0xfff8 != 0 {
                     return Err(Counter::LaterFragment);
                 }
-                first_fragment |= fragment & 1 != 0;
+                fragment |= offset & 1 != 0;
                 at += 8;
                 next = after;
             }
@@ -166,10 +190,16 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, settings: &Settings, at: usize) -> Resul
         }
         _ => return Err(Counter::NotTcp),
     }
-    let mut source = [0; 16];
-    source.copy_from_slice(&header[8..24]);
-    let request = tcp(packet, settings, Address::V6(source), at, end, first_fragment)?;
-    if is_mapped(&source) { Err(Counter::MappedSource) } else { Ok(request) }
+    let port = tcp(packet, at, fragment)?;
+    let length: [u8; 2] = packet.read(network + 4).ok_or(Counter::Truncated)?;
+    let source: [u8; 16] = packet.read(network + 8).ok_or(Counter::Truncated)?;
+    // A jumbogram says 0 here and so ends before its TCP header: a SYN of 64 KiB is none.
+    let end = network + 40 + usize::from(u16::from_be_bytes(length));
+    fits(packet, at, end, fragment)?;
+    if is_mapped(&source) {
+        return Err(Counter::MappedSource);
+    }
+    Ok(Request { source: Address::V6(source), port, fragment, network, transport: at, end })
 }
 
 /// Whether the address is in `::ffff:0:0/96`.
@@ -178,37 +208,30 @@ pub fn is_mapped(address: &[u8; 16]) -> bool {
     matches!(address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..])
 }
 
-/// The TCP header at `at`, in a packet that ends at `end` by its own account.
+/// The destination port of the SYN, or of the first fragment, whose TCP header stands at `at`.
 #[inline(always)]
-fn tcp<P: Packet + ?Sized>(
-    packet: &P,
-    settings: &Settings,
-    source: Address,
-    at: usize,
-    end: usize,
-    fragment: bool,
-) -> Result<Request, Counter> {
+fn tcp<P: Packet + ?Sized>(packet: &P, at: usize, fragment: bool) -> Result<[u8; 2], Counter> {
     if fragment {
         // The smallest fragment holds 8 bytes: the ports, but not the flags.
         let [_, _, high, low]: [u8; 4] = packet.read(at).ok_or(Counter::Truncated)?;
-        if end < at + 4 {
-            return Err(Counter::Malformed);
-        }
-        let port = [high, low];
-        return if settings.screens(port) { Ok(Request { source, port, fragment }) } else { Err(Counter::OtherPort) };
+        return Ok([high, low]);
     }
     let header: [u8; 20] = packet.read(at).ok_or(Counter::Truncated)?;
-    if end < at + 20 || header[12] >> 4 < 5 {
-        return Err(Counter::Malformed);
-    }
-    let port = [header[2], header[3]];
-    if !settings.screens(port) {
-        return Err(Counter::OtherPort);
-    }
     if header[13] & (SYN | ACK | RST) != SYN {
         return Err(Counter::NotSyn);
     }
-    Ok(Request { source, port, fragment })
+    Ok([header[2], header[3]])
+}
+
+/// Whether the TCP header at `at`, or of a fragment the ports, lies in the packet, which ends at `end` by its own account.
+#[inline(always)]
+fn fits<P: Packet + ?Sized>(packet: &P, at: usize, end: usize, fragment: bool) -> Result<(), Counter> {
+    if fragment {
+        return if end < at + 4 { Err(Counter::Malformed) } else { Ok(()) };
+    }
+    let [offset, _]: [u8; 2] = packet.read(at + 12).ok_or(Counter::Truncated)?;
+    let length = usize::from(offset >> 4) * 4;
+    if length < 20 || end < at + length { Err(Counter::Malformed) } else { Ok(()) }
 }
 
 #[cfg(test)]

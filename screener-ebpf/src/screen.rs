@@ -1,90 +1,109 @@
-//! `screen`: the XDP program. Drops SYNs of denied sources before the stack spends anything on them.
+//! `screen`: the XDP program. Drops SYNs of denied sources before the stack spends anything on them, or answers them with
+//! a RST.
 //!
-//! Never aborts, never drops anything but a SYN (or a first fragment) whose source is under a `drop` entry.
+//! Never aborts, and never touches anything but a SYN (or a first fragment) to a screened port. It asks about denies
+//! alone: that a permit is stronger is `steer`'s to know, and that of who fills the tables.
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::debug;
-use screener_ebpf::parse::{Packet, Request, request};
+use screener_ebpf::parse::{Request, Unjudged, other_port, syn};
 use screener_ebpf::{Counter, Finding, Hook, Settings, action};
 
+use crate::frame::Frame;
+use crate::limit::is_over;
 use crate::lists::{Denial, Static, denied};
 use crate::report::{conclude, count};
+use crate::send_back::send_back;
 use crate::settings::settings;
-
-/// The furthest that two tags and six extension headers of the greatest length can reach, rounded up: the verifier
-/// wants to see a bound of every offset.
-const FURTHEST: usize = 0x3fff;
 
 #[xdp]
 #[allow(clippy::needless_pass_by_value, reason = "what the macro calls it with")]
 fn screen(ctx: XdpContext) -> u32 {
-    let Some(settings) = settings() else { return XDP_PASS };
-    match request(&Frame::of(&ctx), settings) {
-        Ok(request) => judge(&request, settings),
-        Err(unjudged) => {
-            count(Hook::Screen, unjudged.family, unjudged.counter);
-            if matches!(
-                unjudged.counter,
-                Counter::Truncated | Counter::Malformed | Counter::VlanDepth | Counter::HeaderDepth
-            ) {
-                // Off unless the daemon asked for it when it loaded the program; then not even a branch is left.
-                debug!(&ctx, "not understood, so passed: outcome {}", unjudged.counter as u8);
-            }
-            XDP_PASS
-        }
-    }
+    look_at(&ctx, false)
 }
 
-/// The verdict on a request.
-///
-/// `reject` passes here: `steer` refuses the SYN, and the kernel answers with the RST that it would send for a closed
-/// port, which is the right one. `tag` passes: the tag is the listener that `steer` chooses.
+/// The same for interfaces whose frames may have several buffers (jumbo frames): a kernel before 5.18 does not load it.
+#[xdp(frags)]
+#[allow(clippy::needless_pass_by_value, reason = "what the macro calls it with")]
+fn screen_frags(ctx: XdpContext) -> u32 {
+    look_at(&ctx, true)
+}
+
 #[inline(always)]
-fn judge(request: &Request, settings: &Settings) -> u32 {
-    let listed = denied(&request.source);
-    let (counter, action) = match listed.verdict {
-        Static::Denied(Denial::Drop) if request.fragment => (Counter::DroppedFragment, action::DROP),
-        Static::Denied(Denial::Drop) => (Counter::Dropped, action::DROP),
-        _ if request.fragment => (Counter::FirstFragment, action::NONE),
-        Static::Unlisted | Static::Permitted => (Counter::Unlisted, action::NONE),
-        Static::Denied(Denial::Tag) => (Counter::TagLater, action::TAG),
-        Static::Denied(Denial::Reject) => (Counter::RejectLater, action::REJECT),
+fn look_at(ctx: &XdpContext, frags: bool) -> u32 {
+    let frame = Frame::of(ctx);
+    let request = match syn(&frame) {
+        Ok(request) => request,
+        Err(unjudged) => return pass(ctx, unjudged),
     };
-    let dropped = action == action::DROP;
+    let Some(settings) = settings() else { return XDP_PASS };
+    if !settings.screens(request.port) {
+        return pass(ctx, other_port(&request));
+    }
+    if request.fragment {
+        return judge_fragment(&request, settings);
+    }
+    judge(ctx, &frame, &request, settings, frags)
+}
+
+/// Lets through what is not judged, and counts why.
+#[inline(always)]
+fn pass(ctx: &XdpContext, unjudged: Unjudged) -> u32 {
+    count(Hook::Screen, unjudged.family, unjudged.counter);
+    if matches!(unjudged.counter, Counter::Truncated | Counter::Malformed | Counter::VlanDepth | Counter::HeaderDepth) {
+        // Off unless the daemon asked for it when it loaded the program; then not even a branch is left.
+        debug!(ctx, "not understood, so passed: outcome {}", unjudged.counter as u8);
+    }
+    XDP_PASS
+}
+
+/// The verdict on a SYN.
+///
+/// `tag` passes: the tag is the listener that `steer` chooses. So does a `reject` that cannot be answered here: `steer`
+/// refuses the SYN, and the stack answers as for a closed port.
+#[inline(always)]
+fn judge(ctx: &XdpContext, frame: &Frame, request: &Request, settings: &Settings, frags: bool) -> u32 {
+    let listed = denied(&request.source);
+    let denial = match listed.verdict {
+        Static::Denied(denial) => Some(denial),
+        Static::Unlisted | Static::Permitted => None,
+    };
+    let (counter, verdict) = match denial {
+        Some(Denial::Drop) => (Counter::Dropped, XDP_DROP),
+        _ if is_over(&request.source, settings) => (Counter::OverRate, XDP_DROP),
+        Some(Denial::Reject) if settings.has(Settings::REJECT_EARLY) => match send_back(ctx, frame, request, frags) {
+            Some(verdict) => (Counter::Rejected, verdict),
+            None => (Counter::RejectLater, XDP_PASS),
+        },
+        Some(Denial::Reject) => (Counter::RejectLater, XDP_PASS),
+        Some(Denial::Tag) => (Counter::TagLater, XDP_PASS),
+        None => (Counter::Unlisted, XDP_PASS),
+    };
+    let action = match denial {
+        None => action::NONE,
+        Some(Denial::Drop) => action::DROP,
+        Some(Denial::Reject) => action::REJECT,
+        Some(Denial::Tag) => action::TAG,
+    };
     // What is let through comes by `steer`, which tells about it; only without `steer` is this the last one to see it.
-    let last = dropped || (settings.flags & Settings::STEERED == 0 && !request.fragment);
+    let last = verdict != XDP_PASS || !settings.has(Settings::STEERED);
     let finding = Finding { hook: Hook::Screen, counter, action, counted: listed.counted };
     conclude(settings, &request.source, request.port, &finding, last);
-    if dropped { XDP_DROP } else { XDP_PASS }
+    verdict
 }
 
-/// The linear part of a frame.
-struct Frame {
-    start: usize,
-    end: usize,
-}
-
-impl Frame {
-    #[inline(always)]
-    fn of(ctx: &XdpContext) -> Self {
-        Self { start: ctx.data(), end: ctx.data_end() }
+/// The verdict on a first fragment: it is dropped or nothing has happened.
+#[inline(always)]
+fn judge_fragment(request: &Request, settings: &Settings) -> u32 {
+    let listed = denied(&request.source);
+    if !matches!(listed.verdict, Static::Denied(Denial::Drop)) {
+        count(Hook::Screen, request.source.family(), Counter::FirstFragment);
+        return XDP_PASS;
     }
-}
-
-impl Packet for Frame {
-    #[inline(always)]
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        if offset > FURTHEST {
-            return None;
-        }
-        let at = self.start + offset;
-        if at + N > self.end {
-            return None;
-        }
-        // SAFETY: `at..at + N` lies in the packet, checked just now in the form in which the verifier checks it again;
-        // any bytes make an array, and `read_unaligned` asks for no alignment.
-        Some(unsafe { (at as *const [u8; N]).read_unaligned() })
-    }
+    let counter = Counter::DroppedFragment;
+    let finding = Finding { hook: Hook::Screen, counter, action: action::DROP, counted: listed.counted };
+    conclude(settings, &request.source, request.port, &finding, true);
+    XDP_DROP
 }

@@ -5,10 +5,12 @@
 //! addresses need not be neighbours of anything. Addresses come from the documentation ranges only; nothing here has a
 //! way out of the cell.
 
+use std::ffi::CString;
 use std::fmt;
 use std::fs;
 use std::io::Write as _;
 use std::net::IpAddr;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
@@ -225,8 +227,8 @@ pub fn ip(batch: &str) -> Result<()> {
 
 /// Turns generic receive offload on, which makes a veth end poll for frames.
 ///
-/// Without it a veth end has no place for a frame that an XDP program at the other end sends back, and the RST of a
-/// `reject` entry would vanish: something no network card does.
+/// Without it a veth end has no place for a frame that an XDP program at the other end sends back. For such a frame to be
+/// taken at once, [`take_frames_back`] is needed, too.
 fn receive_in_batches(interface: &str) -> Result<()> {
     const SET_GRO: u32 = 0x2c;
     #[repr(C)]
@@ -245,7 +247,61 @@ fn receive_in_batches(interface: &str) -> Result<()> {
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     // SAFETY: the request names an interface by a terminated string and points to a value of the command's type; both
     // live until the call returns.
-    let answer = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&socket), libc::SIOCETHTOOL, &raw mut request) };
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
     ensure!(answer == 0, "turning on GRO at {interface}: {}", std::io::Error::last_os_error());
     Ok(())
+}
+
+/// Makes a veth end of the calling thread's network namespace take what an XDP program at the other end sends back, as
+/// every network card does: puts an XDP program there that lets everything through. It stays until what is returned goes.
+///
+/// # Errors
+/// When the kernel refuses the program, or the interface has one.
+pub fn take_frames_back(interface: &str) -> Result<OwnedFd> {
+    const PROG_LOAD: libc::c_int = 5;
+    const LINK_CREATE: libc::c_int = 28;
+    const TYPE_XDP: u32 = 6;
+    const ATTACH_XDP: u32 = 37;
+    const IN_THE_DRIVER: u32 = 4;
+    /// `r0 = XDP_PASS; exit`
+    const PASS: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        instructions: u32,
+        code: *const u64,
+        license: *const libc::c_char,
+    }
+    #[repr(C)]
+    struct Link {
+        program: libc::c_int,
+        interface: u32,
+        attach: u32,
+        flags: u32,
+    }
+    let name = CString::new(interface)?;
+    // SAFETY: a terminated string.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    ensure!(index != 0, "there is no interface {interface}");
+    let load = Load { kind: TYPE_XDP, instructions: 2, code: PASS.as_ptr(), license: c"GPL".as_ptr() };
+    // SAFETY: the leading fields of the command's attributes; the code and the license outlive the call.
+    let program = unsafe { bpf(PROG_LOAD, &load) }.context("loading a program that lets everything through")?;
+    let link = Link { program: program.as_raw_fd(), interface: index, attach: ATTACH_XDP, flags: IN_THE_DRIVER };
+    // SAFETY: the leading fields of the command's attributes.
+    unsafe { bpf(LINK_CREATE, &link) }.with_context(|| format!("attaching a program to {interface}"))
+}
+
+/// A `bpf(2)` command that answers with a descriptor.
+///
+/// # Safety
+/// `attributes` must be what the command takes, or the beginning of it, and point to nothing that is not there.
+unsafe fn bpf<T>(command: libc::c_int, attributes: &T) -> std::io::Result<OwnedFd> {
+    // SAFETY: the caller's promise; the size is that of the attributes.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
+    let descriptor = i32::try_from(answer).unwrap_or(-1);
+    if descriptor < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given it to us, and to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }

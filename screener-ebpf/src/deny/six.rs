@@ -32,12 +32,10 @@ pub const fn bucket(root: u32, mask: u32) -> u32 {
     ((root as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32 & mask
 }
 
-/// The fate of an address, in network order.
+/// The fate of an address, given as its two halves.
 #[inline(always)]
-pub fn find<Q: Quads + ?Sized>(quads: &Q, address: [u8; 16]) -> Fate {
-    let [a, b, c, d, e, f, g, h, low @ ..] = address;
-    let (root, second) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
-    find_in(quads, root, second, u64::from_be_bytes(low)).unwrap_or(Fate::NONE)
+pub fn find<Q: Quads + ?Sized>(quads: &Q, high: u64, low: u64) -> Fate {
+    find_in(quads, (high >> 32) as u32, high as u32, low).unwrap_or(Fate::NONE)
 }
 
 #[inline(always)]

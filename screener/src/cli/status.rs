@@ -51,6 +51,16 @@ fn show(status: &api::Status) -> anyhow::Result<()> {
                 .collect();
             let steer = if kernel.steer { "clients are steered" } else { "clients are not steered" };
             output::line(format!("kernel: XDP on {}; {steer}", interfaces.join(", ")))?;
+            output::line(format!(
+                "events: {}, {} lost; clients under `reject` are refused {}",
+                match kernel.event_sample {
+                    0 => "none".to_owned(),
+                    1 => "every finding".to_owned(),
+                    sample => format!("one of {sample} findings"),
+                },
+                kernel.events_lost,
+                if kernel.reject_early { "by XDP" } else { "in the stack" }
+            ))?;
             let told = kernel.counters.iter().filter(|counter| counter.packets > 0);
             output::rows(
                 ["packets", "hook", "family", "outcome"],

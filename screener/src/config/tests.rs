@@ -319,7 +319,6 @@ fn what_is_not_built_is_refused_where_it_stands() {
         ("tests.non_smtp_command.action = \"tarpit\"", "1:33: tests.non_smtp_command.action"),
         ("tests.bare_newline.action = \"tarpit\"", "1:29: tests.bare_newline.action"),
         ("ledger.shared = \"redis://:hunter2@192.0.2.1\"", "1:17: ledger.shared"),
-        ("kernel.syn_rate = \"20/s burst 40\"", "1:19: kernel.syn_rate"),
         ("[[feed]]\nname = \"a\"\nsource = \"/a\"\nformat = \"cidr\"", "2:8: feed[0].name"),
     ] {
         let refusal = refusal(text);

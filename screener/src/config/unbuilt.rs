@@ -35,7 +35,6 @@ const UNBUILT: &[Unbuilt] = &[
         },
         instead: "remove it or set it to \"\"",
     },
-    Unbuilt { set: |raw| not_blank(&raw.kernel.syn_rate), instead: "remove it or set it to \"\"" },
     Unbuilt {
         set: |raw| raw.feed.iter().map(|feed| feed.get_ref().name.span()).collect(),
         instead: "remove this [[feed]]; single prefixes can stand under [[deny]]",

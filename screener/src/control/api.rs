@@ -59,6 +59,15 @@ pub struct Kernel {
     pub steer: bool,
     /// Packets by outcome; they count on from daemon to daemon.
     pub counters: Vec<Counter>,
+    /// One of so many findings becomes an event; 1: each, 0: none.
+    #[serde(default)]
+    pub event_sample: u32,
+    /// Events that found no room since the maps were made.
+    #[serde(default)]
+    pub events_lost: u64,
+    /// Clients under `reject` are refused by `screen`, where it can.
+    #[serde(default)]
+    pub reject_early: bool,
 }
 
 /// One interface.

@@ -5,13 +5,16 @@
 use std::path::Path;
 
 use aya::Ebpf;
-use aya::maps::{Map, MapData, PerCpuArray};
-use screener_ebpf::{self as abi, COUNTER_SLOTS, Counter, Family, Hook, counter_slot};
+use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
+use screener_ebpf::{self as abi, COUNTER_SLOTS, Counter, Family, Hook, QUIET_SLOT, counter_slot};
 use serde::Serialize;
 
 use super::error::KernelError;
 use super::load;
 use super::pin::{self, PinDirectory};
+
+/// The name of the counters of events that found no room.
+pub const EVENTS_LOST: &str = Counter::EventLost.name();
 
 /// One counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -60,6 +63,28 @@ impl Counters {
             }
         }
         Ok(values)
+    }
+
+    /// How many findings there were that could become an event. One under a `count` entry may be in here twice.
+    pub(super) fn findings(&self) -> Result<u64, KernelError> {
+        let mut findings = 0u64;
+        for hook in Hook::ALL {
+            for family in [Family::Ipv4, Family::Ipv6] {
+                let telling = |counter: &Counter| counter.possible(hook, family) && counter.tells(hook);
+                for counter in Counter::ALL.into_iter().filter(telling) {
+                    findings = findings.wrapping_add(self.packets(counter_slot(hook, family, counter))?);
+                }
+            }
+        }
+        Ok(findings)
+    }
+
+    /// Makes the programs try to tell their findings again: somebody listens now.
+    pub(super) fn be_heard(&mut self) -> Result<(), KernelError> {
+        let failed = |error| KernelError::map(abi::maps::COUNTERS, COUNTER_SLOTS, error);
+        let before = self.0.get(&QUIET_SLOT, 0).map_err(failed)?;
+        let zeros = PerCpuValues::try_from(vec![0; before.len()]).map_err(|error| failed(error.into()))?;
+        self.0.set(QUIET_SLOT, zeros, 0).map_err(failed)
     }
 
     fn packets(&self, slot: u32) -> Result<u64, KernelError> {

@@ -211,13 +211,7 @@ impl Life {
         let steered = attach::is_steered(pin.path())?;
         let reject_early = reject_early(&self.looks(pin)).is_ok();
         let attached = load::Attached { steered, reject_early };
-        let mut wanted = settings.read()?;
-        let before = wanted;
-        load::put_attached(&mut wanted, attached);
-        if wanted == before {
-            return Ok(());
-        }
-        settings.update(|settings| load::put_attached(settings, attached))
+        settings.update(|settings| load::put_attached(settings, attached)).map(drop)
     }
 
     fn looks(&self, pin: &PinDirectory) -> Vec<Look> {

@@ -78,7 +78,7 @@ pub(super) fn screen(object: &mut Ebpf) -> Result<Vec<Program>, KernelError> {
 }
 
 /// The forms of `screen`. An object need not have the first one.
-const SCREENS: [&str; 2] = ["screen_frags", abi::programs::SCREEN];
+const SCREENS: [&str; 2] = [abi::programs::SCREEN_FRAGS, abi::programs::SCREEN];
 
 fn load_screen(name: &'static str, program: &mut aya::programs::Program) -> Result<Program, KernelError> {
     let failed = |error| KernelError::program(name, error);
@@ -149,20 +149,20 @@ impl SettingsMap {
         self.0.get(&0, 0).map_err(|error| KernelError::map(abi::maps::SETTINGS, 1, error))
     }
 
-    /// Changes what we say in it, and nothing else. A program reads the old or the new one, at worst a mixture for one
-    /// packet.
-    pub(super) fn update(&mut self, change: impl FnOnce(&mut Settings)) -> Result<(), KernelError> {
+    /// Changes what we say in it, and nothing else; gives back the whole. A program reads the old or the new one, at worst
+    /// a mixture for one packet.
+    pub(super) fn update(&mut self, change: impl FnOnce(&mut Settings)) -> Result<Settings, KernelError> {
         let mut settings = self.read()?;
         change(&mut settings);
-        self.0.set(0, settings, 0).map_err(|error| KernelError::map(abi::maps::SETTINGS, 1, error))
+        self.0.set(0, settings, 0).map_err(|error| KernelError::map(abi::maps::SETTINGS, 1, error))?;
+        Ok(settings)
     }
 }
 
 /// The options in the form in which the programs read them, for tests that attach nothing.
 #[cfg(test)]
 pub(super) fn settings(options: &Options, steered: bool) -> Result<Settings, KernelError> {
-    let mut settings =
-        Settings { abi: 0, flags: 0, event_sample: 0, ports: [[0; 2]; abi::MAX_PORTS], key_mask: [0; 16] };
+    let mut settings = Settings::NOTHING;
     put_options(&mut settings, options)?;
     put_attached(&mut settings, Attached { steered, reject_early: false });
     Ok(settings)
@@ -181,6 +181,8 @@ pub(super) fn put_options(settings: &mut Settings, options: &Options) -> Result<
     }
     let bits = u32::from(options.key_length.bits());
     settings.key_mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0).to_be_bytes();
+    (settings.syn_interval_ns, settings.syn_tolerance_ns) =
+        options.syn_rate.map_or((0, 0), |rate| abi::rate::parameters(rate.per_second, rate.burst));
     Ok(())
 }
 
@@ -193,14 +195,11 @@ pub(super) struct Attached {
     pub(super) reject_early: bool,
 }
 
-/// Puts in where the programs are attached.
+/// Puts in where the programs are attached; what the operator has chosen stays.
 pub(super) fn put_attached(settings: &mut Settings, attached: Attached) {
-    for (flag, set) in [(Settings::STEERED, attached.steered), (Settings::REJECT_EARLY, attached.reject_early)] {
-        if set {
-            settings.flags |= flag;
-        } else {
-            settings.flags &= !flag;
-        }
+    settings.set(Settings::STEERED, attached.steered);
+    if !settings.has(Settings::REJECT_BY_HAND) {
+        settings.set(Settings::REJECT_EARLY, attached.reject_early);
     }
 }
 
@@ -208,14 +207,25 @@ pub(super) fn put_attached(settings: &mut Settings, attached: Attached) {
 mod tests {
     use super::*;
 
-    /// `r0 = r9`, of which nobody has written the second one before.
-    const UNWRITTEN: [u8; 8] = [0xbf, 0x90, 0, 0, 0, 0, 0, 0];
+    /// `r10 = r10`: the frame pointer may not be written.
+    const MISTAKE: [u8; 8] = [COPY, 0xaa, 0, 0, 0, 0, 0, 0];
+    /// `BPF_ALU64 | BPF_MOV | BPF_X`
+    const COPY: u8 = 0xbf;
+    /// `BPF_LD | BPF_IMM | BPF_DW`, twice as long as the others.
+    const LOAD_DOUBLE: u8 = 0x18;
 
-    /// The object, with a `screen` that begins with a mistake.
+    /// The object, with a mistake in `screen`: in the place of its first copy of a register, which no relocation touches.
     fn broken() -> Vec<u8> {
         let mut object = OBJECT.to_vec();
-        let at = section(&object, b"xdp").unwrap();
-        object[at..at + UNWRITTEN.len()].copy_from_slice(&UNWRITTEN);
+        let mut at = section(&object, b"xdp").unwrap();
+        loop {
+            match object[at] {
+                COPY => break,
+                LOAD_DOUBLE => at += 2 * MISTAKE.len(),
+                _ => at += MISTAKE.len(),
+            }
+        }
+        object[at..at + MISTAKE.len()].copy_from_slice(&MISTAKE);
         object
     }
 
@@ -239,7 +249,7 @@ mod tests {
             panic!("the verifier let a broken program in")
         };
         let KernelError::Verifier { log, .. } = &error else { panic!("{error}") };
-        assert!(log.contains("R9 !read_ok"), "{log}");
+        assert!(log.contains("frame pointer is read only"), "{log}");
         assert!(log.lines().count() <= 20, "{log}");
         let text = error.to_string();
         assert!(text.starts_with("the kernel's verifier refused screen"), "{text}");

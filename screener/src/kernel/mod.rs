@@ -19,6 +19,7 @@ mod options;
 mod passes;
 mod pin;
 mod probe;
+mod sampling;
 mod statics;
 mod status;
 mod survey;
@@ -28,6 +29,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use aya::maps::{MapData, MapError, RingBuf, SockMap};
 use aya_log::EbpfLogger;
@@ -38,24 +40,27 @@ use crate::client::ClientKey;
 use crate::clock::UnixTime;
 use crate::feed::StaticAction;
 
-pub use self::counters::CounterValue;
+pub use self::counters::{CounterValue, EVENTS_LOST};
 pub use self::error::KernelError;
 pub use self::events::{Event, EventStream, Hook, LogStream, Verdict};
 pub use self::foreign::Owner;
 pub use self::interface::{LinkNews, Mode};
 pub use self::life::{Change, Now};
-pub use self::options::{Class, DEFAULT_PIN, Family, Options, XdpPolicy};
+pub use self::options::{Class, DEFAULT_PIN, Family, Options, SynRate, XdpPolicy};
 pub use self::pin::DetachReport;
 pub use self::probe::{Feature, Found, Privileges, features, release};
 pub use self::statics::{StaticKind, SyncReport};
 pub use self::status::{Holder, InterfaceStatus, MapStatus, ProgramStatus, SettingsStatus, Status, SteerStatus};
 pub use self::survey::{InterfaceSurvey, PinSurvey, Xdp, other_lookups, survey_interface, survey_pins};
 
+pub use screener_ebpf::Settings;
+
 use self::counters::Counters;
 use self::life::Life;
 use self::load::SettingsMap;
 use self::passes::Passes;
 use self::pin::PinDirectory;
+use self::sampling::Sampling;
 use self::statics::Statics;
 
 /// The kernel half of a running daemon.
@@ -67,10 +72,11 @@ pub struct Kernel {
     life: Mutex<Life>,
     generic_wanted: bool,
     settings: Mutex<SettingsMap>,
+    sampling: Mutex<Sampling>,
     statics: Mutex<Statics>,
     passes: Mutex<Passes>,
     sockets: Mutex<SockMap<MapData>>,
-    counters: Counters,
+    counters: Mutex<Counters>,
     events: Mutex<Option<RingBuf<MapData>>>,
     logs: Mutex<Option<EbpfLogger<&'static dyn log::Log>>>,
 }
@@ -249,11 +255,38 @@ impl Kernel {
 
     /// Every counter, in a fixed order. They count on from daemon to daemon.
     pub fn counters(&self) -> Result<Vec<CounterValue>, KernelError> {
-        self.counters.read()
+        lock(&self.counters).read()
+    }
+
+    /// What the programs are told, as it is now.
+    pub fn settings(&self) -> Result<abi::Settings, KernelError> {
+        lock(&self.settings).read()
+    }
+
+    /// Changes what the programs are told, at once and without loading them anew. Gives it back.
+    pub fn update_settings(&self, change: impl FnOnce(&mut abi::Settings)) -> Result<abi::Settings, KernelError> {
+        lock(&self.settings).update(change)
+    }
+
+    /// Sets how many findings become an event by how many there have been since the last call; returns it. To be called
+    /// every second or so.
+    pub fn adapt_sampling(&self) -> Result<u32, KernelError> {
+        let findings = lock(&self.counters).findings()?;
+        let wanted = lock(&self.sampling).next(Instant::now(), findings);
+        let mut settings = lock(&self.settings);
+        let now = settings.read()?.event_sample;
+        match wanted {
+            // 0 is somebody's choice not to be told anything.
+            Some(wanted) if now != 0 && wanted != now => {
+                settings.update(|settings| settings.event_sample = wanted).map(|settings| settings.event_sample)
+            }
+            _ => Ok(now),
+        }
     }
 
     /// The stream of events. There is one: a second call fails. Must be called within a tokio runtime.
     pub fn events(&self) -> Result<EventStream, KernelError> {
+        lock(&self.counters).be_heard()?;
         EventStream::new(lock(&self.events).take().ok_or(KernelError::EventsTaken)?)
     }
 
@@ -318,10 +351,11 @@ impl Parts {
             life: Mutex::new(self.life),
             generic_wanted: options.xdp == XdpPolicy::Generic,
             settings: Mutex::new(self.settings),
+            sampling: Mutex::default(),
             statics: Mutex::new(self.statics),
             passes: Mutex::new(self.passes),
             sockets: Mutex::new(self.sockets),
-            counters: self.counters,
+            counters: Mutex::new(self.counters),
             events: Mutex::new(Some(self.events)),
             logs: Mutex::new(self.logs),
         }

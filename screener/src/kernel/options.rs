@@ -46,8 +46,19 @@ pub struct Options {
     pub pin: PathBuf,
     /// How much of an IPv6 address tells one client from another.
     pub key_length: Ipv6KeyLength,
-    /// One of this many findings becomes an event; 1: each, 0: none.
+    /// One of this many findings becomes an event; 1: each, 0: none. [`Kernel::adapt_sampling`](super::Kernel) changes it.
     pub event_sample: u32,
+    /// The ceiling of new connections of one client; `None`: none.
+    pub syn_rate: Option<SynRate>,
+}
+
+/// A ceiling of new connections: a token bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SynRate {
+    /// Tokens a second.
+    pub per_second: u32,
+    /// The size of the bucket.
+    pub burst: u32,
 }
 
 impl Default for Options {
@@ -62,6 +73,7 @@ impl Default for Options {
             pin: Path::new(DEFAULT_PIN).to_owned(),
             key_length: Ipv6KeyLength::default(),
             event_sample: 1,
+            syn_rate: None,
         }
     }
 }

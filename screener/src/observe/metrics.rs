@@ -79,6 +79,12 @@ impl Metrics {
         gauge(&mut registry, "passes", "Clients with a pass", status.passes as u64);
         gauge(&mut registry, "denies", "Deny entries", status.denies as u64);
         gauge(&mut registry, "ledger_queued", "Changes that are not on the disk", status.ledger.queued as u64);
+        if let Some(kernel) = &status.kernel {
+            let help = "One of so many findings in the kernel becomes an event; 0: none";
+            gauge(&mut registry, "event_sample", help, kernel.event_sample.into());
+            let help = "Events that found no room since the maps were made";
+            gauge(&mut registry, "events_lost", help, kernel.events_lost);
+        }
         let conditions = Family::<Condition, Gauge>::default();
         for &what in degraded {
             conditions.get_or_create(&Condition { what }).set(1);

@@ -10,7 +10,7 @@ use crate::clock::{Now, UnixTime};
 use crate::control::api::{self, DenyRequest, PageRequest, PassRequest};
 use crate::control::{Answers, Refusal};
 use crate::feed::{DenyAction, Entry, Match, Source, StaticAction};
-use crate::kernel::StaticKind;
+use crate::kernel::{self, StaticKind};
 use crate::ledger::{History, Origin, Pass, StoredStatic, What};
 use crate::pass::{Stamps, Test};
 
@@ -24,7 +24,12 @@ impl Answers for Daemon {
         let ledger = self.ledger.status();
         let kernel = self.kernel.as_ref().and_then(|kernel| {
             let (status, counters) = (kernel.status().ok()?, kernel.counters().ok()?);
+            let settings = kernel.settings().ok()?;
+            let lost = counters.iter().filter(|counter| counter.name == kernel::EVENTS_LOST);
             Some(api::Kernel {
+                event_sample: settings.event_sample,
+                events_lost: lost.map(|counter| counter.packets).sum(),
+                reject_early: settings.has(kernel::Settings::REJECT_EARLY),
                 attached: status.attached,
                 interfaces: status.interfaces.into_iter().map(interface).collect(),
                 steer: status.steer.attached,
@@ -202,6 +207,7 @@ impl Daemon {
                 (Err(error), _) | (_, Err(error)) => conditions.push(("kernel", error.to_string())),
             }
         }
+        conditions.extend(self.rate_not_held().map(|text| ("syn_rate", text)));
         let parked = self.lists_status().into_iter().filter(|list| list.state == "parked");
         conditions.extend(parked.map(|list| {
             let why = list.last_error.unwrap_or_default();

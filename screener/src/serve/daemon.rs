@@ -18,7 +18,7 @@ use crate::control::api;
 use crate::dnsbl::{self, Dnsbl};
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::handoff::HandoffError;
-use crate::kernel::Kernel;
+use crate::kernel::{self, Kernel};
 use crate::ledger::{Ledger, Origin, Pass, What};
 use crate::observe::{self, Metrics};
 use crate::pass::Stamps;
@@ -211,6 +211,14 @@ impl Daemon {
         if self.degraded.set_for_a_while("accept", text.clone()) {
             warn!("{text}");
         }
+    }
+
+    /// Why the ceiling of new connections holds nobody back, if that is so.
+    pub(super) fn rate_not_held(&self) -> Option<String> {
+        self.config.kernel.syn_rate?;
+        let interfaces = self.kernel.as_ref().and_then(|kernel| kernel.status().ok()).map(|status| status.interfaces);
+        let held = interfaces.iter().flatten().any(|interface| interface.mode != kernel::Mode::None);
+        (!held).then(|| "kernel.syn_rate holds nobody back: XDP is attached nowhere".to_owned())
     }
 
     /// The DNS lists, for `status`.

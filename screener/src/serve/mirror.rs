@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::client::ClientKey;
 use crate::clock::{Now, UnixTime};
@@ -13,6 +14,9 @@ use crate::ledger::{Change, Changes, Ledger, Pass, What};
 use crate::pass::TestSet;
 
 use super::daemon::Daemon;
+
+/// How often the kernel is told how many findings shall become events.
+const ADAPT: Duration = Duration::from_secs(1);
 
 /// How many changes are taken from the ledger at a time.
 const PAGE: usize = 4096;
@@ -93,12 +97,38 @@ pub(super) async fn hear(daemon: Arc<Daemon>, mut events: EventStream) {
             () = daemon.going_down.cancelled() => return,
         };
         let Some(event) = event else { return };
+        if event.over_rate {
+            let detail = "more new connections than kernel.syn_rate allows".to_owned();
+            daemon.ledger.note(daemon.key(event.address), What::Limited, detail, event.at);
+            continue;
+        }
         let prefix = daemon.statics().hit(event.address, event.weight.into(), event.at);
         // A tagged or counted client goes on to the daemon, which notes it there.
         if let Some(StaticAction::Deny(DenyAction::Drop | DenyAction::Reject)) = event.action {
             // Without a prefix: the entry has gone since.
             let detail = prefix.map_or_else(String::new, |prefix| prefix.to_string());
             daemon.ledger.note(daemon.key(event.address), What::Denied, detail, event.at);
+        }
+    }
+}
+
+/// Keeps the kernel telling as much as is worth reading: everything on a quiet day, a sample of a flood.
+pub(super) async fn adapt(daemon: Arc<Daemon>) {
+    let Some(kernel) = &daemon.kernel else { return };
+    let mut known = 1;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(ADAPT) => {}
+            () = daemon.going_down.cancelled() => return,
+        }
+        match kernel.adapt_sampling() {
+            Ok(sample) if sample != known => {
+                debug!("one of {sample} findings in the kernel becomes an event");
+                known = sample;
+            }
+            Ok(_) => {}
+            // Nothing is lost by that but events; the next try is near.
+            Err(error) => debug!("the rate of events stays as it is: {error}"),
         }
     }
 }

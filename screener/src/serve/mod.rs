@@ -106,6 +106,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         daemon.statics().len()
     );
 
+    if let Some(text) = daemon.rate_not_held() {
+        warn!("{text}");
+    }
     mirror_kernel(&daemon, changes)?;
     listen(&daemon, stand.listeners)?;
     tokio::spawn(upkeep::learn_features(Arc::clone(&daemon)));
@@ -137,6 +140,7 @@ fn mirror_kernel(daemon: &Arc<Daemon>, changes: Option<Changes>) -> anyhow::Resu
     let (Some(kernel), Some(changes)) = (&daemon.kernel, changes) else { return Ok(()) };
     tokio::spawn(mirror::follow(Arc::clone(daemon), changes));
     tokio::spawn(mirror::hear(Arc::clone(daemon), kernel.events()?));
+    tokio::spawn(mirror::adapt(Arc::clone(daemon)));
     if let Some(lines) = kernel.logs()? {
         tokio::spawn(lines.run());
     }

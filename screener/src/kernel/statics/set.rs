@@ -103,7 +103,7 @@ impl DenySet {
         if self.bits == V4 {
             table4::find(&live.words, (address as u32).to_be_bytes())
         } else {
-            table6::find(&live.words, address.to_be_bytes())
+            table6::find(&live.words, (address >> 64) as u64, address as u64)
         }
     }
 

@@ -1,0 +1,176 @@
+//! `screen` on real interfaces: refusals that arrive at once, jumbo frames, and whether it and the kernel's own parser
+//! agree about what a SYN is. Each test in a cell whose own network is the server's; the client is a host on a veth.
+
+mod differential;
+mod mutant;
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use screener::feed::{DenyAction, StaticAction};
+use screener::kernel::{Kernel, Mode, Options, Settings, XdpPolicy};
+use screener_tests::cell;
+use screener_tests::client::{Client, Trouble};
+use screener_tests::host::Host;
+use screener_tests::net::{Net, Plan, ip, take_frames_back};
+use socket2::{Domain, Protocol, Socket, Type};
+
+const SERVER: [&str; 2] = ["192.0.2.10", "2001:db8:25::10"];
+/// The server's end of the wire.
+const WIRE: &str = "to-internet";
+
+/// Gives the cell's own network the server's addresses, and a wire to a host with the clients'.
+fn clients() -> Result<Host> {
+    let net = Net::new()?;
+    let internet = net.host(&Plan {
+        name: "internet",
+        addresses: &["198.51.100.10", "2001:db8:a::10"],
+        prefixes: &["198.51.100.0/24", "2001:db8:a::/48"],
+    })?;
+    ip(&format!(
+        "link set lo up\n\
+         addr add {}/32 dev lo\n\
+         addr add {}/128 dev lo nodad\n",
+        SERVER[0], SERVER[1]
+    ))?;
+    Ok(internet)
+}
+
+fn options(xdp: XdpPolicy) -> Options {
+    Options { interfaces: vec![WIRE.to_owned()], xdp, ..Options::default() }
+}
+
+fn deny(kernel: &Kernel, prefix: &str, action: DenyAction) -> Result<()> {
+    Ok(kernel.put_static(prefix.parse()?, StaticAction::Deny(action))?)
+}
+
+/// The MTA on port 25 of both families.
+fn mta() -> Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_only_v6(false)?;
+    socket.bind(&"[::]:25".parse::<SocketAddr>()?.into())?;
+    socket.listen(16)?;
+    Ok(socket.into())
+}
+
+/// How many packets a hook has counted under a name, in both families.
+fn counted(kernel: &Kernel, hook: &str, name: &str) -> Result<u64> {
+    let counters = kernel.counters()?;
+    Ok(counters.iter().filter(|counter| counter.hook == hook && counter.name == name).map(|one| one.packets).sum())
+}
+
+fn server(client: IpAddr) -> Result<SocketAddr> {
+    Ok(SocketAddr::new(SERVER[usize::from(client.is_ipv6())].parse()?, 25))
+}
+
+/// Connects, which must be refused, and sooner than a SYN is repeated.
+fn is_refused(internet: &Host, client: &str) -> Result<()> {
+    let client = client.parse()?;
+    let start = Instant::now();
+    match Client::connect(internet, client, server(client)?) {
+        Err(Trouble::Refused) => {}
+        Err(other) => bail!("{client}: {other} instead of a refusal"),
+        Ok(_) => bail!("{client} was let in"),
+    }
+    ensure!(start.elapsed() < Duration::from_millis(900), "{client} waited {:?}", start.elapsed());
+    Ok(())
+}
+
+#[test]
+fn a_client_under_reject_is_refused_at_once_by_xdp_and_where_that_cannot_be_by_the_stack() {
+    cell::test("a_client_under_reject_is_refused_at_once_by_xdp_and_where_that_cannot_be_by_the_stack", || {
+        let internet = clients()?;
+        let _mta = mta()?;
+        for (policy, mode) in [(XdpPolicy::Native, Mode::Native), (XdpPolicy::Generic, Mode::Generic)] {
+            let kernel = Kernel::start(&options(policy))?;
+            let status = kernel.status()?;
+            ensure!(status.interfaces.iter().all(|interface| interface.mode == mode), "{status:?}");
+            deny(&kernel, "198.51.100.32/28", DenyAction::Reject)?;
+            deny(&kernel, "2001:db8:a:20::/64", DenyAction::Reject)?;
+            // The peer is in a namespace of its own: whether it takes what is sent back cannot be seen from here.
+            let early = kernel.settings()?.has(Settings::REJECT_EARLY);
+            ensure!(early == (mode == Mode::Generic), "{mode}: early {early}");
+            let before = [counted(&kernel, "screen", "reject_denied")?, counted(&kernel, "steer", "reject_denied")?];
+            kernel.update_settings(|settings| settings.set(Settings::REJECT_EARLY, false))?;
+            is_refused(&internet, "198.51.100.33")?;
+            is_refused(&internet, "2001:db8:a:20::1")?;
+            let _back = internet.in_ns(|| take_frames_back("eth0"))?;
+            kernel.update_settings(|settings| settings.set(Settings::REJECT_EARLY, true))?;
+            for _ in 0..3 {
+                is_refused(&internet, "198.51.100.33")?;
+                is_refused(&internet, "2001:db8:a:20::1")?;
+            }
+            let after = [counted(&kernel, "screen", "reject_denied")?, counted(&kernel, "steer", "reject_denied")?];
+            ensure!(after == [before[0] + 6, before[1] + 2], "{mode}: {before:?}, then {after:?}");
+            // Everybody else is served.
+            let client = "198.51.100.1".parse()?;
+            Client::connect(&internet, client, server(client)?)?;
+            drop(kernel);
+            screener::kernel::detach(&options(policy).pin)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn on_a_native_veth_refusals_are_left_to_steer_unless_the_operator_says_otherwise() {
+    cell::test("on_a_native_veth_refusals_are_left_to_steer_unless_the_operator_says_otherwise", || {
+        ip("link add near type veth peer name far\nlink set near up\nlink set far up\n")?;
+        let options = Options { interfaces: vec!["near".to_owned()], xdp: XdpPolicy::Native, ..Options::default() };
+        let early = || -> Result<bool> { Ok(Kernel::start(&options)?.settings()?.has(Settings::REJECT_EARLY)) };
+        ensure!(!early()?, "whether the peer takes it cannot be seen from here");
+        let by_hand = |on: bool| -> Result<()> {
+            let kernel = Kernel::start(&options)?;
+            kernel.update_settings(|settings| {
+                settings.set(Settings::REJECT_EARLY, on);
+                settings.set(Settings::REJECT_BY_HAND, true);
+            })?;
+            Ok(())
+        };
+        by_hand(false)?;
+        ensure!(!early()?, "the operator's word outlives the daemon");
+        by_hand(true)?;
+        ensure!(early()?);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_interface_with_jumbo_frames_is_screened_in_native_mode_and_carries_them() {
+    cell::test("an_interface_with_jumbo_frames_is_screened_in_native_mode_and_carries_them", || {
+        let internet = clients()?;
+        let mta = mta()?;
+        ip(&format!("link set {WIRE} mtu 9000\n"))?;
+        internet.in_ns(|| ip("link set eth0 mtu 9000\n"))?;
+        let kernel = Kernel::start(&options(XdpPolicy::Native))?;
+        let status = kernel.status()?;
+        ensure!(status.interfaces.iter().all(|interface| interface.mode == Mode::Native), "{status:?}");
+        deny(&kernel, "198.51.100.16/28", DenyAction::Drop)?;
+        let client = "198.51.100.17".parse()?;
+        match Client::connect_within(&internet, client, server(client)?, Duration::from_millis(300)) {
+            Err(Trouble::Silence(_)) => {}
+            other => bail!("{other:?} instead of silence"),
+        }
+        ensure!(counted(&kernel, "screen", "drop_denied")? > 0);
+
+        let client = "198.51.100.1".parse()?;
+        let mut connection = Client::connect(&internet, client, server(client)?)?;
+        let (mut accepted, _) = mta.accept()?;
+        let sent: Vec<u8> = (0..400_000u32).flat_map(u32::to_ne_bytes).collect();
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| connection.send_raw(&sent));
+            let mut received = vec![0; sent.len()];
+            accepted.set_read_timeout(Some(Duration::from_secs(20)))?;
+            accepted.read_exact(&mut received).context("reading what was sent")?;
+            ensure!(received == sent, "something was changed on the way");
+            sender.join().ok().context("the sender broke")??;
+            Ok(())
+        })?;
+        accepted.write_all(b"250 taken\r\n")?;
+        connection.expect(250)?;
+        Ok(())
+    });
+}
