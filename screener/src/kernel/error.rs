@@ -56,7 +56,10 @@ pub enum KernelError {
         holder: Option<u32>,
     },
     /// The interface does not exist.
-    #[error("there is no interface {interface}: correct kernel.interfaces (`ip link` lists them)")]
+    #[error(
+        "there is no interface {interface}: correct kernel.interfaces (`ip link` lists them); a daemon that runs attaches \
+         when it comes"
+    )]
     NoInterface {
         /// The name.
         interface: String,

@@ -203,7 +203,7 @@ fn why_not(directory: &Path, name: &str, look: &Look, held: bool) -> String {
         Look::Gone => KernelError::NoInterface { interface: name.to_owned() }.to_string(),
         Look::Foreign { .. } => format!("the XDP program of somebody else is on {name}: `screener doctor` tells whose"),
         _ if pinned => format!("the interface was removed and made anew: {next}"),
-        _ => "not attached".to_owned(),
+        _ => "not asked for".to_owned(),
     }
 }
 
@@ -225,8 +225,8 @@ fn complaint(status: &InterfaceStatus, look: &Look, generic_wanted: bool) -> Opt
 
 fn steer_status(directory: &Path, known: &Known) -> Result<SteerStatus, KernelError> {
     let Some(link) = pin::link_info(&pin::steer_link(directory))? else {
-        let reason = known.steer.clone().unwrap_or_else(|| "not attached".to_owned());
-        return Ok(SteerStatus { attached: false, reason: Some(reason), program: None });
+        let gone = || known.steer_wanted.then(|| "its pin is gone".to_owned());
+        return Ok(SteerStatus { attached: false, reason: known.steer.clone().or_else(gone), program: None });
     };
     let attached = attach::is_steered(directory)?;
     let reason = match link.namespace {

@@ -10,6 +10,9 @@ use crate::handoff::{self, HandoffError};
 /// How long the MTA may take. Postfix waits 5 s for a PROXY header that does not come.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+const MISSING: &str = "in steer mode the port is the MTA's: start it, with this address in its configuration (Postfix: \
+                       inet_interfaces, inet_protocols), or take the address out of listen.addresses";
+
 pub(super) async fn look(config: &Config, findings: &mut Findings) {
     let mut ports: Vec<_> = config.listen.addresses.iter().map(std::net::SocketAddr::port).collect();
     ports.sort_unstable();
@@ -17,7 +20,13 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
     let found = listeners(&ports);
     for address in &config.listen.addresses {
         let covering: Vec<_> = found.iter().filter(|listener| listener.covers(*address)).collect();
-        port(config.listen.mode, &format!("port {}, {}", address.port(), family(address)), &covering, findings);
+        let check = format!("port {}, {}", address.port(), family(address));
+        if covering.is_empty() && !found.is_empty() && config.listen.mode != Mode::Front {
+            // A host without the other family, perhaps.
+            findings.warning(check, "nobody listens here, elsewhere somebody does", MISSING);
+        } else {
+            port(config.listen.mode, &check, &covering, findings);
+        }
     }
     backend(config, findings).await;
 }
@@ -36,12 +45,7 @@ fn port(mode: Mode, check: &str, covering: &[&Listener], findings: &mut Findings
     let ours = covering.iter().any(|listener| listener.is_ours());
     match (covering.is_empty(), ours, mode) {
         (true, _, Mode::Front) => findings.ok(check, "free for the daemon, which does not run"),
-        (true, _, _) => findings.problem(
-            check,
-            "nobody listens, so that mail stops where the daemon does",
-            "in steer mode the port is the MTA's: start it, with this address in its configuration (Postfix: \
-             inet_interfaces, inet_protocols), or take the address out of listen.addresses",
-        ),
+        (true, _, _) => findings.problem(check, "nobody listens, so that mail stops where the daemon does", MISSING),
         (false, true, _) => findings.ok(check, format!("{}: front mode", shown.join(", "))),
         (false, false, Mode::Front) => findings.problem(
             check,
