@@ -201,8 +201,13 @@ impl Counter {
     /// Whether a SYN that is counted here may become an event: what a static entry or the rate limit decided.
     pub const fn tells(self, hook: Hook) -> bool {
         match self {
-            Self::Dropped | Self::DroppedFragment | Self::OverRate | Self::Rejected | Self::DropMissed => true,
-            Self::Tagged | Self::Counted => true,
+            Self::Dropped
+            | Self::DroppedFragment
+            | Self::OverRate
+            | Self::Rejected
+            | Self::DropMissed
+            | Self::Tagged
+            | Self::Counted => true,
             Self::Permitted => matches!(hook, Hook::Steer),
             _ => false,
         }

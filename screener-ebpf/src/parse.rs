@@ -158,8 +158,10 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Request, Count
     let mut at = network + 40;
     let mut fragment = false;
     for _ in 0..MAX_EXTENSION_HEADERS {
+        if next == TCP {
+            break;
+        }
         match next {
-            TCP => break,
             HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY => {
                 let [after, length] = packet.read(at).ok_or(Counter::Truncated)?;
                 at += (usize::from(length) + 1) * 8;

@@ -179,7 +179,13 @@ fn metrics_are_on_their_port_and_name_no_client() {
         })?;
         ensure!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
         ensure!(text.contains("application/openmetrics-text") && text.contains("# EOF"), "{text}");
-        for name in ["screener_denies 1", "screener_packets_total{", "screener_degraded{what=\"mta\"} 1"] {
+        for name in [
+            "screener_denies 1",
+            "screener_event_sample 1",
+            "screener_events_lost 0",
+            "screener_packets_total{",
+            "screener_degraded{what=\"mta\"} 1",
+        ] {
             ensure!(text.contains(name), "{name} is not in {text}");
         }
         ensure!(!text.contains("198.51.100"), "{text}");

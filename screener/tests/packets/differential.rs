@@ -93,7 +93,7 @@ fn ends(dice: &mut Dice, number: u32) -> Result<(IpAddr, IpAddr)> {
 }
 
 /// A socket that sends whole frames from the clients' end of the wire.
-fn packet_socket(internet: &Host) -> Result<Socket> {
+pub(super) fn packet_socket(internet: &Host) -> Result<Socket> {
     internet.in_ns(|| {
         let all = u16::to_be(libc::ETH_P_ALL as u16);
         // Protocol 0: it only sends.

@@ -15,6 +15,7 @@ use screener_tests::cell;
 use screener_tests::client::{Client, Trouble};
 use screener_tests::host::Host;
 use screener_tests::net::{Net, Plan, ip, take_frames_back};
+use screener_tests::wait::until;
 use socket2::{Domain, Protocol, Socket, Type};
 
 const SERVER: [&str; 2] = ["192.0.2.10", "2001:db8:25::10"];
@@ -171,6 +172,35 @@ fn an_interface_with_jumbo_frames_is_screened_in_native_mode_and_carries_them() 
         })?;
         accepted.write_all(b"250 taken\r\n")?;
         connection.expect(250)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_flood_is_told_by_a_sample_and_a_quiet_day_in_full() {
+    cell::test("a_flood_is_told_by_a_sample_and_a_quiet_day_in_full", || {
+        let internet = clients()?;
+        ip(&format!("link set {WIRE} address {}\n", mutant::SERVER_MAC.map(|byte| format!("{byte:02x}")).join(":")))?;
+        let kernel = Kernel::start(&options(XdpPolicy::Native))?;
+        deny(&kernel, "10.0.0.0/8", DenyAction::Drop)?;
+        ensure!(kernel.adapt_sampling()? == 1);
+        let socket = differential::packet_socket(&internet)?;
+        let frame = mutant::plain([10, 1, 2, 3], [192, 0, 2, 10]);
+        let count = 30_000;
+        for _ in 0..count {
+            socket.send(&frame)?;
+        }
+        until("all of them to be dropped", Duration::from_secs(20), || {
+            (counted(&kernel, "screen", "drop_denied").ok()? >= count).then_some(())
+        })?;
+        let sample = kernel.adapt_sampling()?;
+        ensure!(sample > 1 && sample.is_power_of_two(), "{sample}");
+        ensure!(kernel.settings()?.event_sample == sample);
+        ensure!(counted(&kernel, "screen", "note_event_lost")? > count / 2, "nobody reads: most are lost, and counted");
+        ensure!(kernel.adapt_sampling()? == 1, "the flood is over");
+        // Who said that nothing shall be told is not overruled.
+        kernel.update_settings(|settings| settings.event_sample = 0)?;
+        ensure!(kernel.adapt_sampling()? == 0);
         Ok(())
     });
 }

@@ -46,7 +46,7 @@ pub(crate) fn attempt(dice: &mut Dice, source: IpAddr, server: IpAddr) -> Vec<Ve
         _ => return Vec::new(),
     };
     let segment = segment(dice, &addresses);
-    let mut packets = if source.is_ipv4() { v4(dice, &addresses, segment) } else { v6(dice, &addresses, segment) };
+    let mut packets = if source.is_ipv4() { v4(dice, &addresses, &segment) } else { v6(dice, &addresses, &segment) };
     for packet in &mut packets {
         if dice.percent(10) {
             for _ in 0..=dice.below(3) {
@@ -95,11 +95,11 @@ fn segment(dice: &mut Dice, addresses: &[u8]) -> Vec<u8> {
     segment
 }
 
-fn v4(dice: &mut Dice, addresses: &[u8], segment: Vec<u8>) -> Vec<Vec<u8>> {
+fn v4(dice: &mut Dice, addresses: &[u8], segment: &[u8]) -> Vec<Vec<u8>> {
     let options = if dice.percent(40) { vec![1; dice.below(11) * 4] } else { Vec::new() };
     let reserved_and_df = if dice.percent(50) { 0x4000 } else { 0 };
     if !dice.percent(15) {
-        return vec![packet_v4(addresses, &options, &segment, reserved_and_df)];
+        return vec![packet_v4(addresses, &options, segment, reserved_and_df)];
     }
     // In two fragments, in either order.
     let cut = 8 * (1 + dice.below((segment.len() - 1) / 8));
@@ -127,7 +127,7 @@ fn packet_v4(addresses: &[u8], options: &[u8], payload: &[u8], fragment: u16) ->
     packet
 }
 
-fn v6(dice: &mut Dice, addresses: &[u8], segment: Vec<u8>) -> Vec<Vec<u8>> {
+fn v6(dice: &mut Dice, addresses: &[u8], segment: &[u8]) -> Vec<Vec<u8>> {
     const HOP_BY_HOP: u8 = 0;
     const FRAGMENT: u8 = 44;
     const DESTINATION: u8 = 60;
@@ -156,7 +156,7 @@ fn v6(dice: &mut Dice, addresses: &[u8], segment: Vec<u8>) -> Vec<Vec<u8>> {
         chain.insert(at, ([43, 51, 135, 139][dice.below(4)], options(dice)));
     }
     if !dice.percent(15) {
-        return vec![packet_v6(addresses, &chain, &segment)];
+        return vec![packet_v6(addresses, &chain, segment)];
     }
     let cut = 8 * (1 + dice.below((segment.len() - 1) / 8));
     let [high, low] = u16::try_from(cut).unwrap_or(8).to_be_bytes();
