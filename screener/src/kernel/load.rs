@@ -2,7 +2,9 @@
 //!
 //! Never attaches anything: what is loaded here sees no packet yet.
 
-use aya::maps::{Array, Map};
+use std::path::Path;
+
+use aya::maps::{Array, Map, MapData};
 use aya::programs::{SkLookup, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use screener_ebpf as abi;
@@ -10,7 +12,7 @@ use screener_ebpf::Settings;
 
 use super::error::KernelError;
 use super::options::Options;
-use super::pin::PinDirectory;
+use super::pin::{self, PinDirectory};
 
 /// The kernel half, as `build.rs` compiled it.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/screener.bpf.o"));
@@ -68,6 +70,17 @@ pub(super) fn take<M: TryFrom<Map, Error = aya::maps::MapError>>(
     M::try_from(map).map_err(|_| KernelError::ForeignMap { path: pin.map(name) })
 }
 
+/// Opens a map by its pin, without the object.
+pub(super) fn pinned<M: TryFrom<Map, Error = aya::maps::MapError>>(
+    directory: &Path,
+    name: &'static str,
+) -> Result<M, KernelError> {
+    let path = pin::map_pin(directory, name);
+    let map =
+        MapData::from_pin(&path).and_then(Map::from_map_data).map_err(|error| KernelError::map(name, 0, error))?;
+    M::try_from(map).map_err(|_| KernelError::ForeignMap { path })
+}
+
 fn missing(name: &'static str) -> KernelError {
     KernelError::Object(Box::new(aya::EbpfError::MapError(aya::maps::MapError::InvalidName { name: name.to_owned() })))
 }
@@ -78,6 +91,11 @@ pub(super) struct SettingsMap(Array<aya::maps::MapData, Settings>);
 impl SettingsMap {
     pub(super) fn take(object: &mut Ebpf, pin: &PinDirectory) -> Result<Self, KernelError> {
         take(object, pin, abi::maps::SETTINGS).map(Self)
+    }
+
+    /// From the pin alone.
+    pub(super) fn open(directory: &Path) -> Result<Self, KernelError> {
+        pinned(directory, abi::maps::SETTINGS).map(Self)
     }
 
     /// What stands there: from a daemon before us, or zeros.

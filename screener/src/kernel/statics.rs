@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::Path;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -114,6 +115,11 @@ impl<const N: usize> Trie<N> {
         Ok(trie)
     }
 
+    /// Without the count of its entries, which costs a walk and which only a daemon asks for.
+    fn open(directory: &Path, name: &'static str, max_entries: u32) -> Result<Self, KernelError> {
+        Ok(Self { map: load::pinned(directory, name)?, name, max_entries, entries: 0 })
+    }
+
     fn failed(&self, error: MapError) -> KernelError {
         KernelError::map(self.name, self.max_entries, error)
     }
@@ -130,6 +136,33 @@ impl<const N: usize> Trie<N> {
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(self.failed(error)),
         }
+    }
+
+    /// The longest prefix that covers an address; a `count` entry only if there is no other.
+    fn lookup(&self, address: [u8; N]) -> Result<Option<u8>, KernelError> {
+        let mut counted = None;
+        let mut length = 8 * N as u32;
+        loop {
+            match self.map.get(&Key::new(length, address), 0) {
+                Ok(entry) if entry.action == action::COUNT => {
+                    counted = Some(entry.action);
+                    match u32::from(entry.length).checked_sub(1) {
+                        Some(shorter) => length = shorter,
+                        None => return Ok(counted),
+                    }
+                }
+                Ok(entry) => return Ok(Some(entry.action)),
+                Err(MapError::KeyNotFound) => return Ok(counted),
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+    }
+
+    /// Every entry, in no order.
+    fn list(&self) -> Result<Vec<(Prefix<N>, u8)>, KernelError> {
+        let entries =
+            self.prefixes()?.into_iter().filter_map(|prefix| Some(Ok((prefix, self.get(prefix).transpose()?))));
+        entries.map(|entry| entry.and_then(|(prefix, action)| Ok((prefix, action?)))).collect()
     }
 
     fn put(&mut self, prefix: Prefix<N>, action: u8) -> Result<(), KernelError> {
@@ -242,6 +275,61 @@ impl Statics {
                 v6: Trie::take(object, pin, abi::maps::DENY6, abi::DENY6_ENTRIES)?,
             },
         })
+    }
+
+    /// From the pins alone.
+    pub(super) fn open(directory: &Path) -> Result<Self, KernelError> {
+        Ok(Self {
+            permits: Pair {
+                v4: Trie::open(directory, abi::maps::PERMIT4, abi::PERMIT_ENTRIES)?,
+                v6: Trie::open(directory, abi::maps::PERMIT6, abi::PERMIT_ENTRIES)?,
+            },
+            denies: Pair {
+                v4: Trie::open(directory, abi::maps::DENY4, abi::DENY4_ENTRIES)?,
+                v6: Trie::open(directory, abi::maps::DENY6, abi::DENY6_ENTRIES)?,
+            },
+        })
+    }
+
+    /// What exactly this prefix's entry says.
+    pub(super) fn get(&self, net: IpNet, kind: StaticKind) -> Result<Option<StaticAction>, KernelError> {
+        let pair = match kind {
+            StaticKind::Permit => &self.permits,
+            StaticKind::Deny => &self.denies,
+        };
+        let code = match net.into() {
+            AnyPrefix::V4(prefix) => pair.v4.get(prefix),
+            AnyPrefix::V6(prefix) => pair.v6.get(prefix),
+        };
+        Ok(code?.and_then(decode))
+    }
+
+    /// What the programs would find for an address.
+    pub(super) fn lookup(&self, address: IpAddr) -> Result<Option<StaticAction>, KernelError> {
+        let look = |pair: &Pair| match address.to_canonical() {
+            IpAddr::V4(address) => pair.v4.lookup(address.octets()),
+            IpAddr::V6(address) => pair.v6.lookup(address.octets()),
+        };
+        let code = match look(&self.permits)? {
+            Some(permit) => Some(permit),
+            None => look(&self.denies)?,
+        };
+        Ok(code.and_then(decode))
+    }
+
+    /// Every entry, in the order of the prefixes.
+    pub(super) fn list(&self) -> Result<Vec<(IpNet, StaticAction)>, KernelError> {
+        let mut entries = Vec::new();
+        for pair in [&self.permits, &self.denies] {
+            for (Prefix { length, address }, code) in pair.v4.list()? {
+                entries.extend(IpNet::new(address.into(), length).ok().zip(decode(code)));
+            }
+            for (Prefix { length, address }, code) in pair.v6.list()? {
+                entries.extend(IpNet::new(address.into(), length).ok().zip(decode(code)));
+            }
+        }
+        entries.sort_by_key(|(net, action)| (*net, *action != StaticAction::Permit));
+        Ok(entries)
     }
 
     fn pair(&mut self, kind: StaticKind) -> &mut Pair {
