@@ -8,6 +8,7 @@ pub mod control;
 pub mod dnsbl;
 pub mod feed;
 pub mod handoff;
+pub mod host;
 pub mod kernel;
 pub mod ledger;
 pub mod observe;

@@ -46,11 +46,8 @@ fn everything_is_there_after_a_clean_stop() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("deep/er/ledger.redb");
     let prefix: IpNet = "198.51.100.0/24".parse().unwrap();
-    let entry = StoredStatic {
-        action: StaticAction::Deny(DenyAction::Reject),
-        comment: Some("spam run".to_owned()),
-        added: NOW,
-    };
+    let entry =
+        StoredStatic { action: StaticAction::Deny(DenyAction::Reject), comment: Some("spam run".into()), added: NOW };
     let mut stamps = until(NOW.plus(DAY));
     stamps.set(Test::Pipelining, None);
     stamps.set(Test::BareNewline, Some(NOW.plus(30 * DAY)));
@@ -76,7 +73,7 @@ fn everything_is_there_after_a_clean_stop() {
     assert_eq!(ledger.pass(key("192.0.2.9")), None);
     assert_eq!(ledger.history(key("192.0.2.66")), history);
     assert_eq!(history.map(|history| (history.sessions, history.events.len())), Some((1, 2)));
-    assert_eq!(ledger.statics(), [(prefix, entry)]);
+    assert_eq!(ledger.statics(), [(prefix, Arc::new(entry))]);
     let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
     assert_eq!(mode & 0o777, 0o600, "it holds personal data");
 }
