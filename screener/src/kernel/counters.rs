@@ -2,6 +2,8 @@
 //!
 //! Holds the reading. The counters live as long as the maps: they do not begin at zero when a daemon starts.
 
+use std::path::Path;
+
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray};
 use screener_ebpf::{self as abi, COUNTER_SLOTS, Counter, Family, Hook, counter_slot};
@@ -32,6 +34,11 @@ pub(super) struct Counters(PerCpuArray<MapData, u64>);
 impl Counters {
     pub(super) fn take(object: &mut Ebpf, pin: &PinDirectory) -> Result<Self, KernelError> {
         load::take(object, pin, abi::maps::COUNTERS).map(Self)
+    }
+
+    /// From the pin alone.
+    pub(super) fn open(directory: &Path) -> Result<Self, KernelError> {
+        load::pinned(directory, abi::maps::COUNTERS).map(Self)
     }
 
     /// Every counter that can be other than zero, in a fixed order.

@@ -11,11 +11,14 @@ mod error;
 mod events;
 mod interface;
 mod load;
+mod offline;
 mod options;
 mod passes;
 mod pin;
+mod settings;
 mod statics;
 mod status;
+pub mod text;
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -35,8 +38,10 @@ pub use self::counters::CounterValue;
 pub use self::error::KernelError;
 pub use self::events::{Event, EventStream, Hook, LogStream, Verdict};
 pub use self::interface::Mode;
+pub use self::offline::Pinned;
 pub use self::options::{Class, DEFAULT_PIN, Family, Options, XdpPolicy};
 pub use self::pin::DetachReport;
+pub use self::settings::{BadSetting, Setting};
 pub use self::statics::{StaticKind, SyncReport};
 pub use self::status::{InterfaceStatus, MapStatus, Status, SteerStatus};
 
@@ -147,6 +152,11 @@ impl Kernel {
     /// Removes the entry with exactly this prefix from one of the lists. Returns whether it was there.
     pub fn del_static(&self, net: IpNet, kind: StaticKind) -> Result<bool, KernelError> {
         lock(&self.statics).remove(net, kind)
+    }
+
+    /// Every permit and deny in the kernel, in the order of the prefixes.
+    pub fn list_statics(&self) -> Result<Vec<(IpNet, StaticAction)>, KernelError> {
+        lock(&self.statics).list()
     }
 
     /// Leaves a client to the MTA until a moment. The key must be cut to the key length in the options.

@@ -46,6 +46,10 @@ impl PinDirectory {
         ensure_bpffs(path)?;
         let maps = path.join(format!("{MAPS}{}", abi::ABI_VERSION));
         fs::create_dir_all(&maps).map_err(|error| KernelError::pin("cannot make", &maps, error))?;
+        Self::lock(path)
+    }
+
+    fn lock(path: &Path) -> Result<Self, KernelError> {
         let lock = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| KernelError::pin("cannot open", path, error.into()))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -53,6 +57,14 @@ impl PinDirectory {
             Err(rustix::io::Errno::WOULDBLOCK) => Err(KernelError::Busy { path: path.to_owned() }),
             Err(error) => Err(KernelError::pin("cannot lock", path, error.into())),
         }
+    }
+
+    /// Locks a directory that holds maps of this version; never makes one.
+    pub(super) fn of_existing(path: &Path) -> Result<Self, KernelError> {
+        if !map_pin(path, abi::maps::SETTINGS).exists() {
+            return Err(KernelError::NothingPinned { path: path.to_owned() });
+        }
+        Self::lock(path)
     }
 
     pub(super) fn path(&self) -> &Path {
