@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use crate::client::ClientKey;
 use crate::clock::UnixTime;
 use crate::feed::{DenyAction, StaticAction};
+use crate::kernel::text::Line;
 use crate::kernel::{EventStream, Kernel, KernelError};
 use crate::ledger::{Change, Changes, Pass, What};
 
@@ -15,6 +16,38 @@ use super::daemon::Daemon;
 
 /// How many changes are taken from the ledger at a time.
 const PAGE: usize = 4096;
+
+/// How many entries a log line names.
+const NAMED: usize = 3;
+
+/// Says which entries the kernel holds that nobody here knows: they go when the lists are made equal. A command made them
+/// while no daemon was there, or they were taken out of the configuration.
+pub(super) fn tell_strangers(daemon: &Daemon, kernel: &Kernel) -> Result<(), KernelError> {
+    let (mut permits, mut denies, mut named) = (0_usize, 0_usize, Vec::new());
+    let statics = daemon.statics();
+    for (prefix, action) in kernel.list_statics()? {
+        let (known, count) = match action {
+            StaticAction::Permit => (statics.permits_exactly(prefix), &mut permits),
+            StaticAction::Deny(_) => (statics.denies_exactly(prefix).is_some(), &mut denies),
+        };
+        if !known {
+            *count += 1;
+            if named.len() < NAMED {
+                named.push(Line::Static(prefix, action).to_string());
+            }
+        }
+    }
+    if !named.is_empty() {
+        let more = (permits + denies).saturating_sub(named.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        warn!(
+            "{permits} permits and {denies} denies leave the kernel, because neither the configuration nor a command to a \
+             daemon made them: {}{more}; `screener deny import` and `permit add` make entries that stay",
+            named.join(", ")
+        );
+    }
+    Ok(())
+}
 
 /// Makes the kernel's passes equal to the ledger's, and returns the changes from then on.
 pub(super) fn align(daemon: &Daemon, kernel: &Kernel) -> Result<Changes, KernelError> {

@@ -11,10 +11,11 @@ mod limits;
 mod listen;
 mod mirror;
 mod policy;
+mod statics;
 mod upkeep;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -81,6 +82,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         ),
         ledger,
         statics: statics.into(),
+        changing: Mutex::default(),
         lists,
         kernel: stand.kernel,
         metrics: Metrics::default(),
@@ -184,6 +186,7 @@ impl Stand {
 /// Puts what the daemon knows into the kernel, and begins to exchange news with it.
 fn fill_kernel(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
     let Some(kernel) = &daemon.kernel else { return Ok(()) };
+    mirror::tell_strangers(daemon, kernel)?;
     kernel.sync_statics(daemon.statics().effective())?;
     let changes = mirror::align(daemon, kernel)?;
     tokio::spawn(mirror::follow(Arc::clone(daemon), changes));
