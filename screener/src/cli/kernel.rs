@@ -1,4 +1,6 @@
-//! `screener kernel status|detach`: what is pinned, with or without a daemon.
+//! `screener kernel status|detach|map`: what is pinned, with or without a daemon.
+
+mod map;
 
 use std::path::PathBuf;
 
@@ -6,6 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::output::Form;
 use super::{Answer, output};
+use crate::control::Client;
 use crate::kernel::{self, DEFAULT_PIN};
 
 #[derive(Debug, Subcommand)]
@@ -14,6 +17,8 @@ pub(super) enum Kernel {
     Status(Status),
     /// Take programs, links and maps out of the kernel: nothing is denied or screened any more
     Detach(Detach),
+    /// The lists, settings and counters of the programs, with or without a daemon
+    Map(map::Map),
 }
 
 #[derive(Debug, Args)]
@@ -38,10 +43,11 @@ struct Pin {
 }
 
 impl Kernel {
-    pub(super) fn carry_out(self) -> anyhow::Result<Answer> {
+    pub(super) fn carry_out(self, client: &Client) -> anyhow::Result<Answer> {
         match self {
             Self::Status(status) => status.carry_out(),
             Self::Detach(detach) => detach.carry_out(),
+            Self::Map(map) => map.carry_out(client),
         }
     }
 }
