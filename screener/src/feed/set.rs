@@ -52,7 +52,7 @@ pub enum Refused {
         host: IpNet,
     },
     /// The deny would take in a very large part of the Internet.
-    #[error("denying {prefix} is wider than /{widest}: if that is meant, force it with --force")]
+    #[error("denying {prefix} is wider than /{widest}: if that is meant, `screener deny add --force` does it")]
     TooWide {
         /// What was to be denied.
         prefix: IpNet,
@@ -60,7 +60,9 @@ pub enum Refused {
         widest: u8,
     },
     /// The deny covers what is permitted, or a gateway.
-    #[error("denying {prefix} would cover {covered}: leave those out, or force it with --force (permits still win)")]
+    #[error(
+        "denying {prefix} would cover {covered}: leave those out, or use `screener deny add --force` (permits still win)"
+    )]
     Covers {
         /// What was to be denied.
         prefix: IpNet,

@@ -150,12 +150,10 @@ impl Daemon {
             }
         }
         if !said.is_empty() {
-            if let Some(kernel) = &self.kernel
-                && let Err(error) = kernel.sync_statics(self.statics().effective())
-            {
+            if let Err(error) = self.sync() {
                 self.unsay(said);
-                // What of the list went in goes out again. Should that fail too, the next change or start puts it right.
-                if let Err(also) = kernel.sync_statics(self.statics().effective()) {
+                // What of the list went in goes out again. Should that fail too, the next list or start puts it right.
+                if let Err(also) = self.sync() {
                     warn!("the kernel's lists are not what they should be: {also}");
                 }
                 return Err(Refusal::Failed(error.to_string()));
@@ -210,6 +208,12 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+
+    /// Makes the kernel's lists equal to the set. The set is let go of before anybody looks at the outcome.
+    fn sync(&self) -> Result<(), KernelError> {
+        let Some(kernel) = &self.kernel else { return Ok(()) };
+        kernel.sync_statics(self.statics().effective()).map(drop)
     }
 
     fn unsay(&self, mut said: Vec<(IpNet, Said)>) {

@@ -13,10 +13,19 @@ use crate::control::Client;
 use crate::control::api::{ImportReport, ImportRequest};
 use crate::feed::{DenyAction, Format};
 
-/// A list is taken as a whole: a line that is not understood, or what the guard rails forbid, and nothing changes. Its
-/// entries are added to those made by `deny add`; the same prefix again changes its action and comment. They outlive the
-/// daemon's restart.
+/// What the help of `import` ends with.
+const IMPORT_HELP: &str = "\
+A list is taken as a whole: a line that is not understood, or what the guard rails forbid, and nothing changes. Its entries
+are added to those made by `deny add`; the same prefix again changes its action and comment. They outlive a restart.";
+
+/// What the help of `export` ends with.
+const EXPORT_HELP: &str = "\
+A prefix a line, with action, origin and comment behind a # as `deny import` ignores them. An import gives all its entries
+one action: export lists of several actions one by one.";
+
+/// A list to be denied.
 #[derive(Debug, Args)]
+#[command(after_help = IMPORT_HELP)]
 pub(in crate::cli) struct Import {
     #[command(flatten)]
     input: Input,
@@ -39,9 +48,9 @@ pub(in crate::cli) struct Import {
     form: Form,
 }
 
-/// A prefix a line, with action, origin and comment behind it as `deny import` ignores them: an import gives all its entries
-/// one action, so lists of several actions are exported one by one.
+/// Which entries to export.
 #[derive(Debug, Args)]
+#[command(after_help = EXPORT_HELP)]
 pub(in crate::cli) struct Export {
     /// Only entries with this action
     #[arg(long)]

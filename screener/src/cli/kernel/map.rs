@@ -22,11 +22,18 @@ use crate::feed::{StaticAction, parse_prefix};
 use crate::kernel::text::{self, Line};
 use crate::kernel::{DEFAULT_PIN, Pinned, StaticKind};
 
-/// The programs' maps: `permit` and `deny` (by prefix), `pass` (by address), `settings` and `counters` (by name).
-///
-/// A starting daemon makes the lists equal to its own configuration and ledger, and says in its log what it removes. Entries
-/// that are to stay are made by `screener deny add`, `deny import`, `permit add` and `pass add`.
+/// What the help of all verbs ends with.
+const HELP: &str = "\
+The maps: permit and deny (by prefix), pass (by address), settings and counters (by name).
+
+Without a daemon the pinned maps are read and changed as they are. A daemon that runs is asked to make the change, so that
+its lists and the kernel's stay the same. A daemon that starts makes the lists equal to its own configuration and ledger, and
+says in its log what it removes: entries that are to stay are made by `screener deny add`, `screener deny import`,
+`screener permit add` and `screener pass add`.";
+
+/// The programs' maps.
 #[derive(Debug, Args)]
+#[command(after_help = HELP)]
 pub(in crate::cli) struct Map {
     /// The directory of `kernel.pin`
     #[arg(long, value_name = "DIR", default_value = DEFAULT_PIN, global = true)]

@@ -96,7 +96,7 @@ fn a_deny_that_covers_a_permit_is_refused_and_says_which() {
     assert_eq!(
         error.to_string(),
         "denying 198.51.100.0/24 would cover 198.51.100.7/32 (own_address), 198.51.100.64/26 (own_network), \
-         198.51.100.200/32 (config) and 2 more: leave those out, or force it with --force (permits still win)"
+         198.51.100.200/32 (config) and 2 more: leave those out, or use `screener deny add --force` (permits still win)"
     );
     assert!(set.insert(deny("198.51.100.7/32")).is_err(), "the same prefix is covered too");
     assert!(set.insert(deny("198.51.100.8/32")).is_ok());

@@ -18,14 +18,20 @@ use crate::host;
 use crate::kernel::text::{self, Contents};
 use crate::kernel::{Pinned, SyncReport};
 
-/// Replaces each list that the file names as a whole: what it does not name stays. An address that is denied before and after
-/// is denied at every moment between. The form is that of `dump`:
-///
-///     permit 192.0.2.0/24
-///     deny 198.51.100.0/24 drop
-///     pass 203.0.113.7 86400
+/// What the help ends with.
+const HELP: &str = "\
+Each list that the file names is replaced as a whole, a list that it does not name stays. An address that is denied before
+and after is denied at every moment between. An entry a line, # comments:
+
+  permit 192.0.2.0/24
+  deny 198.51.100.0/24 drop
+  pass 203.0.113.7 86400          (seconds left)
+
+A daemon that runs has its own lists: then use `screener deny import`.";
+
+/// Replaces whole lists.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = HELP)]
 pub(super) struct Restore {
     #[command(flatten)]
     input: Input,
