@@ -18,6 +18,15 @@ pub const fn parameters(per_second: u32, burst: u32) -> (u64, u64) {
     (interval, interval * (burst as u64).saturating_sub(1))
 }
 
+/// The rate and the burst of an interval and a tolerance, for showing; `None`: off.
+pub const fn rate(interval: u64, tolerance: u64) -> Option<(u32, u32)> {
+    if interval == 0 {
+        return None;
+    }
+    let per_second = 1_000_000_000u64.div_euclid(interval);
+    Some((per_second as u32, (tolerance / interval + 1) as u32))
+}
+
 /// What becomes of a bucket when a SYN comes at `now`: its new number; `None`: over the limit, and the bucket stays.
 #[inline(always)]
 pub const fn admit(full_at: u64, now: u64, interval: u64, tolerance: u64) -> Option<u64> {

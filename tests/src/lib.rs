@@ -5,6 +5,7 @@
 //! daemon's own executable. Nothing here leaves the machine, needs a network, or cleans up after itself: the cell does.
 
 pub mod cell;
+pub mod cli;
 pub mod client;
 pub mod dns;
 pub mod dnsl;

@@ -4,12 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use screener_tests::cell;
+use screener_tests::cli::expect;
 use screener_tests::host::Host;
 use screener_tests::net::{Net, Plan};
-use screener_tests::screener::{Screener, executable};
+use screener_tests::screener::Screener;
 use screener_tests::wait::until;
 
 const CONFIG: &str = r#"
@@ -28,22 +29,6 @@ group = "root"
 
 fn mx() -> Result<Host> {
     Net::new()?.host(&Plan { name: "mx", addresses: &["192.0.2.10", "2001:db8:25::10"], prefixes: &[] })
-}
-
-/// Runs a command without any daemon: its exit code, and everything it printed.
-fn alone(host: &Host, arguments: &[&str]) -> Result<(i32, String)> {
-    let output = host.run(host.command(executable()?).args(arguments))?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok((output.status.code().context("ended by a signal")?, String::from_utf8_lossy(&said).into_owned()))
-}
-
-fn expect(host: &Host, arguments: &[&str], code: i32, part: &str) -> Result<()> {
-    let (met, said) = alone(host, arguments)?;
-    let line = arguments.join(" ");
-    ensure!(met == code, "screener {line}: exit code {met} instead of {code}: {said}");
-    ensure!(said.contains(part), "screener {line}: {part:?} is not in: {said}");
-    ensure!(!said.contains("panicked"), "screener {line}: {said}");
-    Ok(())
 }
 
 #[test]

@@ -1,4 +1,6 @@
-//! `screener deny list|add|del`
+//! `screener deny list|add|del|import|export`
+
+mod list;
 
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
@@ -17,6 +19,10 @@ pub(super) enum Deny {
     Add(Add),
     /// Remove an entry made by `deny add`
     Del(Del),
+    /// Deny every prefix of a list, or none
+    Import(list::Import),
+    /// The deny entries as a list
+    Export(list::Export),
 }
 
 #[derive(Debug, Args)]
@@ -30,7 +36,7 @@ pub(super) struct Add {
     /// Why
     #[arg(long)]
     comment: Option<String>,
-    /// Even if it is very wide, or covers what is permitted
+    /// Even if it is very wide, or covers own addresses, a gateway or what is permitted (permits still win)
     #[arg(long)]
     force: bool,
 }
@@ -62,12 +68,15 @@ impl Deny {
                 client.delete(&format!("/v1/denies/{}", del.prefix)).await?;
                 output::line(format!("{}: removed", del.prefix))?;
             }
+            Self::Import(import) => return import.carry_out(client).await,
+            Self::Export(export) => return export.carry_out(client).await,
         }
         Ok(Answer::Yes)
     }
 }
 
-fn show(entries: Vec<api::Static>) -> std::io::Result<()> {
+/// Shows permits or denies.
+pub(super) fn show(entries: Vec<api::Static>) -> std::io::Result<()> {
     output::rows(
         ["prefix", "action", "origin", "added", "hits", "last seen", "comment"],
         entries.into_iter().map(|entry| {

@@ -7,10 +7,13 @@ mod completions;
 mod deny;
 mod doctor;
 mod explain;
+mod input;
 mod kernel;
 mod output;
 mod pass;
+mod permit;
 mod prefix;
+mod progress;
 mod run;
 mod status;
 
@@ -47,6 +50,9 @@ enum Verb {
     /// The clients that have passed
     #[command(subcommand)]
     Pass(pass::Pass),
+    /// The prefixes that are never screened
+    #[command(subcommand)]
+    Permit(permit::Permit),
     /// The prefixes that are denied
     #[command(subcommand)]
     Deny(deny::Deny),
@@ -98,12 +104,13 @@ impl Cli {
         match self.verb {
             Verb::Run(verb) => verb.carry_out(),
             Verb::CheckConfig(verb) => verb.carry_out(),
-            Verb::Kernel(verb) => verb.carry_out(),
+            Verb::Kernel(verb) => verb.carry_out(&client),
             Verb::Completions(verb) => verb.carry_out(),
             Verb::Doctor(verb) => ask(verb.carry_out()),
             Verb::Status(verb) => ask(verb.carry_out(&client)),
             Verb::Explain(verb) => ask(verb.carry_out(&client)),
             Verb::Pass(verb) => ask(verb.carry_out(&client)),
+            Verb::Permit(verb) => ask(verb.carry_out(&client)),
             Verb::Deny(verb) => ask(verb.carry_out(&client)),
         }
     }

@@ -23,7 +23,7 @@ pub use tree::{
 };
 pub use value::{
     AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, LocalAddress, LogFormat,
-    Mode, Secret, Stressed, SynRate, TestAction, XdpMode, Zone,
+    Mode, Secret, Stressed, TestAction, XdpMode, Zone,
 };
 
 use source::Source;

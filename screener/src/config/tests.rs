@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::feed::DenyAction;
 use crate::pass::{Test, TestSet};
+use crate::rate::SynRate;
 
 /// The structure of DESIGN section 7, every key, without what this version does not do.
 const SAMPLE: &str = r#"

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::error::Place;
 use super::value::{
     AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, LocalAddress, LogFormat,
-    Mode, Secret, Stressed, SynRate, TestAction, XdpMode, Zone,
+    Mode, Secret, Stressed, TestAction, XdpMode, Zone,
 };
 use crate::client::Ipv6KeyLength;
 use crate::feed::{DenyAction, StaticAction};
@@ -262,7 +262,7 @@ pub struct Kernel {
     /// Whether clients that keep failing are dropped in the kernel.
     pub offenders: bool,
     /// The ceiling of SYNs for one client.
-    pub syn_rate: Option<SynRate>,
+    pub syn_rate: Option<crate::rate::SynRate>,
 }
 
 /// `[[permit]]`

@@ -1,7 +1,9 @@
 //! What goes over the control socket: the contract with the CLI and with whatever else reads it. Times are RFC 3339, UTC.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::feed::DenyAction;
@@ -51,6 +53,9 @@ pub struct Sessions {
 /// The kernel half.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Kernel {
+    /// The pin directory.
+    #[serde(default)]
+    pub pin: PathBuf,
     /// Whether any program of ours is attached.
     pub attached: bool,
     /// Where XDP is.
@@ -126,7 +131,7 @@ pub struct Ledger {
     pub last_written: Option<String>,
 }
 
-/// A deny entry: `GET /v1/denies`.
+/// A permit or a deny entry: `GET /v1/permits`, `GET /v1/denies`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Static {
     /// Who.
@@ -231,6 +236,69 @@ pub struct DenyRequest {
     /// In spite of the guard rails.
     #[serde(default)]
     pub force: bool,
+}
+
+/// The body of `PUT /v1/permits/{prefix}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PermitRequest {
+    /// Why.
+    pub comment: Option<String>,
+    /// Even if it is very wide.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// The body of `POST /v1/denies`: a list, taken as a whole or not at all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportRequest {
+    /// What happens to the clients.
+    pub action: DenyAction,
+    /// Why, for every entry.
+    pub comment: Option<String>,
+    /// In spite of the guard rails.
+    #[serde(default)]
+    pub force: bool,
+    /// Say what would happen, and change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The list.
+    pub prefixes: Vec<IpNet>,
+}
+
+impl ImportRequest {
+    /// The largest body: about three million prefixes.
+    pub const MOST_BYTES: usize = 64 << 20;
+}
+
+/// The answer to an [`ImportRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ImportReport {
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// Prefixes that were not denied by command before.
+    pub added: usize,
+    /// Prefixes that were, with another action or comment.
+    pub changed: usize,
+    /// Prefixes that stayed as they were.
+    pub kept: usize,
+    /// How much the list covers.
+    pub covers: String,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+    /// How long it took, the disk included.
+    pub seconds: f64,
+}
+
+/// The query of `GET /v1/export/denies`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportRequest {
+    /// Only what comes from there, as in [`Static::origin`].
+    pub origin: Option<String>,
+    /// Only what does that.
+    pub action: Option<DenyAction>,
 }
 
 /// The query of `GET /v1/passes`: a page. A million passes are read page by page, so that neither side ever holds them all.

@@ -18,6 +18,8 @@ use super::api;
 
 /// No answer takes longer than this.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// But that to a long list, which the daemon checks, builds, gives to the kernel and writes to the disk.
+const LIST_TIME: Duration = Duration::from_secs(600);
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -75,6 +77,24 @@ impl Client {
         serde_json::from_slice(&body).map_err(|error| self.broken(&error))
     }
 
+    /// Gives a long list.
+    ///
+    /// # Errors
+    /// When there is no daemon, or it refuses.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, request: &impl Serialize) -> Result<T, ClientError> {
+        let request = serde_json::to_vec(request).map_err(|error| self.broken(&error))?;
+        let body = self.ask_within(LIST_TIME, Method::POST, path, request.into()).await?;
+        serde_json::from_slice(&body).map_err(|error| self.broken(&error))
+    }
+
+    /// Asks for text.
+    ///
+    /// # Errors
+    /// When there is no daemon, or it does not answer.
+    pub async fn text(&self, path: &str) -> Result<Bytes, ClientError> {
+        self.ask(Method::GET, path, Bytes::new()).await
+    }
+
     /// Removes.
     ///
     /// # Errors
@@ -84,6 +104,10 @@ impl Client {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        self.ask_within(ANSWER_TIME, method, path, body).await
+    }
+
+    async fn ask_within(&self, time: Duration, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         let asking = async {
             let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -102,12 +126,16 @@ impl Client {
             let body = response.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
             self.judge(status, body)
         };
-        timeout(ANSWER_TIME, asking).await.unwrap_or_else(|elapsed| Err(self.broken(&elapsed)))
+        timeout(time, asking).await.unwrap_or_else(|elapsed| Err(self.broken(&elapsed)))
     }
 
     fn judge(&self, status: StatusCode, body: Bytes) -> Result<Bytes, ClientError> {
         if status.is_success() {
             return Ok(body);
+        }
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            let most = api::ImportRequest::MOST_BYTES >> 20;
+            return Err(ClientError::Refused(format!("the daemon takes at most {most} MiB at once: split the list")));
         }
         let told: Result<api::Error, _> = serde_json::from_slice(&body);
         match (status, told) {

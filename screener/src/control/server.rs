@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{self, Query, State};
+use axum::extract::{self, DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use ipnet::IpNet;
+use serde::Serialize;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::task::{JoinError, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{self, DenyRequest, PageRequest, PassRequest};
+use super::api::{self, DenyRequest, ExportRequest, ImportRequest, PageRequest, PassRequest, PermitRequest};
 use super::lock::Lock;
 use crate::config::Control;
 
@@ -25,7 +27,8 @@ const SOCKET_MODE: u32 = 0o660;
 /// The content type of the metrics' text form.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the daemon can be asked. All of these are short and do not wait for anything.
+/// What the daemon can be asked. What reads is short and does not wait for anything; what changes permits and denies may wait
+/// for a list that is coming in, and is called where waiting is allowed.
 pub trait Answers: Send + Sync + 'static {
     /// How it stands.
     fn status(&self) -> api::Status;
@@ -37,12 +40,22 @@ pub trait Answers: Send + Sync + 'static {
     fn pass_add(&self, address: IpAddr, request: &PassRequest) -> Result<api::Pass, Refusal>;
     /// Takes a pass away. False: there was none.
     fn pass_del(&self, address: IpAddr) -> bool;
+    /// The permit entries.
+    fn permits(&self) -> Vec<api::Static>;
+    /// Adds a permit made by command, or changes its comment.
+    fn permit_add(&self, prefix: IpNet, request: &PermitRequest) -> Result<api::Static, Refusal>;
+    /// Removes a permit made by command. False: there was none.
+    fn permit_del(&self, prefix: IpNet) -> Result<bool, Refusal>;
     /// The deny entries.
     fn denies(&self) -> Vec<api::Static>;
     /// Adds or changes a deny entry made by command.
     fn deny_add(&self, prefix: IpNet, request: &DenyRequest) -> Result<api::Static, Refusal>;
     /// Removes a deny entry made by command. False: there was none.
     fn deny_del(&self, prefix: IpNet) -> Result<bool, Refusal>;
+    /// Adds a list of deny entries, all or none.
+    fn deny_import(&self, request: &ImportRequest) -> Result<api::ImportReport, Refusal>;
+    /// Deny entries, a line each, as `deny_import`'s clients read them.
+    fn deny_export(&self, request: &ExportRequest) -> String;
     /// Prometheus text.
     fn metrics(&self) -> String;
 }
@@ -124,7 +137,11 @@ impl Server {
             .route("/v1/explain/{address}", get(explain::<A>))
             .route("/v1/passes", get(passes::<A>))
             .route("/v1/passes/{address}", put(pass_add::<A>).delete(pass_del::<A>))
+            .route("/v1/permits", get(permits::<A>))
+            .route("/v1/permits/{*prefix}", put(permit_add::<A>).delete(permit_del::<A>))
             .route("/v1/denies", get(denies::<A>))
+            .route("/v1/denies", post(deny_import::<A>).layer(DefaultBodyLimit::max(ImportRequest::MOST_BYTES)))
+            .route("/v1/export/denies", get(deny_export::<A>))
             .route("/v1/denies/{*prefix}", put(deny_add::<A>).delete(deny_del::<A>))
             .route("/metrics", get(metrics::<A>))
             .with_state(daemon);
@@ -191,6 +208,25 @@ async fn pass_del<A: Answers>(State(daemon): State<Arc<A>>, extract::Path(addres
     }
 }
 
+async fn permits<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
+    Json(daemon.permits()).into_response()
+}
+
+async fn permit_add<A: Answers>(
+    State(daemon): State<Arc<A>>,
+    extract::Path(prefix): extract::Path<String>,
+    Json(request): Json<PermitRequest>,
+) -> Response {
+    changed(move || parse_prefix(&prefix).and_then(|prefix| daemon.permit_add(prefix, &request))).await
+}
+
+async fn permit_del<A: Answers>(
+    State(daemon): State<Arc<A>>,
+    extract::Path(prefix): extract::Path<String>,
+) -> Response {
+    removed("permit", prefix, move |prefix| daemon.permit_del(prefix)).await
+}
+
 async fn denies<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
     Json(daemon.denies()).into_response()
 }
@@ -200,17 +236,52 @@ async fn deny_add<A: Answers>(
     extract::Path(prefix): extract::Path<String>,
     Json(request): Json<DenyRequest>,
 ) -> Response {
-    match parse_prefix(&prefix).and_then(|prefix| daemon.deny_add(prefix, &request)) {
-        Ok(entry) => Json(entry).into_response(),
-        Err(refusal) => refusal.into_response(),
-    }
+    changed(move || parse_prefix(&prefix).and_then(|prefix| daemon.deny_add(prefix, &request))).await
 }
 
 async fn deny_del<A: Answers>(State(daemon): State<Arc<A>>, extract::Path(prefix): extract::Path<String>) -> Response {
-    match parse_prefix(&prefix).and_then(|net| daemon.deny_del(net)) {
-        Ok(there) => gone(there, || format!("no deny entry for {prefix} was made by command")),
-        Err(refusal) => refusal.into_response(),
+    removed("deny", prefix, move |prefix| daemon.deny_del(prefix)).await
+}
+
+async fn deny_import<A: Answers>(State(daemon): State<Arc<A>>, Json(request): Json<ImportRequest>) -> Response {
+    changed(move || daemon.deny_import(&request)).await
+}
+
+async fn deny_export<A: Answers>(State(daemon): State<Arc<A>>, Query(request): Query<ExportRequest>) -> Response {
+    let text = spawn_blocking(move || daemon.deny_export(&request)).await;
+    text.map_or_else(|error| broken(&error), IntoResponse::into_response)
+}
+
+/// Carries out a change where it may wait.
+async fn changed<T: Serialize + Send + 'static>(
+    change: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Response {
+    match spawn_blocking(change).await {
+        Ok(Ok(answer)) => Json(answer).into_response(),
+        Ok(Err(refusal)) => refusal.into_response(),
+        Err(error) => broken(&error),
     }
+}
+
+/// The same for a removal.
+async fn removed(
+    what: &str,
+    prefix: String,
+    remove: impl FnOnce(IpNet) -> Result<bool, Refusal> + Send + 'static,
+) -> Response {
+    let net = match parse_prefix(&prefix) {
+        Ok(net) => net,
+        Err(refusal) => return refusal.into_response(),
+    };
+    match spawn_blocking(move || remove(net)).await {
+        Ok(Ok(there)) => gone(there, || format!("no {what} entry for {prefix} was made by command")),
+        Ok(Err(refusal)) => refusal.into_response(),
+        Err(error) => broken(&error),
+    }
+}
+
+fn broken(error: &JoinError) -> Response {
+    Refusal::Failed(format!("the daemon broke off: {error}")).into_response()
 }
 
 async fn metrics<A: Answers>(State(daemon): State<Arc<A>>) -> Response {

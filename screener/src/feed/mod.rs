@@ -1,10 +1,19 @@
 //! Static decisions by prefix: permits and denies, where each came from, and the lookup that precedence asks for.
 //!
-//! Holds the merged set of what configuration, commands and feeds say. Never decides about a session and never touches
-//! the kernel: `kernel/` mirrors what stands here.
+//! Holds the merged set of what configuration, commands and feeds say, the formats of lists, and the guard rails. Never
+//! decides about a session and never touches the kernel: `kernel/` mirrors what stands here. No I/O.
 
 mod action;
+mod format;
+mod rails;
 mod set;
+mod source;
 
 pub use action::{BadAction, DenyAction, StaticAction};
-pub use set::{Entry, Match, Refused, Source, StaticSet};
+pub(crate) use format::quoted;
+pub use format::{BadList, Format, List, parse_prefix};
+pub use rails::{
+    Coverage, Covered, Few, Guarded, Judgement, Objections, Protected, WIDEST_V4, WIDEST_V6, judge, widest,
+};
+pub use set::{Entry, Match, Origin, Refused, Said, StaticSet, normal};
+pub use source::Source;

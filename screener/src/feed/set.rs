@@ -1,77 +1,27 @@
 //! The merged set of static entries: what the configuration, commands and feeds say about a prefix.
 //!
-//! Holds entries, the precedence between them, the guard rails for new ones, and how often each prefix was met. Lookups
-//! and hits need only a shared reference, so the set stands behind an `RwLock` that is written when entries change. Never
-//! touches the kernel: [`StaticSet::effective`] is what a mirror copies.
+//! Holds entries, the precedence between them, the guard rails for single ones (`rails` has those for lists), and how often
+//! each prefix was met. Lookups and hits need only a shared reference, so the set stands behind an `RwLock` that is written
+//! when entries change. Never touches the kernel: [`StaticSet::effective`] is what a mirror copies.
 //!
 //! Precedence: a permit beats a deny whatever their lengths; among denies the longest prefix wins; of several entries on
 //! one prefix the operator's beats a feed's (see [`Source`]).
 
-use std::fmt;
+mod slot;
+
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use ipnet::{IpNet, Ipv4Net};
 use prefix_trie::joint::map::JointPrefixMap;
-use serde::{Serialize, Serializer};
 use thiserror::Error;
 
-use super::{DenyAction, StaticAction};
+pub use slot::Origin;
+use slot::{Item, Slot};
+
+use super::rails::{self, Few, Guarded, Judgement, Objections, Protected};
+use super::{Source, StaticAction};
 use crate::clock::UnixTime;
-
-/// The widest deny that is taken without force.
-const WIDEST_V4: u8 = 8;
-const WIDEST_V6: u8 = 16;
-/// How many permits the message of a refusal names.
-const NAMED: usize = 3;
-
-/// Where an entry comes from, in the order of precedence between the entries on one prefix that permit, or that deny: a
-/// command beats the configuration, both beat a feed; between feeds the harder action decides.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// A command (`permit add`, `deny add`).
-    Cli,
-    /// `[[permit]]` or `[[deny]]`.
-    Config,
-    /// An address of this host.
-    OwnAddress,
-    /// `listen.own_networks`.
-    OwnNetwork,
-    /// The feed of this name.
-    Feed(Arc<str>),
-}
-
-impl Source {
-    fn rank(&self) -> u8 {
-        match self {
-            Self::Cli => 0,
-            Self::Config => 1,
-            Self::OwnAddress => 2,
-            Self::OwnNetwork => 3,
-            Self::Feed(_) => 4,
-        }
-    }
-}
-
-/// As in lists and JSON: `cli`, `config`, `own_address`, `own_network`, `feed:NAME`.
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cli => f.write_str("cli"),
-            Self::Config => f.write_str("config"),
-            Self::OwnAddress => f.write_str("own_address"),
-            Self::OwnNetwork => f.write_str("own_network"),
-            Self::Feed(name) => write!(f, "feed:{name}"),
-        }
-    }
-}
-
-impl Serialize for Source {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
 
 /// One static entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,79 +52,23 @@ pub enum Refused {
         host: IpNet,
     },
     /// The deny would take in a very large part of the Internet.
-    #[error("denying {prefix} is wider than /{widest}: if that is meant, force it")]
+    #[error("denying {prefix} is wider than /{widest}: if that is meant, `screener deny add --force` does it")]
     TooWide {
         /// What was to be denied.
         prefix: IpNet,
         /// The widest that is taken.
         widest: u8,
     },
-    /// The deny covers what is permitted.
-    #[error("denying {prefix} would cover {}: leave those out, or force it (the permits still win)", covered(.permits, *.more))]
-    CoversPermit {
+    /// The deny covers what is permitted, or a gateway.
+    #[error(
+        "denying {prefix} would cover {covered}: leave those out, or use `screener deny add --force` (permits still win)"
+    )]
+    Covers {
         /// What was to be denied.
         prefix: IpNet,
-        /// Some of the permits under it, and who made them.
-        permits: Vec<(IpNet, Source)>,
-        /// How many more there are.
-        more: usize,
+        /// What is under it, and why it is guarded.
+        covered: Few<String>,
     },
-}
-
-fn covered(permits: &[(IpNet, Source)], more: usize) -> String {
-    let named: Vec<_> = permits.iter().map(|(prefix, source)| format!("{prefix} ({source})")).collect();
-    let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{tail}", named.join(", "))
-}
-
-/// An entry as it lies in the tree; the prefix is its place.
-#[derive(Clone, Debug)]
-struct Item {
-    action: StaticAction,
-    source: Source,
-    comment: Option<Box<str>>,
-    added: UnixTime,
-}
-
-impl Item {
-    fn is_permit(&self) -> bool {
-        self.action == StaticAction::Permit
-    }
-
-    fn is_count(&self) -> bool {
-        self.action == StaticAction::Deny(DenyAction::Count)
-    }
-
-    /// The least one decides. A dry run never does where another entry stands: it must not lift what it lies upon.
-    fn rank(&self) -> (bool, bool, u8, u8) {
-        let softness = match self.action {
-            // Never beside a deny of the same rank: permits come first.
-            StaticAction::Permit | StaticAction::Deny(DenyAction::Drop) => 0,
-            StaticAction::Deny(DenyAction::Reject) => 1,
-            StaticAction::Deny(DenyAction::Tag) => 2,
-            StaticAction::Deny(DenyAction::Count) => 3,
-        };
-        (!self.is_permit(), self.is_count(), self.source.rank(), softness)
-    }
-}
-
-/// All that is said about one prefix: never empty, the deciding entry first.
-#[derive(Debug, Default)]
-struct Slot {
-    items: Vec<Item>,
-    hits: AtomicU64,
-    /// Zero: never.
-    last_seen: AtomicU64,
-}
-
-impl Slot {
-    fn sort(&mut self) {
-        self.items.sort_by_key(Item::rank);
-    }
-
-    fn first(&self, permit: bool) -> Option<&Item> {
-        self.items.iter().find(|item| item.is_permit() == permit)
-    }
 }
 
 /// An entry that covers an address, with the counters of its prefix.
@@ -198,15 +92,15 @@ pub struct Match<'a> {
 
 impl<'a> Match<'a> {
     fn new(prefix: IpNet, slot: &'a Slot, item: &'a Item) -> Self {
-        let last_seen = slot.last_seen.load(Ordering::Relaxed);
+        let Origin { source, comment, added } = &*item.origin;
         Self {
             prefix,
             action: item.action,
-            source: &item.source,
-            comment: item.comment.as_deref(),
-            added: item.added,
-            hits: slot.hits.load(Ordering::Relaxed),
-            last_seen: (last_seen != 0).then_some(UnixTime(last_seen)),
+            source,
+            comment: comment.as_deref(),
+            added: *added,
+            hits: slot.hits(),
+            last_seen: slot.last_seen(),
         }
     }
 
@@ -222,11 +116,24 @@ impl<'a> Match<'a> {
     }
 }
 
+/// What a source said about a prefix before it said something else; to be put back with [`StaticSet::unsay`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said(Option<Item>);
+
+impl Said {
+    /// What it said.
+    pub fn action(&self) -> Option<StaticAction> {
+        self.0.as_ref().map(|item| item.action)
+    }
+}
+
 /// The merged set.
 #[derive(Debug, Default)]
 pub struct StaticSet {
     slots: JointPrefixMap<IpNet, Slot>,
-    entries: usize,
+    permits: usize,
+    denies: usize,
+    gateways: Vec<IpAddr>,
 }
 
 impl StaticSet {
@@ -237,12 +144,22 @@ impl StaticSet {
 
     /// How many entries there are; a prefix named by two sources counts twice.
     pub fn len(&self) -> usize {
-        self.entries
+        self.permits + self.denies
+    }
+
+    /// How many of them deny.
+    pub fn denies(&self) -> usize {
+        self.denies
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.entries == 0
+        self.len() == 0
+    }
+
+    /// Guards the next hops of the default routes.
+    pub fn guard_gateways(&mut self, gateways: Vec<IpAddr>) {
+        self.gateways = gateways;
     }
 
     /// Adds an entry, or replaces the one of the same source on the same prefix, which is returned.
@@ -250,8 +167,8 @@ impl StaticSet {
     /// An IPv4-mapped prefix (`::ffff:192.0.2.0/120`) is taken as the IPv4 prefix it is.
     ///
     /// # Errors
-    /// If bits are set behind the length; for a deny also if it covers a permit, an own network or an own address, or is
-    /// wider than /8 (IPv4) or /16 (IPv6).
+    /// If bits are set behind the length; for a deny also if it covers a permit, an own network, an own address or a
+    /// gateway, or is wider than /8 (IPv4) or /16 (IPv6).
     pub fn insert(&mut self, entry: Entry) -> Result<Option<Entry>, Refused> {
         self.put(entry, false)
     }
@@ -269,56 +186,103 @@ impl StaticSet {
         if matches!(entry.action, StaticAction::Deny(_)) && !force {
             self.guard(prefix)?;
         }
-        let item = Item {
-            action: entry.action,
-            source: entry.source,
-            comment: entry.comment.map(Into::into),
-            added: entry.added,
-        };
-        let slot = self.slots.entry(prefix).or_default();
-        let old = match slot.items.iter_mut().find(|old| old.source == item.source) {
-            Some(old) => Some(std::mem::replace(old, item)),
+        let origin = Origin { source: entry.source, comment: entry.comment.map(Into::into), added: entry.added };
+        let old = self.place(prefix, Item { origin: Arc::new(origin), action: entry.action });
+        Ok(old.map(|old| entry_of(prefix, &old)))
+    }
+
+    /// Says the same of another prefix: without the guard rails, which [`StaticSet::judge`] has for the list as a whole,
+    /// and sharing what all the entries have in common. What the source says already, with the same comment, stays as it
+    /// is, and so does its permit: then the answer is `None`.
+    ///
+    /// # Errors
+    /// If bits are set behind the length.
+    pub fn say(&mut self, prefix: IpNet, action: StaticAction, origin: &Arc<Origin>) -> Result<Option<Said>, Refused> {
+        let prefix = normal(prefix)?;
+        let old = self.slots.get(&prefix).and_then(|slot| slot.of(&origin.source));
+        if old.is_some_and(|old| old.is_permit() && action != StaticAction::Permit)
+            || old.is_some_and(|old| old.action == action && old.origin.comment == origin.comment)
+        {
+            return Ok(None);
+        }
+        Ok(Some(Said(self.place(prefix, Item { origin: Arc::clone(origin), action }))))
+    }
+
+    /// Puts back what a source said before.
+    pub fn unsay(&mut self, prefix: IpNet, source: &Source, said: Said) {
+        match said.0 {
+            Some(item) => drop(self.place(prefix, item)),
+            None => drop(self.remove(prefix, source)),
+        }
+    }
+
+    fn place(&mut self, prefix: IpNet, item: Item) -> Option<Item> {
+        self.count(&item, 1);
+        let old = match self.slots.get_mut(&prefix) {
+            Some(slot) => slot.put(item),
             None => {
-                slot.items.push(item);
-                self.entries += 1;
+                self.slots.insert(prefix, Slot::new(item));
                 None
             }
         };
-        slot.sort();
-        Ok(old.map(|old| entry_of(prefix, old)))
+        if let Some(old) = &old {
+            self.count(old, -1);
+        }
+        old
     }
 
-    /// The guard rails for a deny.
+    fn count(&mut self, item: &Item, by: isize) {
+        let count = if item.is_permit() { &mut self.permits } else { &mut self.denies };
+        *count = count.saturating_add_signed(by);
+    }
+
+    /// The guard rails for a single deny.
     fn guard(&self, prefix: IpNet) -> Result<(), Refused> {
-        let widest = match prefix {
-            IpNet::V4(_) => WIDEST_V4,
-            IpNet::V6(_) => WIDEST_V6,
-        };
+        let widest = rails::widest(&prefix);
         if prefix.prefix_len() < widest {
             return Err(Refused::TooWide { prefix, widest });
         }
-        let mut under = self
+        let permits = self
             .slots
             .children(&prefix)
-            .filter_map(|(permit, slot)| slot.first(true).map(|item| (permit, item.source.clone())));
-        let permits: Vec<_> = under.by_ref().take(NAMED).collect();
-        if permits.is_empty() {
-            return Ok(());
+            .filter_map(|(permit, slot)| slot.first(true).map(|item| format!("{permit} ({})", item.origin.source)));
+        let gateways = self.gateways.iter().filter(|gateway| prefix.contains(*gateway));
+        let covered: Few<_> =
+            permits.chain(gateways.map(|gateway| format!("{gateway} ({})", Guarded::Gateway))).collect();
+        if covered.is_empty() { Ok(()) } else { Err(Refused::Covers { prefix, covered }) }
+    }
+
+    /// The guard rails for a list of denies as a whole.
+    ///
+    /// # Errors
+    /// With everything that speaks against it.
+    pub fn judge(&self, list: &[IpNet]) -> Result<Judgement, Box<Objections>> {
+        rails::judge(list, &self.protected())
+    }
+
+    fn protected(&self) -> Protected {
+        let mut protected = Protected::default();
+        for (prefix, slot) in &self.slots {
+            if let Some(item) = slot.first(true) {
+                protected.add(prefix, Guarded::Permit(item.origin.source.clone()));
+            }
         }
-        Err(Refused::CoversPermit { prefix, permits, more: under.count() })
+        for &gateway in &self.gateways {
+            protected.add(gateway.into(), Guarded::Gateway);
+        }
+        protected
     }
 
     /// Removes what a source says about a prefix; what others say about it stays.
     pub fn remove(&mut self, prefix: IpNet, source: &Source) -> Option<Entry> {
         let prefix = normal(prefix).ok()?;
         let slot = self.slots.get_mut(&prefix)?;
-        let at = slot.items.iter().position(|item| item.source == *source)?;
-        let item = slot.items.remove(at);
-        if slot.items.is_empty() {
+        let item = slot.of(source)?.clone();
+        if slot.remove(source).is_none() {
             self.slots.remove(&prefix);
         }
-        self.entries -= 1;
-        Some(entry_of(prefix, item))
+        self.count(&item, -1);
+        Some(entry_of(prefix, &item))
     }
 
     /// What decides about an address; `None`: nothing is said about it.
@@ -329,7 +293,7 @@ impl StaticSet {
         let (mut permit, mut deny, mut count) = (None, None, None);
         // From the shortest to the longest: the last one found is the longest.
         for (prefix, slot) in self.slots.cover(&host(address)) {
-            let Some(item) = slot.items.first() else { continue };
+            let Some(item) = slot.items().first() else { continue };
             let place = if item.is_permit() {
                 &mut permit
             } else if item.is_count() {
@@ -360,7 +324,7 @@ impl StaticSet {
     /// Every entry that covers an address, from the shortest prefix to the longest.
     pub fn covering(&self, address: IpAddr) -> Vec<Match<'_>> {
         let slots = self.slots.cover(&host(address));
-        slots.flat_map(|(prefix, slot)| slot.items.iter().map(move |item| Match::new(prefix, slot, item))).collect()
+        slots.flat_map(|(prefix, slot)| slot.items().iter().map(move |item| Match::new(prefix, slot, item))).collect()
     }
 
     /// Credits `weight` hits to the prefix that decides about an address, and returns it. A dry run that covers the
@@ -371,10 +335,9 @@ impl StaticSet {
         let deciding = self.lookup(address)?.prefix;
         for (prefix, slot) in self.slots.cover(&host(address)) {
             let closer_count =
-                prefix.prefix_len() > deciding.prefix_len() && slot.items.first().is_some_and(Item::is_count);
+                prefix.prefix_len() > deciding.prefix_len() && slot.items().first().is_some_and(Item::is_count);
             if prefix == deciding || closer_count {
-                slot.hits.fetch_add(weight, Ordering::Relaxed);
-                slot.last_seen.fetch_max(at.0, Ordering::Relaxed);
+                slot.hit(weight, at);
             }
         }
         Some(deciding)
@@ -382,13 +345,13 @@ impl StaticSet {
 
     /// All entries with the counters of their prefixes, IPv4 first, in the order of their prefixes.
     pub fn entries(&self) -> impl Iterator<Item = Match<'_>> {
-        self.slots.iter().flat_map(|(prefix, slot)| slot.items.iter().map(move |item| Match::new(prefix, slot, item)))
+        self.slots.iter().flat_map(|(prefix, slot)| slot.items().iter().map(move |item| Match::new(prefix, slot, item)))
     }
 
     /// The entries of exactly this prefix, the deciding one first.
     pub fn entries_at(&self, prefix: IpNet) -> impl Iterator<Item = Match<'_>> {
         let slot = normal(prefix).ok().and_then(|prefix| Some((prefix, self.slots.get(&prefix)?)));
-        slot.into_iter().flat_map(|(prefix, slot)| slot.items.iter().map(move |item| Match::new(prefix, slot, item)))
+        slot.into_iter().flat_map(|(prefix, slot)| slot.items().iter().map(move |item| Match::new(prefix, slot, item)))
     }
 
     /// The widest permit that covers the whole of a prefix: a deny of it would do nothing.
@@ -397,38 +360,39 @@ impl StaticSet {
         self.slots.cover(&prefix).find_map(|(net, slot)| Some(Match::new(net, slot, slot.first(true)?)))
     }
 
-    /// What a mirror must hold for exactly this prefix; `None`: nothing, for nothing is said or a permit covers it.
-    pub fn effective_at(&self, prefix: IpNet) -> Option<StaticAction> {
-        let prefix = normal(prefix).ok()?;
-        let action = self.slots.get(&prefix)?.items.first()?.action;
-        (action == StaticAction::Permit || self.permit_over(prefix).is_none()).then_some(action)
+    /// Whether anybody permits exactly this prefix: then a mirror's list of permits holds it.
+    pub fn permits_exactly(&self, prefix: IpNet) -> bool {
+        self.at(prefix).is_some_and(|slot| slot.first(true).is_some())
     }
 
-    /// What a mirror needs: one action for each prefix, without the denies that a permit covers. The longest prefix among
-    /// these that covers an address, dry runs last, says what [`StaticSet::lookup`] says.
+    /// What a mirror's list of denies must hold for exactly this prefix.
+    pub fn denies_exactly(&self, prefix: IpNet) -> Option<StaticAction> {
+        self.at(prefix)?.first(false).map(|item| item.action)
+    }
+
+    fn at(&self, prefix: IpNet) -> Option<&Slot> {
+        self.slots.get(&normal(prefix).ok()?)
+    }
+
+    /// What a mirror needs, which has a list of permits and one of denies: one permit and one deny for each prefix at most.
+    /// If a permit covers an address that decides, else the longest deny that covers it, dry runs last; so a permit may come
+    /// and go without a look at the denies under it.
     pub fn effective(&self) -> impl Iterator<Item = (IpNet, StaticAction)> {
-        // A prefix comes right before all that it covers, so one permit at a time is enough to remember.
-        let mut permitted: Option<IpNet> = None;
-        self.slots.iter().filter_map(move |(prefix, slot)| {
-            let action = slot.items.first()?.action;
-            if permitted.is_some_and(|permit| permit.contains(&prefix)) {
-                return (action == StaticAction::Permit).then_some((prefix, action));
-            }
-            if action == StaticAction::Permit {
-                permitted = Some(prefix);
-            }
-            Some((prefix, action))
+        self.slots.iter().flat_map(|(prefix, slot)| {
+            let both = [slot.first(true), slot.first(false)];
+            both.into_iter().flatten().map(move |item| (prefix, item.action))
         })
     }
 }
 
-fn entry_of(prefix: IpNet, item: Item) -> Entry {
+fn entry_of(prefix: IpNet, item: &Item) -> Entry {
+    let Origin { source, comment, added } = &*item.origin;
     Entry {
         prefix,
         action: item.action,
-        source: item.source,
-        comment: item.comment.map(String::from),
-        added: item.added,
+        source: source.clone(),
+        comment: comment.as_deref().map(str::to_owned),
+        added: *added,
     }
 }
 
@@ -437,8 +401,11 @@ fn host(address: IpAddr) -> IpNet {
     address.to_canonical().into()
 }
 
-/// The prefix as it stands in the tree.
-fn normal(given: IpNet) -> Result<IpNet, Refused> {
+/// The prefix as it stands in lists: an IPv4-mapped one as the IPv4 prefix it is.
+///
+/// # Errors
+/// If bits are set behind the length.
+pub fn normal(given: IpNet) -> Result<IpNet, Refused> {
     let network = given.trunc();
     if network != given {
         let host = host(given.addr());

@@ -5,13 +5,13 @@
 use std::path::Path;
 
 use aya::Ebpf;
-use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use screener_ebpf::{self as abi, COUNTER_SLOTS, Counter, Family, Hook, QUIET_SLOT, counter_slot};
 use serde::Serialize;
 
 use super::error::KernelError;
 use super::load;
-use super::pin::{self, PinDirectory};
+use super::pin::PinDirectory;
 
 /// The name of the counters of events that found no room.
 pub const EVENTS_LOST: &str = Counter::EventLost.name();
@@ -39,11 +39,9 @@ impl Counters {
         load::take(object, pin, abi::maps::COUNTERS).map(Self)
     }
 
-    /// The pinned one, for who has not loaded the object.
-    pub(super) fn open(directory: &Path) -> Result<Self, KernelError> {
-        let failed = |error| KernelError::map(abi::maps::COUNTERS, COUNTER_SLOTS, error);
-        let map = MapData::from_pin(pin::map_pin(directory, abi::maps::COUNTERS)).and_then(Map::from_map_data);
-        PerCpuArray::try_from(map.map_err(failed)?).map(Self).map_err(failed)
+    /// From the pin alone; `None`: nothing is pinned there.
+    pub(super) fn open(directory: &Path) -> Result<Option<Self>, KernelError> {
+        Ok(load::open(directory, abi::maps::COUNTERS)?.map(Self))
     }
 
     /// Every counter that can be other than zero, in a fixed order.

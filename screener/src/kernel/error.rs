@@ -55,6 +55,15 @@ pub enum KernelError {
         /// The process, if it can be seen.
         holder: Option<u32>,
     },
+    /// There are no maps to look at.
+    #[error(
+        "no maps of this version are pinned under {path}: run `screener kernel attach`, or start the daemon with `screener \
+         run`; --pin names another directory"
+    )]
+    NothingPinned {
+        /// The pin directory.
+        path: PathBuf,
+    },
     /// The interface does not exist.
     #[error(
         "there is no interface {interface}: correct kernel.interfaces (`ip link` lists them); a daemon that runs attaches \

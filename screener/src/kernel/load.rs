@@ -132,6 +132,14 @@ pub(super) fn open<M: TryFrom<Map, Error = MapError>>(
     M::try_from(map).map(Some).map_err(|_| KernelError::ForeignMap { path })
 }
 
+/// Opens a map by its pin, where the maps are pinned.
+pub(super) fn pinned<M: TryFrom<Map, Error = MapError>>(
+    directory: &Path,
+    name: &'static str,
+) -> Result<M, KernelError> {
+    open(directory, name)?.ok_or_else(|| KernelError::NothingPinned { path: directory.to_owned() })
+}
+
 fn missing(name: &'static str) -> KernelError {
     KernelError::Object(Box::new(aya::EbpfError::MapError(MapError::InvalidName { name: name.to_owned() })))
 }
@@ -142,6 +150,11 @@ pub(super) struct SettingsMap(Array<MapData, Settings>);
 impl SettingsMap {
     pub(super) fn take(object: &mut Ebpf, pin: &PinDirectory) -> Result<Self, KernelError> {
         take(object, pin, abi::maps::SETTINGS).map(Self)
+    }
+
+    /// From the pin alone.
+    pub(super) fn open(directory: &Path) -> Result<Self, KernelError> {
+        pinned(directory, abi::maps::SETTINGS).map(Self)
     }
 
     /// What stands there: from a daemon before us, or zeros.

@@ -15,15 +15,18 @@ mod interface;
 mod life;
 mod load;
 mod netlink;
+mod offline;
 mod options;
 mod passes;
 mod pin;
 mod probe;
 mod sampling;
+mod settings;
 mod statics;
 mod status;
 mod survey;
 mod sys;
+pub mod text;
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -46,9 +49,11 @@ pub use self::events::{Event, EventStream, Hook, LogStream, Verdict};
 pub use self::foreign::Owner;
 pub use self::interface::{LinkNews, Mode};
 pub use self::life::{Change, Now};
-pub use self::options::{Class, DEFAULT_PIN, Family, Options, SynRate, XdpPolicy};
+pub use self::offline::Pinned;
+pub use self::options::{Class, DEFAULT_PIN, Family, Options, XdpPolicy};
 pub use self::pin::DetachReport;
 pub use self::probe::{Feature, Found, Privileges, features, release};
+pub use self::settings::{BadSetting, Setting};
 pub use self::statics::{StaticKind, SyncReport};
 pub use self::status::{Holder, InterfaceStatus, MapStatus, ProgramStatus, SettingsStatus, Status, SteerStatus};
 pub use self::survey::{InterfaceSurvey, PinSurvey, Xdp, other_lookups, survey_interface, survey_pins};
@@ -380,7 +385,7 @@ pub fn pinned_status(pin: &Path) -> Result<Status, KernelError> {
         let (entries, bytes) = statics.as_ref().map_or((None, None), |all| (of(&all.entries()), of(&all.bytes())));
         Ok((entries.map_or_else(|| status::count(name, path), |entries| Ok(Some(entries)))?, bytes))
     })?;
-    let counters = if maps.is_empty() { Vec::new() } else { Counters::open(pin)?.read()? };
+    let counters = Counters::open(pin)?.map_or_else(|| Ok(Vec::new()), |counters| counters.read())?;
     status::read(pin, &status::Known::default(), maps, counters)
 }
 

@@ -9,6 +9,7 @@ use screener_ebpf as abi;
 use serde::{Deserialize, Serialize};
 
 use crate::client::Ipv6KeyLength;
+use crate::rate::SynRate;
 
 /// The default pin directory.
 pub const DEFAULT_PIN: &str = "/sys/fs/bpf/screener";
@@ -50,15 +51,6 @@ pub struct Options {
     pub event_sample: u32,
     /// The ceiling of new connections of one client; `None`: none.
     pub syn_rate: Option<SynRate>,
-}
-
-/// A ceiling of new connections: a token bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SynRate {
-    /// Tokens a second.
-    pub per_second: u32,
-    /// The size of the bucket.
-    pub burst: u32,
 }
 
 impl Default for Options {

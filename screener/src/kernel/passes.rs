@@ -4,6 +4,7 @@
 
 use std::collections::HashMap as StdHashMap;
 use std::hash::Hash;
+use std::path::Path;
 
 use aya::maps::{HashMap, MapData, MapError};
 use aya::{Ebpf, Pod};
@@ -34,6 +35,11 @@ impl<K: Pod + Hash + Eq> Table<K> {
         let mut table = Self { map: load::take(object, pin, name)?, name, max_entries, entries: 0 };
         table.entries = table.keys()?.len();
         Ok(table)
+    }
+
+    /// Without the count of its entries, which costs a walk and which only a daemon asks for.
+    fn open(directory: &Path, name: &'static str, max_entries: u32) -> Result<Self, KernelError> {
+        Ok(Self { map: load::pinned(directory, name)?, name, max_entries, entries: 0 })
     }
 
     fn failed(&self, error: MapError) -> KernelError {
@@ -73,14 +79,24 @@ impl<K: Pod + Hash + Eq> Table<K> {
         self.map.keys().map(|key| key.map_err(|error| self.failed(error))).collect()
     }
 
-    fn sync(&mut self, mut wanted: StdHashMap<K, u64>, report: &mut SyncReport) -> Result<(), KernelError> {
+    fn list(&self) -> Result<Vec<(K, Pass)>, KernelError> {
+        self.map.iter().map(|entry| entry.map_err(|error| self.failed(error))).collect()
+    }
+
+    /// An expiry that differs by no more than `same_ns` stays as it is.
+    fn sync(
+        &mut self,
+        mut wanted: StdHashMap<K, u64>,
+        same_ns: u64,
+        report: &mut SyncReport,
+    ) -> Result<(), KernelError> {
         let mut surplus = Vec::new();
         for key in self.keys()? {
             let Some(expires) = wanted.remove(&key) else {
                 surplus.push(key);
                 continue;
             };
-            if self.get(&key)?.is_some_and(|pass| pass.expires_boot_ns.abs_diff(expires) <= SAME_NS) {
+            if self.get(&key)?.is_some_and(|pass| pass.expires_boot_ns.abs_diff(expires) <= same_ns) {
                 report.kept += 1;
             } else {
                 self.put(&key, expires)?;
@@ -99,6 +115,11 @@ impl<K: Pod + Hash + Eq> Table<K> {
     }
 }
 
+/// `None`: it has expired.
+fn until(clock: BootClock, pass: Pass) -> Option<UnixTime> {
+    (pass.expires_boot_ns > clock.now_ns).then(|| clock.to_unix(pass.expires_boot_ns))
+}
+
 /// The passes of both families.
 pub(super) struct Passes {
     v4: Table<[u8; 4]>,
@@ -113,9 +134,41 @@ impl Passes {
         })
     }
 
+    /// From the pins alone.
+    pub(super) fn open(directory: &Path) -> Result<Self, KernelError> {
+        Ok(Self {
+            v4: Table::open(directory, abi::maps::PASS4, abi::PASS4_ENTRIES)?,
+            v6: Table::open(directory, abi::maps::PASS6, abi::PASS6_ENTRIES)?,
+        })
+    }
+
+    /// Until when a client has a pass; `None`: it has none that counts.
+    pub(super) fn get(&self, client: ClientKey) -> Result<Option<UnixTime>, KernelError> {
+        let clock = BootClock::read();
+        Ok(self.read(client)?.and_then(|pass| until(clock, pass)))
+    }
+
+    /// Every pass that counts, in the order of the clients.
+    pub(super) fn list(&self) -> Result<Vec<(ClientKey, UnixTime)>, KernelError> {
+        let clock = BootClock::read();
+        let v4 = self.v4.list()?.into_iter().map(|(key, pass)| (ClientKey::V4(key.into()), pass));
+        let v6 = self.v6.list()?.into_iter().map(|(key, pass)| (ClientKey::V6(key.into()), pass));
+        let mut passes: Vec<_> =
+            v4.chain(v6).filter_map(|(client, pass)| Some((client, until(clock, pass)?))).collect();
+        passes.sort_unstable();
+        Ok(passes)
+    }
+
+    fn read(&self, client: ClientKey) -> Result<Option<Pass>, KernelError> {
+        match client {
+            ClientKey::V4(address) => self.v4.get(&address.octets()),
+            ClientKey::V6(address) => self.v6.get(&address.octets()),
+        }
+    }
+
     /// Removes the IPv6 passes: their keys were cut to another length.
     pub(super) fn clear_v6(&mut self) -> Result<(), KernelError> {
-        self.v6.sync(StdHashMap::new(), &mut SyncReport::default())
+        self.v6.sync(StdHashMap::new(), SAME_NS, &mut SyncReport::default())
     }
 
     /// A pass that has expired already is as good as none, and is removed.
@@ -142,6 +195,15 @@ impl Passes {
         &mut self,
         passes: impl IntoIterator<Item = (ClientKey, UnixTime)>,
     ) -> Result<SyncReport, KernelError> {
+        self.sync_within(passes, SAME_NS)
+    }
+
+    /// As [`Passes::sync`]; an expiry that differs by no more than `same_ns` stays as it is.
+    pub(super) fn sync_within(
+        &mut self,
+        passes: impl IntoIterator<Item = (ClientKey, UnixTime)>,
+        same_ns: u64,
+    ) -> Result<SyncReport, KernelError> {
         let clock = BootClock::read();
         let (mut v4, mut v6) = (StdHashMap::new(), StdHashMap::new());
         for (client, until) in passes {
@@ -155,17 +217,13 @@ impl Passes {
             };
         }
         let mut report = SyncReport::default();
-        self.v4.sync(v4, &mut report)?;
-        self.v6.sync(v6, &mut report)?;
+        self.v4.sync(v4, same_ns, &mut report)?;
+        self.v6.sync(v6, same_ns, &mut report)?;
         Ok(report)
     }
 
     pub(super) fn last_used(&self, client: ClientKey) -> Result<Option<UnixTime>, KernelError> {
-        let pass = match client {
-            ClientKey::V4(address) => self.v4.get(&address.octets()),
-            ClientKey::V6(address) => self.v6.get(&address.octets()),
-        };
-        let used = pass?.map(|pass| pass.last_used_boot_ns).filter(|&used| used != 0);
+        let used = self.read(client)?.map(|pass| pass.last_used_boot_ns).filter(|&used| used != 0);
         Ok(used.map(|used| BootClock::read().to_unix(used)))
     }
 

@@ -53,6 +53,10 @@ impl PinDirectory {
         let maps = path.join(format!("{MAPS}{}", abi::ABI_VERSION));
         let made = !maps.exists();
         fs::create_dir_all(&maps).map_err(|error| KernelError::pin("cannot make", &maps, error))?;
+        Self::lock(path, made)
+    }
+
+    fn lock(path: &Path, made: bool) -> Result<Self, KernelError> {
         let lock = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| KernelError::pin("cannot open", path, error.into()))?;
         for _ in 0..LOOKS {
@@ -71,6 +75,14 @@ impl PinDirectory {
         let ours = rustix::fs::fstat(&self.lock).map(|stat| (stat.st_dev, stat.st_ino));
         let there = fs::metadata(&self.path).map(|there| (there.dev(), there.ino()));
         !matches!((ours, there), (Ok(ours), Ok(there)) if ours == there)
+    }
+
+    /// Locks a directory that holds maps of this version; never makes one.
+    pub(super) fn of_existing(path: &Path) -> Result<Self, KernelError> {
+        if !map_pin(path, abi::maps::SETTINGS).exists() {
+            return Err(KernelError::NothingPinned { path: path.to_owned() });
+        }
+        Self::lock(path, false)
     }
 
     pub(super) fn path(&self) -> &Path {

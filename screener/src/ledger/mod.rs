@@ -144,7 +144,7 @@ struct Shared {
     options: Options,
     passes: Mutex<Passes>,
     histories: Mutex<Histories>,
-    statics: Mutex<BTreeMap<IpNet, StoredStatic>>,
+    statics: Mutex<BTreeMap<IpNet, Arc<StoredStatic>>>,
     pending: Pending,
     status: Mutex<StoreStatus>,
     /// False: there is no file and no writer, so nothing is noted as pending.
@@ -177,8 +177,12 @@ impl Shared {
         self.histories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn statics(&self) -> MutexGuard<'_, BTreeMap<IpNet, StoredStatic>> {
+    fn statics(&self) -> MutexGuard<'_, BTreeMap<IpNet, Arc<StoredStatic>>> {
         self.statics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all_statics(&self) -> Vec<(IpNet, Arc<StoredStatic>)> {
+        self.statics().iter().map(|(&prefix, entry)| (prefix, Arc::clone(entry))).collect()
     }
 
     fn store_status(&self) -> MutexGuard<'_, StoreStatus> {
@@ -410,9 +414,19 @@ impl Ledger {
     /// Keeps a static entry made by command. Another one for the same prefix is replaced.
     pub fn put_static(&self, prefix: IpNet, entry: StoredStatic) {
         let mut statics = self.shared.statics();
-        statics.insert(prefix, entry);
+        statics.insert(prefix, Arc::new(entry));
         if self.shared.durable {
             self.shared.pending.prefix(prefix);
+        }
+    }
+
+    /// Keeps the same entry for each prefix of a list: in the file all of it appears at once, or none.
+    pub fn put_statics(&self, prefixes: &[IpNet], entry: StoredStatic) {
+        let entry = Arc::new(entry);
+        let mut statics = self.shared.statics();
+        statics.extend(prefixes.iter().map(|&prefix| (prefix, Arc::clone(&entry))));
+        if self.shared.durable {
+            self.shared.pending.all_statics();
         }
     }
 
@@ -427,8 +441,8 @@ impl Ledger {
     }
 
     /// The static entries made by command, in the order of their prefixes.
-    pub fn statics(&self) -> Vec<(IpNet, StoredStatic)> {
-        self.shared.statics().iter().map(|(&prefix, entry)| (prefix, entry.clone())).collect()
+    pub fn statics(&self) -> Vec<(IpNet, Arc<StoredStatic>)> {
+        self.shared.all_statics()
     }
 
     /// Waits until everything noted before the call is on the disk. Blocks: not for an async task.

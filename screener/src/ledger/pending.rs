@@ -17,6 +17,8 @@ pub(super) struct Work {
     pub(super) passes: HashSet<ClientKey>,
     pub(super) histories: HashSet<ClientKey>,
     pub(super) statics: HashSet<IpNet>,
+    /// A list came in: every static entry is written, in one commit.
+    pub(super) all_statics: bool,
     /// More changed than was noted: the file must be made equal to memory as a whole.
     pub(super) everything: bool,
 }
@@ -27,7 +29,7 @@ impl Work {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0 && !self.everything
+        self.len() == 0 && !self.all_statics && !self.everything
     }
 
     /// Lets go of the keys and asks for everything instead. Returns how many keys that were.
@@ -80,7 +82,7 @@ impl Pending {
             let keys = state.work.overflow();
             state.dropped += keys as u64;
         }
-        if first || state.work.len() == self.batch || state.work.everything {
+        if first || state.work.len() == self.batch || state.work.all_statics || state.work.everything {
             self.wake.notify_one();
         }
     }
@@ -95,6 +97,14 @@ impl Pending {
 
     pub(super) fn prefix(&self, prefix: IpNet) {
         self.mark(|work| work.statics.insert(prefix));
+    }
+
+    /// A list of prefixes, too long to be noted one by one.
+    pub(super) fn all_statics(&self) {
+        self.mark(|work| {
+            work.all_statics = true;
+            false
+        });
     }
 
     /// Keys noted and not yet written, and the keys ever let go of because there were too many.
@@ -144,7 +154,7 @@ impl Pending {
             }
             let now = Instant::now();
             let end = *due.get_or_insert(now + interval);
-            let full = state.work.everything || state.work.len() >= self.batch;
+            let full = state.work.everything || state.work.all_statics || state.work.len() >= self.batch;
             let wait = if full { now } else { end }.max(not_before.unwrap_or(now)).saturating_duration_since(now);
             if wait.is_zero() {
                 return Some((std::mem::take(&mut state.work), state.asked));
@@ -163,6 +173,7 @@ impl Pending {
         state.work.passes.extend(work.passes);
         state.work.histories.extend(work.histories);
         state.work.statics.extend(work.statics);
+        state.work.all_statics |= work.all_statics;
         if state.work.len() > self.capacity {
             let keys = state.work.overflow();
             state.dropped += keys as u64;

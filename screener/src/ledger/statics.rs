@@ -7,13 +7,13 @@ use crate::feed::{DenyAction, StaticAction};
 
 use super::pass::shortened;
 
-/// A static entry as it is kept.
+/// A static entry as it is kept. The entries of one list share one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredStatic {
     /// What it says.
     pub action: StaticAction,
     /// What the operator wrote about it; at most 1024 bytes are kept.
-    pub comment: Option<String>,
+    pub comment: Option<Box<str>>,
     /// When it was made.
     pub added: UnixTime,
 }
@@ -49,7 +49,7 @@ impl StoredStatic {
         };
         let added = UnixTime(u64::from_be_bytes(fixed[2..].try_into().ok()?));
         let comment = std::str::from_utf8(comment).ok()?;
-        Some(Self { action, comment: (!comment.is_empty()).then(|| comment.to_owned()), added })
+        Some(Self { action, comment: (!comment.is_empty()).then(|| comment.into()), added })
     }
 }
 
@@ -61,7 +61,7 @@ mod tests {
     fn every_action_comes_back_and_damage_is_seen() {
         let denies = [DenyAction::Drop, DenyAction::Reject, DenyAction::Tag, DenyAction::Count];
         for action in denies.map(StaticAction::Deny).into_iter().chain([StaticAction::Permit]) {
-            let entry = StoredStatic { action, comment: Some("spam run".to_owned()), added: UnixTime(77) };
+            let entry = StoredStatic { action, comment: Some("spam run".into()), added: UnixTime(77) };
             let bytes = entry.encode();
             assert_eq!(StoredStatic::decode(&bytes), Some(entry));
             assert_eq!(StoredStatic::decode(&bytes[..FIXED - 1]), None);

@@ -4,11 +4,13 @@
 //! writer's thread. redb promises errors for files it did not write, but says that it may panic on some: both count as
 //! damage here.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use redb::backends::InMemoryBackend;
@@ -126,7 +128,7 @@ pub(super) struct Loaded {
     /// In the order of the clients.
     pub(super) passes: Vec<(ClientKey, Packed)>,
     pub(super) histories: Vec<(ClientKey, History)>,
-    pub(super) statics: Vec<(IpNet, StoredStatic)>,
+    pub(super) statics: Vec<(IpNet, Arc<StoredStatic>)>,
     /// Keys of the file under which nothing stands in memory: records of another IPv6 key length, now kept under a
     /// shorter key. To be deleted.
     pub(super) stale: Vec<ClientKey>,
@@ -139,7 +141,7 @@ pub(super) struct Loaded {
 pub(super) struct Batch {
     pub(super) passes: Vec<(ClientKey, Option<Packed>)>,
     pub(super) histories: Vec<(ClientKey, Option<History>)>,
-    pub(super) statics: Vec<(IpNet, Option<StoredStatic>)>,
+    pub(super) statics: Vec<(IpNet, Option<Arc<StoredStatic>>)>,
 }
 
 /// An open file.
@@ -247,6 +249,20 @@ impl Store {
         })
     }
 
+    /// Writes static entries, all of them in one durable commit.
+    pub(super) fn write_statics(&self, statics: &[(IpNet, Arc<StoredStatic>)]) -> Result<(), Failure> {
+        guarded(|| {
+            let transaction = self.transaction()?;
+            {
+                let mut table = transaction.open_table(STATICS)?;
+                for (prefix, entry) in statics {
+                    table.insert(&key::prefix_bytes(*prefix), entry.encode().as_slice())?;
+                }
+            }
+            Ok(transaction.commit()?)
+        })
+    }
+
     /// Makes the file hold what the batches hold and nothing else, in one durable commit.
     pub(super) fn replace(&self, batches: impl Iterator<Item = Batch>) -> Result<(), Failure> {
         guarded(|| {
@@ -316,9 +332,16 @@ fn load(database: &Database, length: Ipv6KeyLength) -> Result<Loaded, Failure> {
         }
     }
 
+    // The entries of a list differ in nothing but their prefixes, and lie in the file side by side.
+    let mut known: HashMap<Box<[u8]>, Arc<StoredStatic>> = HashMap::new();
     for row in transaction.open_table(STATICS)?.iter()? {
         let (key, value) = row?;
-        match (key::prefix(key.value()), StoredStatic::decode(value.value())) {
+        let entry = known.get(value.value()).cloned().or_else(|| {
+            let entry = Arc::new(StoredStatic::decode(value.value())?);
+            known.insert(value.value().into(), Arc::clone(&entry));
+            Some(entry)
+        });
+        match (key::prefix(key.value()), entry) {
             (Some(prefix), Some(entry)) => loaded.statics.push((prefix, entry)),
             _ => loaded.unreadable += 1,
         }

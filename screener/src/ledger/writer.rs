@@ -98,6 +98,9 @@ impl Writer {
             store.fresh = false;
             return Ok(());
         }
+        if work.all_statics {
+            store.write_statics(&self.shared.all_statics())?;
+        }
         let passes = work.passes.iter().copied().map(Key::Pass);
         let histories = work.histories.iter().copied().map(Key::History);
         let statics = work.statics.iter().copied().map(Key::Static);

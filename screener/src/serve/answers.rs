@@ -7,11 +7,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::clock::{Now, UnixTime};
-use crate::control::api::{self, DenyRequest, PageRequest, PassRequest};
+use crate::control::api::{self, DenyRequest, ExportRequest, ImportRequest, PageRequest, PassRequest, PermitRequest};
 use crate::control::{Answers, Refusal};
-use crate::feed::{DenyAction, Entry, Match, Source, StaticAction};
-use crate::kernel::{self, StaticKind};
-use crate::ledger::{History, Origin, Pass, StoredStatic, What};
+use crate::feed::{DenyAction, Match, StaticAction};
+use crate::kernel;
+use crate::ledger::{History, Origin, Pass, What};
 use crate::pass::{Stamps, Test};
 
 use super::daemon::{Daemon, Mode};
@@ -27,6 +27,7 @@ impl Answers for Daemon {
             let settings = kernel.settings().ok()?;
             let lost = counters.iter().filter(|counter| counter.name == kernel::EVENTS_LOST);
             Some(api::Kernel {
+                pin: status.pin,
                 event_sample: settings.event_sample,
                 events_lost: lost.map(|counter| counter.packets).sum(),
                 reject_early: settings.has(kernel::Settings::REJECT_EARLY),
@@ -51,7 +52,7 @@ impl Answers for Daemon {
             },
             kernel,
             passes: ledger.passes,
-            denies: statics.entries().filter(|entry| entry.action != StaticAction::Permit).count(),
+            denies: statics.denies(),
             dnsbl: self.lists_status(),
             ledger: api::Ledger {
                 histories: ledger.histories,
@@ -132,61 +133,36 @@ impl Answers for Daemon {
         had
     }
 
+    fn permits(&self) -> Vec<api::Static> {
+        self.static_entries(true)
+    }
+
+    fn permit_add(&self, prefix: IpNet, request: &PermitRequest) -> Result<api::Static, Refusal> {
+        self.add_permit(prefix, request)
+    }
+
+    fn permit_del(&self, prefix: IpNet) -> Result<bool, Refusal> {
+        self.remove_static(prefix, true)
+    }
+
     fn denies(&self) -> Vec<api::Static> {
-        self.statics()
-            .entries()
-            .filter(|found| found.action != StaticAction::Permit)
-            .map(|found| entry(&found))
-            .collect()
+        self.static_entries(false)
     }
 
     fn deny_add(&self, prefix: IpNet, request: &DenyRequest) -> Result<api::Static, Refusal> {
-        let added = Now::read().unix;
-        let action = StaticAction::Deny(request.action);
-        let comment = request.comment.clone().filter(|comment| !comment.is_empty());
-        let new = Entry { prefix, action, source: Source::Cli, comment: comment.clone(), added };
-        let mut statics = self.statics_mut();
-        if let Some(permit) = statics.permit_over(prefix).filter(|_| !request.force) {
-            let permit = format!("{} ({})", permit.prefix, permit.source);
-            return Err(Refusal::Wrong(format!(
-                "{prefix} lies in the permit {permit}, which wins: the entry would do nothing"
-            )));
-        }
-        let put = if request.force { statics.insert_forced(new) } else { statics.insert(new) };
-        let old = put.map_err(|refused| Refusal::Wrong(refused.to_string()))?;
-        if let Some(kernel) = &self.kernel {
-            let effective = statics.effective_at(prefix);
-            let done = effective.map_or(Ok(()), |action| kernel.put_static(prefix, action));
-            if let Err(error) = done {
-                // What the kernel does not hold must not stand in the list as if it did.
-                match old {
-                    Some(old) => drop(statics.insert_forced(old)),
-                    None => drop(statics.remove(prefix, &Source::Cli)),
-                }
-                return Err(Refusal::Failed(error.to_string()));
-            }
-        }
-        self.ledger.put_static(prefix, StoredStatic { action, comment, added });
-        let shown = statics.entries_at(prefix).find(|found| *found.source == Source::Cli).map(|found| entry(&found));
-        shown.ok_or_else(|| Refusal::Failed("the entry did not stay".to_owned()))
+        self.add_deny(prefix, request)
     }
 
     fn deny_del(&self, prefix: IpNet) -> Result<bool, Refusal> {
-        let mut statics = self.statics_mut();
-        let Some(old) = statics.remove(prefix, &Source::Cli) else { return Ok(false) };
-        if let Some(kernel) = &self.kernel {
-            // Another origin may say something about the same prefix; then that holds from now on.
-            let done = match statics.effective_at(prefix) {
-                Some(action) => kernel.put_static(prefix, action),
-                None => kernel.del_static(prefix, StaticKind::Deny).map(drop),
-            };
-            if let Err(error) = done {
-                drop(statics.insert_forced(old));
-                return Err(Refusal::Failed(error.to_string()));
-            }
-        }
-        self.ledger.del_static(prefix);
-        Ok(true)
+        self.remove_static(prefix, false)
+    }
+
+    fn deny_import(&self, request: &ImportRequest) -> Result<api::ImportReport, Refusal> {
+        self.import_denies(request)
+    }
+
+    fn deny_export(&self, request: &ExportRequest) -> String {
+        self.export_denies(request)
     }
 
     fn metrics(&self) -> String {
@@ -313,7 +289,7 @@ fn name_of(what: What) -> String {
     serde_json::to_value(what).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-fn entry(found: &Match<'_>) -> api::Static {
+pub(super) fn entry(found: &Match<'_>) -> api::Static {
     api::Static {
         prefix: found.prefix.to_string(),
         action: match found.action {
@@ -343,6 +319,6 @@ fn counter(counter: crate::kernel::CounterValue) -> api::Counter {
     }
 }
 
-fn stamp(at: UnixTime) -> String {
+pub(super) fn stamp(at: UnixTime) -> String {
     at.to_string()
 }

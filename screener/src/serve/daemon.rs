@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
@@ -36,6 +36,9 @@ pub(super) struct Daemon {
     pub(super) features: ArcSwap<Features>,
     pub(super) ledger: Ledger,
     pub(super) statics: RwLock<StaticSet>,
+    /// Held by whoever changes static entries, from the look at what there is until set, kernel and ledger say the same. Only
+    /// its holder locks the set for writing, so that those who read it never wait for a long change.
+    pub(super) changing: Mutex<()>,
     pub(super) lists: Option<Dnsbl>,
     pub(super) kernel: Option<Kernel>,
     pub(super) metrics: Metrics,
@@ -86,7 +89,12 @@ impl Daemon {
         self.statics.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The static entries, to change.
+    /// For whoever changes static entries.
+    pub(super) fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The static entries, to change, while [`Daemon::changing`] is held.
     pub(super) fn statics_mut(&self) -> RwLockWriteGuard<'_, StaticSet> {
         self.statics.write().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::config::{self, Config};
-use crate::kernel::{Options, SynRate, XdpPolicy};
+use crate::kernel::{Options, XdpPolicy};
 
 /// What to say when no interface can be found.
 pub(crate) const NONE: &str = "XDP is not attached: kernel.interfaces is empty and there is no default route to tell the \
@@ -31,7 +31,7 @@ pub(crate) fn kernel_options(config: &Config, steer: bool) -> Options {
         pin: config.kernel.pin.clone(),
         key_length: config.ledger.ipv6_prefix,
         event_sample: 1,
-        syn_rate: config.kernel.syn_rate.map(|rate| SynRate { per_second: rate.per_second, burst: rate.burst }),
+        syn_rate: config.kernel.syn_rate,
     }
 }
 

@@ -8,7 +8,8 @@ use tracing::{debug, info, warn};
 
 use crate::client::ClientKey;
 use crate::clock::{Now, UnixTime};
-use crate::feed::{DenyAction, StaticAction};
+use crate::feed::{DenyAction, StaticAction, StaticSet};
+use crate::kernel::text::Line;
 use crate::kernel::{EventStream, Kernel, KernelError};
 use crate::ledger::{Change, Changes, Ledger, Pass, What};
 use crate::pass::TestSet;
@@ -24,6 +25,36 @@ const PAGE: usize = 4096;
 /// Until when a pass leaves the client to the MTA, if a pass must cover these tests; `None`: it does not, some test is owed.
 pub(super) fn valid_until(pass: &Pass, enabled: TestSet) -> Option<UnixTime> {
     pass.stamps.complete_until(enabled).filter(|&until| until > Now::read().unix)
+}
+
+/// How many entries a log line names.
+const NAMED: usize = 3;
+
+/// Says which entries the kernel holds that nobody here knows: they go when the lists are made equal. A command made them
+/// while no daemon was there, or they were taken out of the configuration.
+pub(super) fn tell_strangers(statics: &StaticSet, kernel: &Kernel) {
+    let (mut permits, mut denies, mut named) = (0_usize, 0_usize, Vec::new());
+    for (prefix, action) in kernel.statics() {
+        let (known, count) = match action {
+            StaticAction::Permit => (statics.permits_exactly(prefix), &mut permits),
+            StaticAction::Deny(_) => (statics.denies_exactly(prefix).is_some(), &mut denies),
+        };
+        if !known {
+            *count += 1;
+            if named.len() < NAMED {
+                named.push(Line::Static(prefix, action).to_string());
+            }
+        }
+    }
+    if !named.is_empty() {
+        let more = (permits + denies).saturating_sub(named.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        warn!(
+            "{permits} permits and {denies} denies leave the kernel, because neither the configuration nor a command to a \
+             daemon made them: {}{more}; `screener deny import` and `permit add` make entries that stay",
+            named.join(", ")
+        );
+    }
 }
 
 /// Makes the kernel's passes equal to the ledger's, and returns the changes from then on.

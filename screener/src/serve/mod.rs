@@ -12,10 +12,11 @@ mod listen;
 mod mirror;
 mod policy;
 mod stand;
+mod statics;
 mod tend;
 mod upkeep;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -71,8 +72,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         degraded.set("control", note.to_owned());
     }
     let policy = Arc::new(policy::policy(&config));
-    let content = Content { ledger: &ledger, enabled: policy.enabled(), statics: statics.effective() };
-    let stand = Stand::find(&config, content, &degraded)?;
+    let content = Content { ledger: &ledger, enabled: policy.enabled(), statics: &statics };
+    let stand = Stand::find(&config, &content, &degraded)?;
     let (kernel, changes) = stand.kernel.map(|Filled { kernel, changes }| (kernel, changes)).unzip();
     for note in config.notes() {
         info!("note: {note}");
@@ -88,6 +89,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         ),
         ledger,
         statics: statics.into(),
+        changing: Mutex::default(),
         lists,
         kernel,
         metrics: Metrics::default(),

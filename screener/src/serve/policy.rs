@@ -1,16 +1,16 @@
 //! From configuration to what the engine, the static set and the kernel want to hear.
 
-use std::io;
-use std::net::IpAddr;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use anyhow::Context;
 use ipnet::IpNet;
-use nix::ifaddrs::getifaddrs;
 
 use crate::clock::UnixTime;
 use crate::config::{self, Config, DeepTest, TestAction};
-use crate::feed::{Entry, Source, StaticAction, StaticSet};
-use crate::ledger::Ledger;
+use crate::feed::{Entry, Origin, Source, StaticAction, StaticSet};
+use crate::host;
+use crate::ledger::{Ledger, StoredStatic};
 use crate::session::{Action, AfterTests, DeepPolicy, DnsblPolicy, Policy, PregreetPolicy};
 
 /// The longest command line, its end included: Postfix's `line_length_limit` (reference/postscreen.md section 1.1).
@@ -71,32 +71,29 @@ pub(super) fn statics(config: &Config, ledger: &Ledger, now: UnixTime) -> anyhow
     for &network in &config.listen.own_networks {
         permit(network, Source::OwnNetwork, "listen.own_networks")?;
     }
-    for address in own_addresses().context("the host's own addresses cannot be read")? {
+    for address in host::own_addresses().context("the host's own addresses cannot be read")? {
         permit(address.into(), Source::OwnAddress, "")?;
     }
     for entry in &config.permits {
         permit(entry.prefix, Source::Config, &entry.comment)?;
     }
+    set.guard_gateways(host::gateways());
     for deny in &config.denies {
         let comment = (!deny.comment.is_empty()).then(|| deny.comment.clone());
         let action = StaticAction::Deny(deny.action);
         set.insert(Entry { prefix: deny.prefix, action, source: Source::Config, comment, added: now })
             .with_context(|| format!("[[deny]] prefix = \"{}\"", deny.prefix))?;
     }
-    for (prefix, stored) in ledger.statics() {
-        let entry =
-            Entry { prefix, action: stored.action, source: Source::Cli, comment: stored.comment, added: stored.added };
+    // The entries of a list share what they have in common, in the ledger as in the set.
+    let mut origins: HashMap<*const StoredStatic, Arc<Origin>> = HashMap::new();
+    let stored = ledger.statics();
+    for (prefix, stored) in &stored {
+        let origin = origins.entry(Arc::as_ptr(stored)).or_insert_with(|| {
+            let (comment, added) = (stored.comment.clone(), stored.added);
+            Arc::new(Origin { source: Source::Cli, comment, added })
+        });
         // It was let in when the command was given; a permit that came later wins anyway.
-        set.insert_forced(entry)?;
+        set.say(*prefix, stored.action, origin)?;
     }
     Ok(set)
-}
-
-fn own_addresses() -> io::Result<Vec<IpAddr>> {
-    let addresses = getifaddrs()?.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    });
-    Ok(addresses.collect())
 }

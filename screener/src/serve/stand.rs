@@ -6,12 +6,11 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
-use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tracing::warn;
 
 use crate::config::{self, Config};
-use crate::feed::StaticAction;
+use crate::feed::StaticSet;
 use crate::kernel::{self, Kernel, KernelError, XdpPolicy};
 use crate::ledger::{Changes, Ledger};
 use crate::pass::TestSet;
@@ -21,12 +20,12 @@ use super::degraded::Degraded;
 use super::{interfaces, listen, mirror};
 
 /// What the kernel must know before a packet asks it.
-pub(super) struct Content<'a, I> {
+pub(super) struct Content<'a> {
     pub(super) ledger: &'a Ledger,
     /// The tests that a pass must cover.
     pub(super) enabled: TestSet,
-    /// The static entries that hold.
-    pub(super) statics: I,
+    /// The static entries.
+    pub(super) statics: &'a StaticSet,
 }
 
 /// The way in which the daemon stands, and what it needs for it.
@@ -43,12 +42,10 @@ pub(super) struct Filled {
 }
 
 impl Filled {
-    fn start(
-        options: &kernel::Options,
-        content: Content<'_, impl IntoIterator<Item = (IpNet, StaticAction)>>,
-    ) -> Result<Self, KernelError> {
+    fn start(options: &kernel::Options, content: &Content<'_>) -> Result<Self, KernelError> {
         let kernel = Kernel::open(options)?;
-        kernel.sync_statics(content.statics)?;
+        mirror::tell_strangers(content.statics, &kernel);
+        kernel.sync_statics(content.statics.effective())?;
         let changes = mirror::align(content.ledger, content.enabled, &kernel)?;
         kernel.attach()?;
         Ok(Self { kernel, changes })
@@ -57,11 +54,7 @@ impl Filled {
 
 impl Stand {
     /// Takes the best way that the configuration and the system allow, and says what was not to be had.
-    pub(super) fn find(
-        config: &Config,
-        content: Content<'_, impl IntoIterator<Item = (IpNet, StaticAction)>>,
-        degraded: &Degraded,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn find(config: &Config, content: &Content<'_>, degraded: &Degraded) -> anyhow::Result<Self> {
         let steer = config.listen.mode != config::Mode::Front;
         let options = options(config, steer, degraded);
         match Filled::start(&options, content) {

@@ -2,6 +2,7 @@
 
 mod attach;
 mod detach;
+mod map;
 mod status;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::Answer;
+use crate::control::Client;
 use crate::kernel::DEFAULT_PIN;
 
 #[derive(Debug, Subcommand)]
@@ -19,6 +21,8 @@ pub(super) enum Kernel {
     Status(status::Status),
     /// Take programs, links and maps out of the kernel: nothing is denied or screened any more
     Detach(detach::Detach),
+    /// The lists, settings and counters of the programs, with or without a daemon
+    Map(map::Map),
 }
 
 #[derive(Debug, Args)]
@@ -29,11 +33,12 @@ struct Pin {
 }
 
 impl Kernel {
-    pub(super) fn carry_out(self) -> anyhow::Result<Answer> {
+    pub(super) fn carry_out(self, client: &Client) -> anyhow::Result<Answer> {
         match self {
             Self::Attach(verb) => verb.carry_out(),
             Self::Status(verb) => verb.carry_out(),
             Self::Detach(verb) => verb.carry_out(),
+            Self::Map(verb) => verb.carry_out(client),
         }
     }
 }

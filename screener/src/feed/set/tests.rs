@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::feed::DenyAction;
 use StaticAction::{Deny, Permit};
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -95,7 +96,7 @@ fn a_deny_that_covers_a_permit_is_refused_and_says_which() {
     assert_eq!(
         error.to_string(),
         "denying 198.51.100.0/24 would cover 198.51.100.7/32 (own_address), 198.51.100.64/26 (own_network), \
-         198.51.100.200/32 (config) and 2 more: leave those out, or force it (the permits still win)"
+         198.51.100.200/32 (config) and 2 more: leave those out, or use `screener deny add --force` (permits still win)"
     );
     assert!(set.insert(deny("198.51.100.7/32")).is_err(), "the same prefix is covered too");
     assert!(set.insert(deny("198.51.100.8/32")).is_ok());
@@ -315,8 +316,52 @@ proptest! {
             prop_assert_eq!(found, model.lookup(address), "{}", address);
             let covering = effective.iter().filter(|(prefix, _)| prefix.contains(&address.to_canonical()));
             let dry_run = |action: StaticAction| action == Deny(DenyAction::Count);
-            let longest = covering.max_by_key(|(prefix, action)| (!dry_run(*action), prefix.prefix_len()));
-            prop_assert_eq!(longest.map(|(_, action)| *action), found.map(|(_, action)| action), "{}", address);
+            let first = covering.max_by_key(|(prefix, action)| (*action == Permit, !dry_run(*action), prefix.prefix_len()));
+            prop_assert_eq!(first.map(|(_, action)| *action), found.map(|(_, action)| action), "{}", address);
         }
+        let mut mirrored: Vec<_> = effective.iter().map(|(prefix, action)| (*prefix, *action == Permit)).collect();
+        for (prefix, action) in &effective {
+            let exactly = if *action == Permit { set.permits_exactly(*prefix).then_some(Permit) } else { set.denies_exactly(*prefix) };
+            prop_assert_eq!(exactly, Some(*action));
+        }
+        mirrored.sort_unstable();
+        mirrored.dedup();
+        prop_assert_eq!(mirrored.len(), effective.len());
+        let denies = set.entries().filter(|entry| entry.action != Permit).count();
+        prop_assert_eq!(set.denies(), denies);
     }
+}
+
+#[test]
+fn a_gateway_is_guarded_like_a_permit() {
+    let mut set = StaticSet::new();
+    set.guard_gateways(vec![ip("192.0.2.1"), ip("fe80::1")]);
+    let error = set.insert(deny("192.0.2.0/24")).unwrap_err().to_string();
+    assert!(error.contains("would cover 192.0.2.1 (gateway): leave"), "{error}");
+    assert!(set.insert(deny("192.0.2.128/25")).is_ok());
+    let error = set.judge(&[net("198.51.100.0/24"), net("192.0.2.1/32")]).unwrap_err().to_string();
+    assert!(error.contains("192.0.2.1/32 (gateway) by 192.0.2.1/32"), "{error}");
+}
+
+#[test]
+fn a_list_shares_what_its_entries_have_in_common_and_can_be_taken_back() {
+    let mut set = set([deny("198.51.100.0/24"), permit("192.0.2.0/24")]);
+    let origin = Arc::new(Origin { source: Source::Cli, comment: Some("list".into()), added: NOW });
+    let list = ["198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"].map(net);
+    let say = |set: &mut StaticSet| -> Vec<_> {
+        let said =
+            list.iter().filter_map(|&net| Some((net, set.say(net, Deny(DenyAction::Reject), &origin).unwrap()?)));
+        said.collect()
+    };
+    let before: Vec<_> = set.entries().map(|entry| entry.to_entry()).collect();
+    let said = say(&mut set);
+    let old: Vec<_> = said.iter().map(|(_, said)| said.action()).collect();
+    assert_eq!(old, [Some(Deny(DenyAction::Drop)), None, None]);
+    assert_eq!((set.len(), set.denies(), Arc::strong_count(&origin)), (4, 3, 4));
+    assert_eq!(say(&mut set), [], "the same again changes nothing");
+    for (net, said) in said {
+        set.unsay(net, &Source::Cli, said);
+    }
+    assert_eq!(set.entries().map(|entry| entry.to_entry()).collect::<Vec<_>>(), before);
+    assert_eq!((set.len(), set.denies()), (2, 1));
 }

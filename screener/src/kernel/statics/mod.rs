@@ -240,8 +240,12 @@ impl Statics {
                 StaticKind::Deny => denies[family].push(Item { prefix, action: code(action) }),
             }
         }
-        for ((wanted, mut items), bits) in permits.into_iter().zip(denies).zip([V4, V6]) {
-            put_in_order(&mut items);
+        for (items, bits) in denies.iter_mut().zip([V4, V6]) {
+            put_in_order(items);
+            // Before anything is changed.
+            self.set(bits).holds(items.len())?;
+        }
+        for ((wanted, items), bits) in permits.into_iter().zip(denies).zip([V4, V6]) {
             let (set, permits) = self.set_mut(bits);
             let surplus: Vec<Prefix> = permits.known(bits).difference(&wanted).copied().collect();
             let mut holes = !surplus.is_empty();

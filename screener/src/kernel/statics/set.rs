@@ -32,6 +32,11 @@ const IN_18: u8 = 14;
 /// How many words a table may have: spans point to blocks with 27 bits.
 const MOST_WORDS: usize = 1 << 27;
 
+/// How many entries a family may have: some 50 MiB of memory then, 10 in IPv6.
+pub(super) const fn most_entries(bits: u8) -> usize {
+    if bits == V4 { 1 << 21 } else { 1 << 18 }
+}
+
 /// The deny set of one family.
 pub(super) struct DenySet {
     bits: u8,
@@ -134,10 +139,21 @@ impl DenySet {
         if same && !holes && !dirty { Ok(()) } else { self.compile(items, permits) }
     }
 
+    /// Whether so many entries have room.
+    pub(super) fn holds(&self, entries: usize) -> Result<(), KernelError> {
+        let max_entries = most_entries(self.bits);
+        if entries <= max_entries {
+            return Ok(());
+        }
+        Err(KernelError::MapFull { map: self.name, max_entries: max_entries as u32 })
+    }
+
     /// Adds an entry, or changes what it does.
     pub(super) fn put(&mut self, item: Item, permits: &Permits) -> Result<(), KernelError> {
-        if self.get(item.prefix) == Some(item.action) {
-            return Ok(());
+        match self.get(item.prefix) {
+            Some(action) if action == item.action => return Ok(()),
+            Some(_) => {}
+            None => self.holds(self.entries() + 1)?,
         }
         self.change(item, permits)
     }
@@ -204,6 +220,7 @@ impl DenySet {
         if items.is_empty() {
             return self.clear();
         }
+        self.holds(items.len())?;
         let live = compile(items, permits, self.bits).map_err(|error| self.failed(error))?;
         // Whoever looks up now sees the old set or the new one, whole. The kernel returns when the old one has no reader.
         self.outer.set(0, live.words.map(), 0).map_err(|error| self.failed(error))?;

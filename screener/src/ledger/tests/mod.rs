@@ -46,11 +46,8 @@ fn everything_is_there_after_a_clean_stop() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("deep/er/ledger.redb");
     let prefix: IpNet = "198.51.100.0/24".parse().unwrap();
-    let entry = StoredStatic {
-        action: StaticAction::Deny(DenyAction::Reject),
-        comment: Some("spam run".to_owned()),
-        added: NOW,
-    };
+    let entry =
+        StoredStatic { action: StaticAction::Deny(DenyAction::Reject), comment: Some("spam run".into()), added: NOW };
     let mut stamps = until(NOW.plus(DAY));
     stamps.set(Test::Pipelining, None);
     stamps.set(Test::BareNewline, Some(NOW.plus(30 * DAY)));
@@ -76,7 +73,7 @@ fn everything_is_there_after_a_clean_stop() {
     assert_eq!(ledger.pass(key("192.0.2.9")), None);
     assert_eq!(ledger.history(key("192.0.2.66")), history);
     assert_eq!(history.map(|history| (history.sessions, history.events.len())), Some((1, 2)));
-    assert_eq!(ledger.statics(), [(prefix, entry)]);
+    assert_eq!(ledger.statics(), [(prefix, Arc::new(entry))]);
     let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
     assert_eq!(mode & 0o777, 0o600, "it holds personal data");
 }
@@ -260,4 +257,37 @@ async fn a_follower_sleeps_until_something_changes() {
     screened(&ledger, nth(1), NOW.plus(DAY));
     let batch = follower.await.unwrap();
     assert_eq!(batch.iter().map(|change| change.client).collect::<Vec<_>>(), [nth(1)]);
+}
+
+#[test]
+fn a_list_of_entries_is_written_at_once_and_shares_its_comment() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.redb");
+    let net = |n: u32| IpNet::from(std::net::IpAddr::from(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n)));
+    let entry = |comment: &str| StoredStatic {
+        action: StaticAction::Deny(DenyAction::Drop),
+        comment: Some(comment.into()),
+        added: NOW,
+    };
+    let list: Vec<_> = (0..20_000).map(net).collect();
+    let ledger = open_well(&path);
+    ledger.put_static(net(5), entry("by itself"));
+    ledger.put_statics(&list, entry("a list"));
+    ledger.put_static(net(7), entry("by itself"));
+    assert!(ledger.del_static(net(9)));
+    assert_eq!(ledger.flush(), Ok(()));
+    drop(ledger);
+
+    let (ledger, report) = open(&path);
+    assert_eq!(report, OpenReport { statics: 19_999, ..OpenReport::default() });
+    let statics = ledger.statics();
+    let shared = Arc::clone(&statics[0].1);
+    assert_eq!(*shared, entry("a list"));
+    assert!(statics.iter().all(|(prefix, stored)| Arc::ptr_eq(stored, &shared) != (*prefix == net(7))));
+    // A later list changes what an earlier one said, and only that.
+    ledger.put_statics(&list[..100], entry("another"));
+    drop(ledger);
+    let (ledger, _) = open(&path);
+    let another = ledger.statics().iter().filter(|(_, stored)| **stored == entry("another")).count();
+    assert_eq!((another, ledger.statics().len()), (100, 20_000));
 }

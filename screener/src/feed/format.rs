@@ -1,0 +1,283 @@
+//! The forms in which lists of prefixes come: text in, prefixes or complaints out.
+//!
+//! Holds the parsers. Takes a list whole or not at all: one line that is not understood, and nothing of it is used. Never
+//! judges what a list covers (`rails` does) and never reads a file.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::rails;
+use super::set::normal;
+
+/// How many complaints are shown.
+const SHOWN: usize = 10;
+/// How much of a line a complaint quotes.
+const QUOTED: usize = 60;
+/// After how many lines progress is told.
+const STEP: usize = 4096;
+
+/// The form of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A prefix or an address a line, `#` or `;` comments.
+    Cidr,
+    /// `FireHOL`'s `.netset` and `.ipset`: the same, with `#` comments.
+    Netset,
+    /// Spamhaus DROP as text: `1.10.16.0/20 ; SBL256894`, with `; EOF` at the end.
+    SpamhausText,
+    /// Spamhaus DROP as JSON: an object a line, the last one with the number of records.
+    SpamhausJson,
+    /// Postfix's `postscreen_access.cidr`: `192.0.2.0/24 reject`.
+    PostscreenAccess,
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Self; 5] =
+        [Self::Cidr, Self::Netset, Self::SpamhausText, Self::SpamhausJson, Self::PostscreenAccess];
+
+    /// The name in configuration and commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cidr => "cidr",
+            Self::Netset => "netset",
+            Self::SpamhausText => "spamhaus-text",
+            Self::SpamhausJson => "spamhaus-json",
+            Self::PostscreenAccess => "postscreen-access",
+        }
+    }
+
+    /// Reads a list. `told` hears now and then how many bytes are done.
+    ///
+    /// # Errors
+    /// If any line is not understood, the list is not complete, or it holds nothing.
+    pub fn read(self, text: &str, told: &mut dyn FnMut(usize)) -> Result<List, BadList> {
+        let mut reader = Reader::default();
+        // Bytes before the prefixes that some editors write.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut done = 0;
+        for (at, line) in text.split_inclusive('\n').enumerate() {
+            reader.line = at + 1;
+            reader.take(self, line.trim());
+            done += line.len();
+            if at % STEP == 0 {
+                told(done);
+            }
+        }
+        told(done);
+        reader.end(self)
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|format| format.name() == word).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            format!("'{word}' is no list format of this version: it knows {known}")
+        })
+    }
+}
+
+/// A list that was understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct List {
+    /// Its prefixes in order, each once, bits behind the length zero.
+    pub prefixes: Vec<IpNet>,
+    /// How many lines said again what another had said.
+    pub repeated: usize,
+    /// How many lines said something that does not deny (`permit`, `dunno`) and were left out.
+    pub left_out: usize,
+}
+
+/// A list that was not understood: the first complaints with their lines, and how many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BadList {
+    faults: Vec<(usize, String)>,
+    more: usize,
+}
+
+impl BadList {
+    pub(crate) fn push(&mut self, line: usize, what: String) {
+        if self.faults.len() < SHOWN { self.faults.push((line, what)) } else { self.more += 1 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// A line a complaint, under the name of the file.
+    pub fn told(&self, name: &str) -> String {
+        let mut lines: Vec<_> = self.faults.iter().map(|(line, what)| format!("{name}:{line}: {what}")).collect();
+        if self.more > 0 {
+            lines.push(format!("and {} more lines that are not understood", self.more));
+        }
+        lines.join("\n")
+    }
+}
+
+/// One line of Spamhaus's JSON.
+#[derive(Deserialize)]
+struct Record {
+    cidr: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    records: Option<usize>,
+}
+
+#[derive(Default)]
+struct Reader {
+    line: usize,
+    prefixes: Vec<IpNet>,
+    bad: BadList,
+    /// The end that a complete list has was seen.
+    ended: bool,
+    /// How many records a list says it has.
+    announced: Option<usize>,
+    /// What a postscreen table does not reject, to be held against what it does.
+    exceptions: Vec<(IpNet, usize)>,
+}
+
+impl Reader {
+    fn fault(&mut self, what: String) {
+        self.bad.push(self.line, what);
+    }
+
+    fn take(&mut self, format: Format, line: &str) {
+        match format {
+            Format::Cidr => self.prefix(line.split(['#', ';']).next().unwrap_or_default()),
+            Format::Netset => self.prefix(line.split('#').next().unwrap_or_default()),
+            Format::SpamhausText => {
+                self.ended |= line.strip_prefix(';').is_some_and(|rest| rest.trim() == "EOF");
+                self.prefix(line.split(';').next().unwrap_or_default());
+            }
+            Format::SpamhausJson => self.record(line),
+            Format::PostscreenAccess => self.rule(line),
+        }
+    }
+
+    fn prefix(&mut self, text: &str) {
+        let text = text.trim();
+        if !text.is_empty() {
+            match parse_prefix(text) {
+                Ok(prefix) => self.prefixes.push(prefix),
+                Err(what) => self.fault(what),
+            }
+        }
+    }
+
+    fn record(&mut self, line: &str) {
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            return;
+        }
+        match serde_json::from_str::<Record>(line) {
+            Ok(Record { cidr: Some(cidr), .. }) => self.prefix(&cidr),
+            Ok(Record { kind: Some(kind), records, .. }) if kind == "metadata" => {
+                self.ended = true;
+                self.announced = records;
+            }
+            Ok(_) => self.fault(format!("'{}' is an object without \"cidr\"", quoted(line))),
+            Err(error) => self.fault(format!("'{}' is no JSON object: {error}", quoted(line))),
+        }
+    }
+
+    fn rule(&mut self, line: &str) {
+        if line.is_empty() || line.starts_with('#') {
+            return;
+        }
+        let mut words = line.split_whitespace();
+        let pattern = words.next().unwrap_or_default();
+        let action = words.next().unwrap_or_default().to_ascii_lowercase();
+        if pattern.starts_with('!') || ["if", "endif"].contains(&pattern.to_ascii_lowercase().as_str()) {
+            return self.fault(format!("'{}': write the networks themselves in place of ! and if", quoted(line)));
+        }
+        let prefix = match parse_prefix(pattern) {
+            Ok(prefix) => prefix,
+            Err(what) => return self.fault(what),
+        };
+        match action.as_str() {
+            "reject" => self.prefixes.push(prefix),
+            "permit" | "dunno" => self.exceptions.push((prefix, self.line)),
+            _ => self.fault(format!("'{}': permit, reject or dunno must stand behind the network", quoted(line))),
+        }
+    }
+
+    fn end(mut self, format: Format) -> Result<List, BadList> {
+        let read = self.prefixes.len();
+        self.prefixes.sort_unstable();
+        self.prefixes.dedup();
+        let repeated = read - self.prefixes.len();
+        self.line = self.line.max(1);
+        match format {
+            Format::SpamhausText if !self.ended => {
+                self.fault("the line \"; EOF\" is missing, so this is not the whole list: fetch it again".to_owned());
+            }
+            Format::SpamhausJson if !self.ended => {
+                let what =
+                    "the object with \"type\":\"metadata\" is missing, so this is not the whole list: fetch it again";
+                self.fault(what.to_owned());
+            }
+            _ => {}
+        }
+        if let Some(announced) = self.announced.filter(|&announced| ![read, read - repeated].contains(&announced)) {
+            self.fault(format!("the list says that it has {announced} records, and has {read}: fetch it again"));
+        }
+        self.hold_exceptions();
+        if self.prefixes.is_empty() && self.bad.is_empty() {
+            self.fault("there is no prefix in it".to_owned());
+        }
+        if self.bad.is_empty() {
+            Ok(List { prefixes: self.prefixes, repeated, left_out: self.exceptions.len() })
+        } else {
+            Err(self.bad)
+        }
+    }
+
+    /// In a table the first match decides, in a deny list there are no exceptions: where the two meet, a person must say what
+    /// is meant.
+    fn hold_exceptions(&mut self) {
+        for &(exception, line) in &self.exceptions {
+            if rails::meets(&self.prefixes, &exception) {
+                let what = format!(
+                    "{exception} is not rejected, but lies in what is or the other way round: \
+                     take that apart, or permit it with `screener permit add {exception}` and take the line out"
+                );
+                self.bad.push(line, what);
+            }
+        }
+    }
+}
+
+/// A prefix or an address, as an operator or a list writes it.
+///
+/// # Errors
+/// If it is neither, or bits are set behind its length; with what would be right.
+pub fn parse_prefix(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    let given = text.parse::<IpNet>().or_else(|_| address());
+    let given = given.map_err(|_| format!("'{}' is no prefix and no address", quoted(text)))?;
+    normal(given).map_err(|refused| refused.to_string())
+}
+
+/// The beginning of a line, without what a terminal would obey.
+pub(crate) fn quoted(line: &str) -> String {
+    let mut shown: String = line.chars().take(QUOTED).flat_map(char::escape_debug).collect();
+    if line.chars().nth(QUOTED).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests;
