@@ -17,4 +17,3 @@ pub mod screener;
 pub mod sender;
 pub mod wait;
 pub mod way;
-pub mod wire;
