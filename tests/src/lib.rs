@@ -18,5 +18,4 @@ pub mod screener;
 pub mod sender;
 pub mod wait;
 pub mod way;
-pub mod wire;
 pub mod xdp;
