@@ -100,8 +100,8 @@ fn in_tries<const N: usize>(
 #[inline(always)]
 pub(crate) fn is_permitted(source: &Address) -> bool {
     match source {
-        Address::V4(address) => PERMIT4.get(&Key::new(32, *address)).is_some(),
-        Address::V6(address) => PERMIT6.get(&Key::new(128, *address)).is_some(),
+        Address::V4(address) => PERMIT4.get(Key::new(32, *address)).is_some(),
+        Address::V6(address) => PERMIT6.get(Key::new(128, *address)).is_some(),
     }
 }
 
