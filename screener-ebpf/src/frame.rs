@@ -50,7 +50,7 @@ impl Frame {
 impl Packet for Frame {
     #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        const { assert!(N % 2 == 0) };
+        const { assert!(N.is_multiple_of(2)) };
         let at = self.at(offset, N)?;
         // SAFETY: the bytes lie in the packet, checked in the form in which the verifier checks it again, and begin at an
         // even address; any bytes make an array.

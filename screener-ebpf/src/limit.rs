@@ -22,20 +22,20 @@ pub(crate) fn is_over(source: &Address, settings: &Settings) -> bool {
         return false;
     }
     let over = match source {
-        Address::V4(address) => spend(&RATE4, *address, settings),
-        Address::V6(address) => spend(&RATE6, settings.client_key(*address), settings),
+        Address::V4(address) => spend(&RATE4, address, settings),
+        Address::V6(address) => spend(&RATE6, &settings.client_key(*address), settings),
     };
     over && !is_permitted(source)
 }
 
 /// Takes a token out of a client's bucket; whether there was none.
 #[inline(always)]
-fn spend<K>(buckets: &LruHashMap<K, u64>, client: K, settings: &Settings) -> bool {
+fn spend<K>(buckets: &LruHashMap<K, u64>, client: &K, settings: &Settings) -> bool {
     // SAFETY: a helper without arguments (kernel 5.8).
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    let Some(bucket) = buckets.get_ptr_mut(&client) else {
+    let Some(bucket) = buckets.get_ptr_mut(client) else {
         // Without room even now, the client has no bucket, and so no limit.
-        let _ = buckets.insert(&client, now + settings.syn_interval_ns, 0);
+        let _ = buckets.insert(client, now + settings.syn_interval_ns, 0);
         return false;
     };
     // SAFETY: the map lookup gave a pointer to a live value. Other CPUs may read and write it at the same moment: it is an

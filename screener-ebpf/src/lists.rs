@@ -107,8 +107,8 @@ extern "C" fn find_six(high: u64, low: u64) -> u64 {
 #[inline(always)]
 pub(crate) fn is_permitted(source: &Address) -> bool {
     match source {
-        Address::V4(address) => PERMIT4.get(&Key::new(32, *address)).is_some(),
-        Address::V6(address) => PERMIT6.get(&Key::new(128, *address)).is_some(),
+        Address::V4(address) => PERMIT4.get(Key::new(32, *address)).is_some(),
+        Address::V6(address) => PERMIT6.get(Key::new(128, *address)).is_some(),
     }
 }
 

@@ -326,18 +326,19 @@ fn every_shape_from_every_kind_of_source_gets_its_verdict_its_counter_and_its_fr
         let mut refused = 0;
         for &(source, listed) in SOURCES {
             let shapes = if source.contains(':') { shapes_v6(source) } else { shapes_v4(source) };
+            let (before_all, count) = (screen.all_counted(), shapes.len() as u64);
             for shape in shapes {
                 let about = format!("{program}: {} from {source}", shape.name);
                 let (verdict, family, counter, frame) = expected(&shape, listed);
-                let before = (screen.counted(family, counter), screen.all_counted());
+                let before = screen.counted(family, counter);
                 let dry_run = screen.counted(family, Counter::Counted);
                 assert_eq!(screen.run(&shape.frame), (verdict, frame), "{about}");
-                let after = (screen.counted(family, counter), screen.all_counted());
-                assert_eq!(after, (before.0 + 1, before.1 + 1), "{about}: not {} and nothing else", counter.name());
+                assert_eq!(screen.counted(family, counter), before + 1, "{about}: not {}", counter.name());
                 let dry = u64::from(listed == Listed::Count && matches!(shape.is, Is::Syn));
                 assert_eq!(screen.counted(family, Counter::Counted), dry_run + dry, "{about}");
                 refused += u32::from(verdict == TX);
             }
+            assert_eq!(screen.all_counted(), before_all + count, "{program}: from {source}: once each");
         }
         assert!(refused > 100, "only {refused} refusals were seen");
     }
