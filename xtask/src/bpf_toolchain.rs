@@ -191,7 +191,7 @@ impl Toolchain {
         }
         cargo
             .arg(verb)
-            .args(["--package", "screener-ebpf", "--bins", "--release", "--locked", "--target", &self.target])
+            .args(["--package", "screener-ebpf", "--release", "--locked", "--target", &self.target])
             .arg("--target-dir")
             .arg(target_dir)
             // A build directory in the user's configuration would be one that the outer cargo holds the lock of.

@@ -30,6 +30,12 @@ pub(crate) struct Setup {
 const LAB: [(&str, &str); 4] =
     [("ip", "iproute2"), ("unshare", "util-linux"), ("postfix", "postfix"), ("rbldnsd", "rbldnsd")];
 
+/// What the kernel half is measured beside.
+const RIVALS: [(&str, &str); 3] = [("nft", "nftables"), ("ipset", "ipset"), ("ip6tables", "iptables")];
+
+/// One more of them, where the release has it: the bench does without, and says so.
+const XDP_FILTER: (&str, &str) = ("xdp-filter", "xdp-tools");
+
 /// Debian's compiler with a prebuilt `core` for the BPF target. It follows the browsers' needs in the security archive, so
 /// it is newer than Debian's own.
 const COMPILER: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -40,9 +46,9 @@ const CLIPPY: &str = "rust-web-clippy";
 impl Setup {
     pub(crate) fn run(&self) -> Result<()> {
         let done = if self.packages {
-            [for_build_packages()?, for_lab()?, kernel_clippy()?]
+            vec![for_build_packages()?, for_lab()?, for_bench()?, kernel_clippy()?]
         } else {
-            [for_build()?, for_lab()?, for_lint()?]
+            vec![for_build()?, for_lab()?, for_bench()?, for_lint()?]
         };
         let packages = if self.packages { " (packages)" } else { "" };
         match done.contains(&Done::Installed) {
@@ -90,15 +96,36 @@ fn for_build_packages() -> Result<Done> {
 /// # Errors
 /// When one is missing and cannot be installed here.
 pub(crate) fn for_lab() -> Result<Done> {
-    let missing = LAB.iter().filter(|(program, _)| !process::is_installed(program));
+    programs("the lab", &LAB)
+}
+
+/// The rivals of the bench.
+///
+/// # Errors
+/// When one is missing and cannot be installed here; xdp-filter may be.
+pub(crate) fn for_bench() -> Result<Done> {
+    let done = programs("the bench", &RIVALS)?;
+    if process::is_installed(XDP_FILTER.0) || !apt::is_here() {
+        return Ok(done);
+    }
+    apt::refresh()?;
+    match apt::candidate(XDP_FILTER.1)? {
+        Some(_) => programs("the bench", &[XDP_FILTER]),
+        None => Ok(done),
+    }
+}
+
+/// Installs the packages of those programs that are missing.
+fn programs(who: &str, wanted: &[(&str, &str)]) -> Result<Done> {
+    let missing = wanted.iter().filter(|(program, _)| !process::is_installed(program));
     let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
     if packages.is_empty() {
         return Ok(Done::Nothing);
     }
     if !apt::is_here() {
-        bail!("the lab needs {}; install them with this system's package manager", packages.join(", "));
+        bail!("{who} needs {}; install them with this system's package manager", packages.join(", "));
     }
-    apt::install(&packages).context("cannot install what the lab needs")?;
+    apt::install(&packages).with_context(|| format!("cannot install what {who} needs"))?;
     Ok(Done::Installed)
 }
 
