@@ -68,16 +68,14 @@ struct Effort {
     rounds: u32,
     /// Frames of a run.
     frames: u32,
-    /// Runs of a program on one frame.
-    runs: u32,
 }
 
 impl Options {
     fn effort(&self) -> Effort {
         let effort = if self.quick {
-            Effort { size: Size { v4: 100_000, v6: 10_000 }, rounds: 3, frames: 1 << 15, runs: 20_000 }
+            Effort { size: Size { v4: 100_000, v6: 10_000 }, rounds: 2, frames: 1 << 15 }
         } else {
-            Effort { size: Size { v4: 1_000_000, v6: 100_000 }, rounds: 9, frames: 1 << 19, runs: 1_000_000 }
+            Effort { size: Size { v4: 1_000_000, v6: 100_000 }, rounds: 9, frames: 1 << 19 }
         };
         Effort { rounds: self.rounds.unwrap_or(effort.rounds).max(1), ..effort }
     }
@@ -139,7 +137,7 @@ pub fn run(options: &Options) -> Result<Report> {
     others.push(("ipset", netfilter::load_ipset(&ipset.host, &lists).context("loading ipset")?));
     let mut receivers = vec![dead_end, drop, pass, ours, nftables, ipset];
 
-    let filter = receiver(Filter::XdpFilter)?;
+    let filter = receiver(Filter::XdpTools)?;
     match xdp_filter::load(&filter, &traffic::few(&lists)) {
         Ok(()) => {
             notes.push(format!(
@@ -157,7 +155,7 @@ pub fn run(options: &Options) -> Result<Report> {
         eprintln!("bench: round {} of {}", round + 1, effort.rounds);
         live.round(&mut object, &receivers, effort.frames, round as usize)?;
         loops.round(&mut object)?;
-        warm.round(&mut object, &screen, effort.runs)?;
+        warm.round(&mut object, &screen)?;
     }
     notes.push(live.losses());
     Ok(report::make(&effort, &live, &loops, &warm, &Fills { ours: loaded, others }, notes))

@@ -182,7 +182,7 @@ fn public4(dice: &mut Dice, length: u8) -> u32 {
     }
 }
 
-/// An address under 2000::/3.
+/// An address under `2000::/3`.
 fn public6(dice: &mut Dice) -> u128 {
     loop {
         let address = dice.next128() & host6(3) | 1 << 125;
@@ -245,7 +245,7 @@ impl Dice {
 
     /// A number below a limit that is small against 2^64.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
-        (u128::from(self.next64()) * limit as u128 >> 64) as usize
+        ((u128::from(self.next64()) * limit as u128) >> 64) as usize
     }
 }
 

@@ -16,6 +16,8 @@ const STRAY: u64 = 16;
 pub(crate) struct Live {
     /// Nanoseconds for a frame, the generator's part included.
     raw: HashMap<(Filter, Column), Vec<f64>>,
+    /// Nanoseconds for a frame that is made and goes nowhere.
+    pub(crate) made: Vec<f64>,
     sent: u64,
     lost: u64,
     /// Wrong verdicts, in words.
@@ -31,6 +33,7 @@ impl Live {
         frames: u32,
         round: usize,
     ) -> Result<()> {
+        self.made.push(f64::from(object.generate(&Column::MAIN[0].job(0), frames)?));
         for number in 0..receivers.len() {
             let receiver = &receivers[(number + round) % receivers.len()];
             for column in columns(receiver.filter) {
@@ -44,9 +47,9 @@ impl Live {
     fn run(&mut self, object: &mut Object, receiver: &Receiver, column: Column, frames: u32) -> Result<()> {
         let filter = receiver.filter;
         let before = receiver.counts()?;
-        let took = object.generate(&column.job(receiver.wire), frames)?;
+        let ns = object.generate(&column.job(receiver.wire), frames)?;
         let after = receiver.counts()?;
-        self.raw.entry((filter, column)).or_default().push(took.as_nanos() as f64 / f64::from(frames));
+        self.raw.entry((filter, column)).or_default().push(f64::from(ns));
         if filter == Filter::DeadEnd {
             return Ok(());
         }
@@ -88,16 +91,15 @@ impl Live {
 
 /// What a filter is measured with.
 pub(crate) fn columns(filter: Filter) -> Vec<Column> {
-    let mut columns = match filter {
+    let few = Column::Syn(Segment::Few);
+    let all = || Column::MAIN.into_iter().chain(Column::FAMILIES);
+    match filter {
+        Filter::DeadEnd | Filter::Ours => all().chain([few]).collect(),
+        // The limits: of dropping, and of letting through.
+        Filter::EmptyDrop => all().chain([few]).filter(|column| column.is_dropped()).collect(),
+        Filter::EmptyPass => all().filter(|column| !column.is_dropped()).collect(),
+        Filter::Nftables | Filter::Ipset => Column::MAIN.to_vec(),
         // It holds but a few of the list.
-        Filter::XdpFilter => Vec::from(&Column::MAIN[1..]),
-        _ => Vec::from(Column::MAIN),
-    };
-    if matches!(filter, Filter::DeadEnd | Filter::EmptyDrop | Filter::EmptyPass | Filter::Ours) {
-        columns.extend(Column::FAMILIES);
+        Filter::XdpTools => vec![few, Column::MAIN[1], Column::MAIN[2]],
     }
-    if matches!(filter, Filter::DeadEnd | Filter::EmptyDrop | Filter::Ours | Filter::XdpFilter) {
-        columns.push(Column::Syn(Segment::Few));
-    }
-    columns
 }

@@ -84,7 +84,7 @@ pub(crate) struct Warm {
 
 impl Warm {
     /// Runs `screen` and the empty program on every frame.
-    pub(crate) fn round(&mut self, object: &mut Object, screen: &OwnedFd, runs: u32) -> Result<()> {
+    pub(crate) fn round(&mut self, object: &mut Object, screen: &OwnedFd) -> Result<()> {
         let mut extra = Vec::new();
         for (name, segment, other, dropped) in FRAMES {
             let (column, number) = match other {
@@ -93,9 +93,9 @@ impl Warm {
             };
             let job = super::shared::Job { first: segment.first(), ..column.job(0) };
             let frame = object.frame(&job, number)?;
-            let empty = run_warm(object.program(programs::EMPTY_PASS)?, &frame, runs, PASS)?;
+            let empty = run_warm(object.program(programs::EMPTY_PASS)?, &frame, PASS)?;
             let answer = if dropped { DROP } else { PASS };
-            let ours = run_warm(screen.as_fd(), &frame, runs, answer).with_context(|| format!("screen on {name}"))?;
+            let ours = run_warm(screen.as_fd(), &frame, answer).with_context(|| format!("screen on {name}"))?;
             self.ns.entry(name).or_default().push(ours);
             self.empty_pass.push(empty);
             if other.is_some() {

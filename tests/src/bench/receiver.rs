@@ -30,7 +30,7 @@ pub(crate) enum Filter {
     /// ipset hash:net in the raw table.
     Ipset,
     /// xdp-filter, with ten thousand addresses.
-    XdpFilter,
+    XdpTools,
 }
 
 impl Filter {
@@ -43,7 +43,7 @@ impl Filter {
             Self::Ours => "ours",
             Self::Nftables => "nftables",
             Self::Ipset => "ipset",
-            Self::XdpFilter => "xdp_filter",
+            Self::XdpTools => "xdp_filter",
         }
     }
 

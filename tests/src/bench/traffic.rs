@@ -57,15 +57,13 @@ impl Segment {
         let draw = |number: usize| {
             let six = dice.below(100) < V6_PERCENT;
             match self {
-                Self::Listed4 => v4(lists.listed4(dice)),
                 Self::Listed6 => v6(lists.listed6(dice)),
-                Self::Unlisted4 => v4(lists.unlisted4(dice)),
                 Self::Unlisted6 => v6(lists.unlisted6(dice)),
                 Self::Neighbours6 => v6(lists.neighbour6(dice)),
                 Self::Listed if six => v6(lists.listed6(dice)),
-                Self::Listed => v4(lists.listed4(dice)),
+                Self::Listed | Self::Listed4 => v4(lists.listed4(dice)),
                 Self::Unlisted if six => v6(lists.unlisted6(dice)),
-                Self::Unlisted => v4(lists.unlisted4(dice)),
+                Self::Unlisted | Self::Unlisted4 => v4(lists.unlisted4(dice)),
                 Self::Few => few[number % few.len()],
             }
         };
