@@ -44,9 +44,9 @@ fn generate(ctx: XdpContext) -> u32 {
     }
     let layer4 = if source.family == 4 { ipv4(start, source, protocol) } else { ipv6(start, source, protocol) };
     if protocol == TCP {
-        tcp(layer4, number, flags)
+        tcp(layer4, number, flags);
     } else {
-        udp(layer4)
+        udp(layer4);
     }
     if job.interface == 0 {
         return XDP_DROP;

@@ -54,9 +54,9 @@ fn cut(address: [u8; 16], length: u8) -> [u8; 16] {
     let high = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
     let low = u64::from_be_bytes([i, j, k, l, m, n, o, p]);
     let (high, low) = if length <= 64 {
-        (high & u64::MAX << (64 - u32::from(length) & 63), 0)
+        (high & (u64::MAX << ((64 - u32::from(length)) & 63)), 0)
     } else {
-        (high, low & u64::MAX << (128 - u32::from(length) & 63))
+        (high, low & (u64::MAX << ((128 - u32::from(length)) & 63)))
     };
     let [a, b, c, d, e, f, g, h] = high.to_be_bytes();
     let [i, j, k, l, m, n, o, p] = low.to_be_bytes();

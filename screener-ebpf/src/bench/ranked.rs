@@ -44,6 +44,6 @@ pub(crate) fn lists(address: [u8; 4]) -> bool {
 #[inline(always)]
 fn ones(pairs: u64) -> u32 {
     let fours = (pairs & 0x3333_3333_3333_3333) + (pairs >> 2 & 0x3333_3333_3333_3333);
-    let bytes = fours + (fours >> 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let bytes = (fours + (fours >> 4)) & 0x0f0f_0f0f_0f0f_0f0f;
     (bytes.wrapping_mul(0x0101_0101_0101_0101) >> 56) as u32
 }
