@@ -4,11 +4,13 @@
 //! Nothing here fakes a component: the MTA and the sender are Postfix, the DNS list is rbldnsd, the screener is the
 //! daemon's own executable. Nothing here leaves the machine, needs a network, or cleans up after itself: the cell does.
 
+pub mod bench;
 pub mod cell;
 pub mod cli;
 pub mod client;
 pub mod dns;
 pub mod dnsl;
+mod ethtool;
 pub mod host;
 pub mod mta;
 pub mod net;

@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::ethtool::receive_in_batches;
 use crate::host::Host;
 
 /// An address family, for tests that run once for each.
@@ -222,33 +223,6 @@ pub fn ip(batch: &str) -> Result<()> {
     child.stdin.take().context("the input of ip")?.write_all(batch.as_bytes()).context("writing to ip")?;
     let output = child.wait_with_output().context("waiting for ip")?;
     ensure!(output.status.success(), "ip -batch failed: {}in\n{batch}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-/// Turns generic receive offload on, which makes a veth end poll for frames.
-///
-/// Without it a veth end has no place for a frame that an XDP program at the other end sends back. For such a frame to be
-/// taken at once, [`take_frames_back`] is needed, too.
-fn receive_in_batches(interface: &str) -> Result<()> {
-    const SET_GRO: u32 = 0x2c;
-    #[repr(C)]
-    struct Value {
-        command: u32,
-        data: u32,
-    }
-    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
-        .context("a socket to configure interfaces with")?;
-    let mut value = Value { command: SET_GRO, data: 1 };
-    // SAFETY: all zeroes is a valid request; name and data follow.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(interface.as_bytes().iter().take(libc::IFNAMSIZ - 1)) {
-        *to = from.cast_signed();
-    }
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // SAFETY: the request names an interface by a terminated string and points to a value of the command's type; both
-    // live until the call returns.
-    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
-    ensure!(answer == 0, "turning on GRO at {interface}: {}", std::io::Error::last_os_error());
     Ok(())
 }
 

@@ -1,9 +1,9 @@
 //! Finds the compiler and the linker that build the kernel half.
 //!
-//! Two programs need the same answer: the daemon's build script (`screener/build.rs`), which builds with them, and
-//! `cargo xtask`, which installs what is missing and lints with them. So this file depends on `std` alone and the build
-//! script takes it in with `#[path]`: a library target of xtask as build-dependency would put xtask's own dependencies
-//! into every build of the daemon, also a packager's.
+//! Two kinds of programs need the same answer: build scripts (`bpf_object.rs`, in the daemon's and the lab's), which build
+//! with them, and `cargo xtask`, which installs what is missing and lints with them. So this file depends on `std` alone
+//! and the build scripts take it in with `#[path]`: a library target of xtask as build-dependency would put xtask's own
+//! dependencies into every build of the daemon, also a packager's.
 //!
 //! The ladder:
 //! 1. `SCREENER_BPF_RUSTC` names the compiler: that one and no other.
@@ -191,7 +191,7 @@ impl Toolchain {
         }
         cargo
             .arg(verb)
-            .args(["--package", "screener-ebpf", "--bins", "--release", "--locked", "--target", &self.target])
+            .args(["--package", "screener-ebpf", "--release", "--locked", "--target", &self.target])
             .arg("--target-dir")
             .arg(target_dir)
             // A build directory in the user's configuration would be one that the outer cargo holds the lock of.

@@ -36,7 +36,7 @@ fn kernel_half() -> Result<()> {
     let toolchain = setup::bpf_toolchain()?;
     let target_dir = process::binaries("bpf-lint")?;
     let mut cargo = toolchain.cargo("check", ARCH, &target_dir);
-    cargo.current_dir(process::root());
+    cargo.args(["--bins", "--features", "bench"]).current_dir(process::root());
     match setup::clippy_of(&toolchain.compiler) {
         Some(clippy) => {
             // As cargo-clippy itself does it; the one on PATH would take another compiler's clippy.

@@ -2,6 +2,7 @@
 //!
 //! xtask installs what the other crates need to build, so it depends on none of them and builds in seconds.
 
+mod bench;
 #[allow(dead_code, reason = "the daemon's build script uses the rest of it")]
 mod bpf_toolchain;
 mod build;
@@ -30,6 +31,7 @@ enum Verb {
     Run(run::Run),
     Test(test::Test),
     Lint(lint::Lint),
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Verb::Run(run) => run.run(),
         Verb::Test(test) => test.run(),
         Verb::Lint(lint) => lint.run(),
+        Verb::Bench(bench) => bench.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -38,6 +39,13 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
     ensure!(status.success(), "{}: {status}", shown(command));
     Ok(())
+}
+
+/// Becomes the command: a Ctrl-C reaches it and nobody else, and its exit code is ours.
+pub(crate) fn replace_self(command: &mut Command) -> Result<()> {
+    echo(command);
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
 /// What a command prints; it is a question, so it is not printed itself.

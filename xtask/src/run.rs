@@ -1,10 +1,9 @@
 //! `cargo xtask run`: Screener at work, in a lab of its own or on this host.
 
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use crate::build::Profile;
@@ -37,7 +36,7 @@ impl Run {
             setup::for_lab()?;
         }
         build::binaries(Profile::Release)?;
-        replace_self(&mut self.command()?)
+        process::replace_self(&mut self.command()?)
     }
 
     fn command(&self) -> Result<Command> {
@@ -55,11 +54,4 @@ impl Run {
         }
         Ok(daemon)
     }
-}
-
-/// Becomes the command: a Ctrl-C reaches it and nobody else, and its exit code is ours.
-fn replace_self(command: &mut Command) -> Result<()> {
-    process::echo(command);
-    let error = command.exec();
-    Err(error).with_context(|| format!("cannot start {}", command.get_program().display()))
 }

@@ -47,6 +47,12 @@ const KERNELS: [(&str, &str); 6] = [
     ("xz", "xz-utils"),
 ];
 
+/// What the kernel half is measured beside.
+const RIVALS: [(&str, &str); 3] = [("nft", "nftables"), ("ipset", "ipset"), ("ip6tables", "iptables")];
+
+/// One more of them, where the release has it: the bench does without, and says so.
+const XDP_FILTER: (&str, &str) = ("xdp-filter", "xdp-tools");
+
 /// Debian's compiler with a prebuilt `core` for the BPF target. It follows the browsers' needs in the security archive, so
 /// it is newer than Debian's own.
 const COMPILER: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -57,9 +63,9 @@ const CLIPPY: &str = "rust-web-clippy";
 impl Setup {
     pub(crate) fn run(&self) -> Result<()> {
         let done = if self.packages {
-            [for_build_packages()?, for_lab()?, for_kernels()?, kernel_clippy()?]
+            vec![for_build_packages()?, for_lab()?, for_kernels()?, for_bench()?, kernel_clippy()?]
         } else {
-            [for_build()?, for_lab()?, for_kernels()?, for_lint()?]
+            vec![for_build()?, for_lab()?, for_kernels()?, for_bench()?, for_lint()?]
         };
         let packages = if self.packages { " (packages)" } else { "" };
         match done.contains(&Done::Installed) {
@@ -118,7 +124,23 @@ pub(crate) fn for_kernels() -> Result<Done> {
     programs("the tests on other kernels", &KERNELS)
 }
 
-/// Sees to it that programs are there, each brought by its package.
+/// The rivals of the bench.
+///
+/// # Errors
+/// When one is missing and cannot be installed here; xdp-filter may be.
+pub(crate) fn for_bench() -> Result<Done> {
+    let done = programs("the bench", &RIVALS)?;
+    if process::is_installed(XDP_FILTER.0) || !apt::is_here() {
+        return Ok(done);
+    }
+    apt::refresh()?;
+    match apt::candidate(XDP_FILTER.1)? {
+        Some(_) => programs("the bench", &[XDP_FILTER]),
+        None => Ok(done),
+    }
+}
+
+/// Installs the packages of those programs that are missing.
 fn programs(who: &str, wanted: &[(&str, &str)]) -> Result<Done> {
     let missing = wanted.iter().filter(|(program, _)| !process::is_installed(program));
     let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();

@@ -39,6 +39,7 @@ impl Test {
         process::require_root("test", "tests load kernel programs and make hosts out of network namespaces")?;
         setup::for_build()?;
         setup::for_lab()?;
+        setup::for_bench()?;
         // Tests start the daemon itself, and `cargo test` does not build it for those of another crate.
         build::binaries(Profile::Debug)?;
         let (status, tally) = self.stream()?;

@@ -75,7 +75,7 @@ impl Restore {
             let SyncReport { added, changed, removed, kept } = report;
             output::line(format!("{list}: {added} added, {changed} changed, {removed} removed, {kept} kept"))?;
         }
-        output::line(format!("{:.2} s", begun.elapsed().as_secs_f64()))?;
+        output::line(format!("done in {:.2} s", begun.elapsed().as_secs_f64()))?;
         Ok(Answer::Yes)
     }
 

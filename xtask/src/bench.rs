@@ -1,0 +1,65 @@
+//! `cargo xtask bench`: what Screener costs, beside what else one could take, in one run.
+
+use std::process::Command;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::build::Profile;
+use crate::{build, process, setup};
+
+/// Measure Screener beside its rivals and print ratios
+#[derive(Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// The kernel half, beside an empty XDP program, nftables, ipset and xdp-filter
+    ///
+    /// Runs in network namespaces and leaves nothing behind. The exit code is not 0 when a filter dropped what it should
+    /// have let through, or the other way round; no time makes it fail. On one core: let the machine be quiet.
+    Kernel(Kernel),
+}
+
+#[derive(Args)]
+struct Kernel {
+    /// Print rows as JSON: {"rows":[{"name","value","unit","goal","rounds"}]}
+    #[arg(long)]
+    json: bool,
+
+    /// A tenth of the list and few frames: less than a minute, to see that it works
+    #[arg(long)]
+    quick: bool,
+
+    /// How often to measure everything
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+}
+
+impl Bench {
+    pub(crate) fn run(&self) -> Result<()> {
+        let What::Kernel(kernel) = &self.what;
+        kernel.run()
+    }
+}
+
+impl Kernel {
+    fn run(&self) -> Result<()> {
+        process::require_root("bench", "it makes network namespaces and loads programs into the kernel")?;
+        setup::for_build()?;
+        setup::for_lab()?;
+        setup::for_bench()?;
+        build::binaries(Profile::Release)?;
+        let binaries = process::binaries("release")?;
+        let mut lab = Command::new(binaries.join("screener-lab"));
+        lab.arg("bench").env("SCREENER_BIN", binaries.join("screener"));
+        lab.args(self.json.then_some("--json")).args(self.quick.then_some("--quick"));
+        if let Some(rounds) = self.rounds {
+            lab.args(["--rounds", &rounds.to_string()]);
+        }
+        process::replace_self(&mut lab)
+    }
+}
