@@ -2,13 +2,11 @@
 //!
 //! Holds every access to the packet's memory. Headers always lie in the linear part, also in frames of several buffers.
 
-use aya_ebpf::programs::XdpContext;
-use screener_ebpf::parse::Packet;
-use screener_ebpf::reject::PacketMut;
+use core::hint::black_box;
 
-/// The furthest that two tags and six extension headers of the greatest length can reach, rounded up: the verifier
-/// wants to see a bound of every offset.
-const FURTHEST: usize = 0x3fff;
+use aya_ebpf::programs::XdpContext;
+use screener_ebpf::parse::{FURTHEST, Packet};
+use screener_ebpf::reject::PacketMut;
 
 /// Bytes that begin at an even address, so that the compiler joins two of them into one access.
 ///
@@ -30,15 +28,10 @@ impl Frame {
         Self { start: ctx.data(), end: ctx.data_end() }
     }
 
-    /// How many bytes there are.
-    #[inline(always)]
-    pub(crate) fn len(&self) -> usize {
-        self.end - self.start
-    }
-
     /// Where `length` bytes at `offset` lie; `None` if the frame ends before them.
     #[inline(always)]
     fn at(&self, offset: usize, length: usize) -> Option<usize> {
+        // The verifier wants to see a bound of every offset.
         if offset > FURTHEST {
             return None;
         }
@@ -58,7 +51,43 @@ impl Packet for Frame {
     }
 }
 
-impl PacketMut for Frame {
+/// The linear part of a frame for those who are not in a hurry, and for whom the verifier has forgotten what the parser
+/// knew, because it has lain on the stack meanwhile. The compiler has not, and would leave out the questions that the
+/// verifier waits for, or turn several that are alike into arithmetic with the end of the packet, which is forbidden. So
+/// it is kept from knowing what it asks: each access shows all of its bounds, whatever stands before and behind.
+pub(crate) struct Careful(Frame);
+
+impl Careful {
+    /// The frame as it is now. Only good until its size is changed.
+    #[inline(always)]
+    pub(crate) fn of(ctx: &XdpContext) -> Self {
+        Self(Frame::of(ctx))
+    }
+
+    /// How many bytes there are.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.end - self.0.start
+    }
+
+    /// Where `length` bytes at `offset` lie; `None` if the frame ends before them.
+    #[inline(always)]
+    fn at(&self, offset: usize, length: usize) -> Option<usize> {
+        let at = self.0.start + (black_box(offset) & FURTHEST);
+        if at + length > black_box(self.0.end) { None } else { Some(at) }
+    }
+}
+
+impl Packet for Careful {
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let at = self.at(offset, N)?;
+        // SAFETY: the bytes lie in the packet, checked just now; any bytes make an array, which begins anywhere.
+        Some(unsafe { *(at as *const [u8; N]) })
+    }
+}
+
+impl PacketMut for Careful {
     #[inline(always)]
     fn part<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
         let at = self.at(offset, N)?;

@@ -3,11 +3,16 @@
 //! Holds the rules of reference/xdp.md section 4.2. Never judges a source and never fails a packet: whatever is not a
 //! pure SYN to a screened port comes back with the reason under which it is counted and let through.
 
+use core::mem::MaybeUninit;
+
 use crate::counter::{Counter, Family};
 use crate::{Address, Settings};
 
 /// How many IPv6 extension headers are followed. A real SYN has none; the stack sees the rest.
 pub const MAX_EXTENSION_HEADERS: usize = 6;
+
+/// The furthest that two tags and [`MAX_EXTENSION_HEADERS`] of the greatest length can reach, rounded up to ones in binary.
+pub const FURTHEST: usize = 0x3fff;
 
 /// Access to the bytes of a frame, from its Ethernet header on.
 pub trait Packet {
@@ -25,8 +30,11 @@ impl Packet for [u8] {
 /// Something that asks for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Who asks.
-    pub source: Address,
+    /// Whether it is IPv6.
+    pub v6: bool,
+    /// Who asks; an IPv4 address in the first four bytes, and zeros behind it. Not an [`Address`]: in that most bytes of an
+    /// IPv4 address would be undefined, which the compiler fills with whatever is at hand, and the verifier refuses.
+    pub address: [u8; 16],
     /// The destination port in network order.
     pub port: [u8; 2],
     /// A first fragment: its flags may stand in the next one, so it counts as a SYN for a source that is to be dropped
@@ -38,6 +46,18 @@ pub struct Request {
     pub transport: usize,
     /// Where the packet ends by its own account; behind it the frame may go on with padding.
     pub end: usize,
+}
+
+impl Request {
+    /// Who asks.
+    #[inline(always)]
+    pub const fn source(&self) -> Address {
+        if self.v6 {
+            return Address::V6(self.address);
+        }
+        let [a, b, c, d, ..] = self.address;
+        Address::V4([a, b, c, d])
+    }
 }
 
 /// Why a frame is not a [`Request`].
@@ -77,20 +97,32 @@ pub fn request<P: Packet + ?Sized>(packet: &P, settings: &Settings) -> Result<Re
 /// Why a SYN to a port that is not screened is let through.
 #[inline(always)]
 pub const fn other_port(request: &Request) -> Unjudged {
-    Unjudged { family: request.source.family(), counter: Counter::OtherPort }
+    Unjudged { family: if request.v6 { Family::Ipv6 } else { Family::Ipv4 }, counter: Counter::OtherPort }
+}
+
+/// Reads a frame: a pure SYN to whatever port, or why it is none.
+#[inline(always)]
+pub fn syn<P: Packet + ?Sized>(packet: &P) -> Result<Request, Unjudged> {
+    let mut place = MaybeUninit::uninit();
+    read_syn(packet, &mut place)?;
+    // SAFETY: filled, since there is no reason against it.
+    Ok(unsafe { place.assume_init() })
 }
 
 /// Reads a frame: a pure SYN to whatever port, or why it is none.
 ///
 /// A pure SYN is SYN without ACK and RST; the ECN bits and FIN are ignored, as the stack ignores them in LISTEN. What
 /// most frames are (no TCP, or TCP that goes on) is decided with as few questions as possible, and without the settings.
+///
+/// Into a place, which is filled if there is no reason against it, and not as a result: in that, the offsets would share
+/// their bytes with the reason, and come out of the compiler in pieces that the verifier cannot put together.
 #[inline(always)]
-pub fn syn<P: Packet + ?Sized>(packet: &P) -> Result<Request, Unjudged> {
+pub fn read_syn<P: Packet + ?Sized>(packet: &P, request: &mut MaybeUninit<Request>) -> Result<(), Unjudged> {
     let other = |counter| Unjudged { family: Family::Other, counter };
     let kind = ethertype(packet, 12).ok_or(other(Counter::Truncated))?;
     if !is_tag(kind) {
         // A copy of its own for the common case, with all offsets known to the compiler.
-        return network(packet, kind, 14);
+        return network(packet, kind, 14, request);
     }
     let mut kind = ethertype(packet, 16).ok_or(other(Counter::Truncated))?;
     let mut at = 18;
@@ -101,7 +133,7 @@ pub fn syn<P: Packet + ?Sized>(packet: &P) -> Result<Request, Unjudged> {
             return Err(other(Counter::VlanDepth));
         }
     }
-    network(packet, kind, at)
+    network(packet, kind, at, request)
 }
 
 #[inline(always)]
@@ -116,16 +148,21 @@ fn is_tag(kind: u16) -> bool {
 
 /// The IP header at `at`, by the type before it.
 #[inline(always)]
-fn network<P: Packet + ?Sized>(packet: &P, kind: u16, at: usize) -> Result<Request, Unjudged> {
+fn network<P: Packet + ?Sized>(
+    packet: &P,
+    kind: u16,
+    at: usize,
+    request: &mut MaybeUninit<Request>,
+) -> Result<(), Unjudged> {
     match kind {
-        ETHERTYPE_IPV4 => ipv4(packet, at).map_err(|counter| Unjudged { family: Family::Ipv4, counter }),
-        ETHERTYPE_IPV6 => ipv6(packet, at).map_err(|counter| Unjudged { family: Family::Ipv6, counter }),
+        ETHERTYPE_IPV4 => ipv4(packet, at, request).map_err(|counter| Unjudged { family: Family::Ipv4, counter }),
+        ETHERTYPE_IPV6 => ipv6(packet, at, request).map_err(|counter| Unjudged { family: Family::Ipv6, counter }),
         _ => Err(Unjudged { family: Family::Other, counter: Counter::NotIp }),
     }
 }
 
 #[inline(always)]
-fn ipv4<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Request, Counter> {
+fn ipv4<P: Packet + ?Sized>(packet: &P, network: usize, request: &mut MaybeUninit<Request>) -> Result<(), Counter> {
     let header: [u8; 20] = packet.read(network).ok_or(Counter::Truncated)?;
     let length = usize::from(header[0] & 0x0f) * 4;
     if header[0] >> 4 != 4 || length < 20 {
@@ -142,14 +179,16 @@ fn ipv4<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Request, Count
     let port = tcp(packet, transport, fragment)?;
     // Read anew, or the compiler would read it above, for nothing in most cases.
     let total: [u8; 2] = packet.read(network + 2).ok_or(Counter::Truncated)?;
-    let source: [u8; 4] = packet.read(network + 12).ok_or(Counter::Truncated)?;
+    let [a, b, c, d]: [u8; 4] = packet.read(network + 12).ok_or(Counter::Truncated)?;
     let end = network + usize::from(u16::from_be_bytes(total));
     fits(packet, transport, end, fragment)?;
-    Ok(Request { source: Address::V4(source), port, fragment, network, transport, end })
+    let address = [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    request.write(Request { v6: false, address, port, fragment, network, transport, end });
+    Ok(())
 }
 
 #[inline(always)]
-fn ipv6<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Request, Counter> {
+fn ipv6<P: Packet + ?Sized>(packet: &P, network: usize, request: &mut MaybeUninit<Request>) -> Result<(), Counter> {
     let header: [u8; 40] = packet.read(network).ok_or(Counter::Truncated)?;
     if header[0] >> 4 != 6 {
         return Err(Counter::Malformed);
@@ -194,14 +233,15 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, network: usize) -> Result<Request, Count
     }
     let port = tcp(packet, at, fragment)?;
     let length: [u8; 2] = packet.read(network + 4).ok_or(Counter::Truncated)?;
-    let source: [u8; 16] = packet.read(network + 8).ok_or(Counter::Truncated)?;
+    let address: [u8; 16] = packet.read(network + 8).ok_or(Counter::Truncated)?;
     // A jumbogram says 0 here and so ends before its TCP header: a SYN of 64 KiB is none.
     let end = network + 40 + usize::from(u16::from_be_bytes(length));
     fits(packet, at, end, fragment)?;
-    if is_mapped(&source) {
+    if is_mapped(&address) {
         return Err(Counter::MappedSource);
     }
-    Ok(Request { source: Address::V6(source), port, fragment, network, transport: at, end })
+    request.write(Request { v6: true, address, port, fragment, network, transport: at, end });
+    Ok(())
 }
 
 /// Whether the address is in `::ffff:0:0/96`.

@@ -38,7 +38,7 @@ struct Asked {
 }
 
 fn parse(frame: &[u8]) -> Result<Asked, Counter> {
-    let asked = |request: Request| Asked { source: request.source, port: request.port, fragment: request.fragment };
+    let asked = |request: Request| Asked { source: request.source(), port: request.port, fragment: request.fragment };
     request(frame, &settings()).map(asked).map_err(|unjudged| unjudged.counter)
 }
 

@@ -5,7 +5,6 @@
 //! steps that keep little in hand, because a program has 512 bytes of stack for everything. Never answers where the stack
 //! would not: what is not answered here is left to it.
 
-use crate::Address;
 use crate::parse::{Packet, Request};
 
 /// A packet that can be written to.
@@ -59,24 +58,24 @@ impl Answer {
     /// between virtual machines nobody fills it in.
     #[inline(always)]
     pub fn to<P: Packet + ?Sized>(packet: &P, length: usize, request: &Request) -> Option<Self> {
-        let network = request.network;
+        let (network, transport) = (request.network, request.transport);
         // A group is never answered, nor one who poses as one.
         let [to, _, _, _, _, _, from, _]: [u8; 8] = packet.read(0)?;
         if (to | from) & 1 != 0 {
             return None;
         }
-        let v6 = matches!(request.source, Address::V6(_));
+        let v6 = request.v6;
         let shortest = if v6 {
             are_hosts_v6(packet, network)?;
             network + LENGTH_V6
         } else {
             are_hosts_v4(packet, network)?;
-            is_intact(packet, request)?;
+            is_intact(packet, network, transport)?;
             network + LENGTH_V4
         };
         let padded = shortest + PADDING_V4;
-        let [a, b, c, d, e, f, g, h, _, _, _, _, offset, flags]: [u8; 14] = packet.read(request.transport)?;
-        let data = request.transport + usize::from(offset >> 4) * 4;
+        let [a, b, c, d, e, f, g, h, _, _, _, _, offset, flags]: [u8; 14] = packet.read(transport)?;
+        let data = transport + usize::from(offset >> 4) * 4;
         // A header that goes on behind the packet, or a packet that goes on behind the frame: the stack answers neither.
         if request.fragment || data > request.end || request.end > length {
             return None;
@@ -98,20 +97,21 @@ impl Answer {
     pub fn write<P: PacketMut + ?Sized>(&self, packet: &mut P) -> Option<()> {
         let link: &mut [u8; 12] = packet.part(0)?;
         exchange::<6, 12>(link, 0);
+        let network = self.network;
         if self.v6 {
-            let headers: &mut [u8; LENGTH_V6] = packet.part(self.network)?;
+            let headers: &mut [u8; LENGTH_V6] = packet.part(network)?;
             let addresses = exchange::<16, LENGTH_V6>(headers, 8);
             fill(headers, 0, [0x60, 0, 0, 0, 0, 20, TCP, TTL]);
             fill(headers, 40, self.tcp(addresses));
         } else {
-            let headers: &mut [u8; LENGTH_V4] = packet.part(self.network)?;
+            let headers: &mut [u8; LENGTH_V4] = packet.part(network)?;
             let addresses = exchange::<4, LENGTH_V4>(headers, 12);
             // All words but the checksum and the addresses, in their order, without those that are 0.
             let [high, low] = finish(addresses + 0x4500 + LENGTH_V4 as u32 + 0x4000 + 0x4006);
             fill(headers, 0, [0x45, 0, 0, LENGTH_V4 as u8, 0, 0, DO_NOT_FRAGMENT, 0, TTL, TCP, high, low]);
             fill(headers, 20, self.tcp(addresses));
-            if self.length > self.network + LENGTH_V4 {
-                *packet.part(self.network + LENGTH_V4)? = [0; PADDING_V4];
+            if self.length > network + LENGTH_V4 {
+                *packet.part(network + LENGTH_V4)? = [0; PADDING_V4];
             }
         }
         Some(())
@@ -156,13 +156,13 @@ fn fill<const N: usize, const M: usize>(bytes: &mut [u8; M], at: usize, new: [u8
     }
 }
 
-/// Whether the checksum of the request's IPv4 header is right.
+/// Whether the checksum of the IPv4 header is right that stands at `network` and ends at `transport`.
 #[inline(always)]
-fn is_intact<P: Packet + ?Sized>(packet: &P, request: &Request) -> Option<()> {
+fn is_intact<P: Packet + ?Sized>(packet: &P, network: usize, transport: usize) -> Option<()> {
     let mut total = 0;
     for number in 0..15 {
-        let at = request.network + number * 4;
-        if at >= request.transport {
+        let at = network + number * 4;
+        if at >= transport {
             break;
         }
         let [a, b, c, d] = packet.read(at)?;

@@ -262,8 +262,7 @@ proptest! {
         transport in 0..140usize,
         end in 0..200usize,
     ) {
-        let source = if v6 { Address::V6([0x20; 16]) } else { Address::V4([203, 0, 113, 5]) };
-        let request = Request { source, port: [0, 25], fragment: false, network, transport, end };
+        let request = Request { v6, address: [0x20; 16], port: [0, 25], fragment: false, network, transport, end };
         if let Some(answer) = Answer::to(&frame[..], frame.len(), &request) {
             let mut cut = frame[..answer.length.min(frame.len())].to_vec();
             let _ = answer.write(&mut cut[..]);

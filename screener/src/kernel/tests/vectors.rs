@@ -303,7 +303,7 @@ fn answer(frame: &[u8]) -> Option<Vec<u8>> {
 /// What must become of a shape from a source: the verdict, the counter, the frame that comes out.
 fn expected(shape: &Shape, listed: Listed) -> (u32, Family, Counter, Vec<u8>) {
     let same = shape.frame.clone();
-    let family = || parse_syn(&shape.frame[..]).unwrap().source.family();
+    let family = || parse_syn(&shape.frame[..]).unwrap().source().family();
     match (shape.is, listed) {
         (Is::Other(family, counter), _) => (PASS, family, counter, same),
         (Is::Fragment, Listed::Drop) => (DROP, family(), Counter::DroppedFragment, same),
@@ -448,6 +448,6 @@ fn the_host_reads_the_sources_of_the_vectors_as_they_were_meant() {
             std::net::IpAddr::V4(source) => Address::V4(source.octets()),
             std::net::IpAddr::V6(source) => Address::V6(source.octets()),
         };
-        assert_eq!(parse_syn(&syn(source)[..]).unwrap().source, expected);
+        assert_eq!(parse_syn(&syn(source)[..]).unwrap().source(), expected);
     }
 }
