@@ -28,7 +28,7 @@ use crate::{process, setup};
 ///
 /// Boots 5.10 (bullseye), 6.1 (bookworm) and 6.12 (trixie) under qemu. The packages are fetched into target/kernels and
 /// nothing of them is installed. In each guest run: the packet vectors and everything else under `kernel::`, the steering
-/// tests with the takeover by a second daemon, and native XDP on a veth.
+/// tests, native XDP and refusals on a veth, and takeovers by a second daemon.
 #[derive(Args)]
 pub(super) struct Kernels {
     /// Only the kernels of these releases
@@ -65,8 +65,13 @@ impl Release {
 ///
 /// One that runs no test fails the run, so a name that changes is noticed. The comparisons with a model in user space ask
 /// nothing of a kernel, and an emulated processor needs many minutes for them.
-const TESTS: [(&str, &[&str]); 3] =
-    [("screener", &["kernel::", "--skip", "kernel::statics::oracle::"]), ("steering", &[]), ("veth", &[])];
+const TESTS: [(&str, &[&str]); 5] = [
+    ("screener", &["kernel::", "--skip", "kernel::statics::oracle::"]),
+    ("steering", &[]),
+    ("veth", &[]),
+    ("packets", &[]),
+    ("takeover", &[]),
+];
 
 /// How many guests run at once; each has one processor.
 const AT_ONCE: usize = 2;
