@@ -5,6 +5,7 @@
 mod check_config;
 mod completions;
 mod deny;
+mod dnsbl;
 mod explain;
 mod kernel;
 mod output;
@@ -12,6 +13,7 @@ mod pass;
 mod prefix;
 mod run;
 mod status;
+mod test;
 
 use std::io;
 use std::path::PathBuf;
@@ -49,6 +51,11 @@ enum Verb {
     /// The prefixes that are denied
     #[command(subcommand)]
     Deny(deny::Deny),
+    /// Ask every DNS list about an address now; changes nothing and needs no daemon
+    Test(test::Test),
+    /// The DNS lists
+    #[command(subcommand)]
+    Dnsbl(dnsbl::Dnsbl),
     /// The programs and maps in the kernel, with or without a daemon
     #[command(subcommand)]
     Kernel(kernel::Kernel),
@@ -97,6 +104,8 @@ impl Cli {
             Verb::CheckConfig(verb) => verb.carry_out(),
             Verb::Kernel(verb) => verb.carry_out(),
             Verb::Completions(verb) => verb.carry_out(),
+            Verb::Test(verb) => ask(verb.carry_out()),
+            Verb::Dnsbl(verb) => ask(verb.carry_out(&client)),
             Verb::Status(verb) => ask(verb.carry_out(&client)),
             Verb::Explain(verb) => ask(verb.carry_out(&client)),
             Verb::Pass(verb) => ask(verb.carry_out(&client)),

@@ -150,7 +150,8 @@ fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
     );
     assert_eq!(
         refusal("\n[[tests.dnsbl.list]]\nzone = \"a.test\"\nwait = 1"),
-        "s.toml:4:1: tests.dnsbl.list[0].wait: unknown key: known here: zone, key, weight, codes, families"
+        "s.toml:4:1: tests.dnsbl.list[0].wait: unknown key: known here: zone, key, weight, codes, families, \
+         level, errors, min_ttl, max_ttl, deadline, url, text, test_points"
     );
     let top = refusal("[kernal]\nports = [25]\n");
     assert!(top.starts_with("s.toml:1:2: kernal: unknown key: did you mean `kernel`? known here: hostname,"), "{top}");

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::clock::{Now, UnixTime};
 use crate::control::api::{self, DenyRequest, PageRequest, PassRequest};
-use crate::control::{Answers, Refusal};
+use crate::control::{Answers, Refusal, api_dnsbl};
 use crate::feed::{DenyAction, Entry, Match, Source, StaticAction};
 use crate::kernel::StaticKind;
 use crate::ledger::{History, Origin, Pass, StoredStatic, What};
@@ -56,6 +56,10 @@ impl Answers for Daemon {
             degraded: self.conditions().into_iter().map(|(_, text)| text).collect(),
             notes: self.config.notes(),
         }
+    }
+
+    fn dnsbl(&self) -> api_dnsbl::Dnsbl {
+        self.lists_shown()
     }
 
     fn explain(&self, address: IpAddr) -> api::Explanation {
@@ -186,7 +190,7 @@ impl Answers for Daemon {
 
     fn metrics(&self) -> String {
         let kinds: Vec<_> = self.conditions().into_iter().map(|(kind, _)| kind).collect();
-        self.metrics.text(&self.status(), &kinds)
+        self.metrics.text(&self.status(), &self.lists_shown(), &kinds)
     }
 }
 
@@ -202,6 +206,7 @@ impl Daemon {
                 (Err(error), _) | (_, Err(error)) => conditions.push(("kernel", error.to_string())),
             }
         }
+        conditions.extend(self.silent_resolver().map(|text| ("resolver", text)));
         let parked = self.lists_status().into_iter().filter(|list| list.state == "parked");
         conditions.extend(parked.map(|list| {
             let why = list.last_error.unwrap_or_default();

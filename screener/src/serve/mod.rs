@@ -9,6 +9,7 @@ mod drive;
 mod interfaces;
 mod limits;
 mod listen;
+mod lists;
 mod mirror;
 mod policy;
 mod upkeep;
@@ -60,7 +61,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         warn!("{sentence}");
     }
     let statics = policy::statics(&config, &ledger, started.unix)?;
-    let lists = Dnsbl::configured(&config.tests.dnsbl.lists)?;
+    let lists = Dnsbl::configured(&config.tests.dnsbl)?;
     let degraded = Degraded::default();
     if let Some(note) = control.note() {
         warn!("{note}");
@@ -99,6 +100,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         daemon.statics().len()
     );
 
+    lists::begin(&daemon);
     fill_kernel(&daemon)?;
     listen(&daemon, stand.listeners)?;
     tokio::spawn(upkeep::learn_features(Arc::clone(&daemon)));
