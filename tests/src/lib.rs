@@ -16,5 +16,6 @@ pub mod proc;
 pub mod screener;
 pub mod scripted;
 pub mod sender;
+pub mod unbound;
 pub mod wait;
 pub mod way;

@@ -27,8 +27,13 @@ pub(crate) struct Setup {
 }
 
 /// What has to be there to run the lab: a program and the package that brings it.
-const LAB: [(&str, &str); 4] =
-    [("ip", "iproute2"), ("unshare", "util-linux"), ("postfix", "postfix"), ("rbldnsd", "rbldnsd")];
+const LAB: [(&str, &str); 5] = [
+    ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+    ("postfix", "postfix"),
+    ("rbldnsd", "rbldnsd"),
+    ("unbound", "unbound"),
+];
 
 /// Debian's compiler with a prebuilt `core` for the BPF target. It follows the browsers' needs in the security archive, so
 /// it is newer than Debian's own.

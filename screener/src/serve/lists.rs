@@ -107,7 +107,8 @@ fn due(daemon: &Daemon) -> Vec<ClientKey> {
 
 fn is_due(daemon: &Daemon, client: ClientKey, pass: &Pass, now: UnixTime) -> bool {
     let Some(until) = pass.stamps.get(Test::Dnsbl).filter(|&until| until > now) else { return false };
-    if pass.origin != Origin::Screened || until.since(now) > moment(client) {
+    let longest = daemon.policy.dnsbl.as_ref().map_or(EARLIEST, |dnsbl| dnsbl.max_ttl);
+    if pass.origin != Origin::Screened || until.since(now) > moment(client, longest) {
         return false;
     }
     // The lists' is the one stamp that has to be renewed: where another expires first, the client is screened anyway.
@@ -118,12 +119,13 @@ fn is_due(daemon: &Daemon, client: ClientKey, pass: &Pass, now: UnixTime) -> boo
     !other_first && seen.is_some_and(|seen| now.since(seen) <= IN_USE)
 }
 
-/// How long before its expiry a client's pass is renewed: from a third of [`EARLIEST`] up, another time for each client, so
-/// that those who came together are not asked about together.
-fn moment(client: ClientKey) -> Duration {
+/// How long before its expiry a client's pass is renewed: another time for each client, so that those who came together
+/// are not asked about together; never so late that the next look would miss it.
+fn moment(client: ClientKey, longest: Duration) -> Duration {
     thread_local!(static HASHER: RandomState = RandomState::new());
     let share = HASHER.with(|hasher| hasher.hash_one(client)) % 1000;
-    EARLIEST.mul_f64(1.0 / 3.0 + share as f64 / 1500.0)
+    let earliest = EARLIEST.min(longest / 2);
+    earliest.mul_f64(1.0 / 3.0 + share as f64 / 1500.0).max(SWEEP * 3 / 2)
 }
 
 async fn renew_one(daemon: &Daemon, lists: &Dnsbl, client: ClientKey) {
