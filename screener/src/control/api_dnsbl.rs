@@ -38,6 +38,8 @@ pub struct List {
     pub parked_seconds: Option<u64>,
     /// When its test points are asked again.
     pub again_in_seconds: Option<u64>,
+    /// How often it was parked.
+    pub parkings: u64,
     /// Whether it turned out to know IPv4 only.
     pub ipv4_only: bool,
     /// Questions asked.

@@ -25,6 +25,8 @@ pub struct Check {
     slots: Vec<Slot>,
     /// Whether nothing more can come.
     over: bool,
+    /// Whether it is a client that came, and not a renewal.
+    counts: bool,
 }
 
 /// Where one list stands with the client.
@@ -55,7 +57,7 @@ impl Check {
     pub(super) fn start(dnsbl: &Dnsbl, address: IpAddr, fresh: bool) -> Self {
         let (to, news) = mpsc::unbounded_channel();
         let now = Instant::now();
-        let mut check = Self { dnsbl: dnsbl.clone(), address, news, slots: Vec::new(), over: false };
+        let mut check = Self { dnsbl: dnsbl.clone(), address, news, slots: Vec::new(), over: false, counts: !fresh };
         for (list, watched) in dnsbl.lists.iter().enumerate() {
             if watched.list.level == ListLevel::Off {
                 check.slots.push(Slot::Idle);
@@ -224,6 +226,9 @@ impl Check {
 /// What became of the client goes into the tally, once.
 impl Drop for Check {
     fn drop(&mut self) {
+        if !self.counts {
+            return;
+        }
         let votes: Vec<_> = self
             .slots
             .iter()

@@ -21,6 +21,8 @@ const BETWEEN_TESTS: Duration = Duration::from_secs(30);
 const LEAST_ANSWERS: u32 = 200;
 /// A list that lists more than this share of all clients lists the world.
 const THE_WORLD: f64 = 0.95;
+/// What its test points say for it holds as long as it lists at least this share.
+const MANY: f64 = 0.85;
 /// A rate so many times the usual one is a jump, if it is above [`A_LOT`] too.
 const JUMP: f64 = 5.0;
 const A_LOT: f64 = 0.5;
@@ -124,6 +126,10 @@ pub(super) struct Health {
     recent: Average,
     block: Average,
     usual: Option<f64>,
+    /// Whether a list like this may be right about nearly everybody: a block list in a wave of junk, never an allow list.
+    may_be_right: bool,
+    /// Whether it was parked for listing nearly everybody, and its test points were right.
+    vouched_for: bool,
 }
 
 /// A list that is left alone.
@@ -157,7 +163,8 @@ impl Average {
 }
 
 impl Health {
-    pub(super) fn new() -> Self {
+    /// `may_be_right`: whether it may be right about nearly everybody, as a block list in a wave of junk is.
+    pub(super) fn new(may_be_right: bool) -> Self {
         Self {
             parked: None,
             returned: None,
@@ -169,6 +176,8 @@ impl Health {
             recent: Average::new(200.0),
             block: Average::new(f64::from(BLOCK)),
             usual: None,
+            may_be_right,
+            vouched_for: false,
         }
     }
 
@@ -192,7 +201,8 @@ impl Health {
         self.hits_in_a_row = if hit { self.hits_in_a_row + 1 } else { 0 };
         let recent = self.recent.share;
         let jump = self.usual.is_some_and(|usual| recent > A_LOT && recent > JUMP * usual);
-        if self.recent.samples >= LEAST_ANSWERS && (recent > THE_WORLD || jump) {
+        self.vouched_for &= self.recent.samples < LEAST_ANSWERS || recent > MANY;
+        if self.recent.samples >= LEAST_ANSWERS && (recent > THE_WORLD && !self.vouched_for || jump) {
             return self.park(Why::HitRate { now: recent, usual: self.usual }, now);
         }
         self.block.add(hit);
@@ -233,8 +243,9 @@ impl Health {
     pub(super) fn tested(&mut self, wrong: Option<Why>, now: Instant) -> Step {
         match (wrong, self.parked) {
             (None, None) => Step::Stay,
-            (None, Some(_)) => {
+            (None, Some(Parked { why, .. })) => {
                 self.parked = None;
+                self.vouched_for = self.may_be_right && matches!(why, Why::HitRate { .. });
                 self.returned = Some(now);
                 self.silent_in_a_row = 0;
                 self.hits_in_a_row = 0;
@@ -282,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_silent_list_is_parked_after_some_questions_and_asked_again_ever_more_rarely() {
-        let (mut health, mut now) = (Health::new(), Instant::now());
+        let (mut health, mut now) = (Health::new(true), Instant::now());
         for _ in 1..SILENT_IN_A_ROW {
             assert_eq!(health.failed(Failure::Silent, now), Step::Stay);
         }
@@ -301,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_list_that_answers_every_other_question_is_parked_too() {
-        let (mut health, now) = (Health::new(), Instant::now());
+        let (mut health, now) = (Health::new(true), Instant::now());
         let mut step = Step::Stay;
         for _ in 0..LEAST_SAMPLE {
             health.answered(false, now);
@@ -315,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_list_that_falls_back_soon_waits_longer_and_one_that_was_well_is_forgiven() {
-        let (mut health, mut now) = (Health::new(), Instant::now());
+        let (mut health, mut now) = (Health::new(true), Instant::now());
         let bad = BadAnswer::Refused([127, 255, 255, 254].into());
         assert_eq!(health.lied(bad, now), Step::Park(Why::Bad(bad)));
         assert_eq!(parked_for(&health, now), 60 * SECOND);
@@ -332,16 +343,16 @@ mod tests {
     fn test_points_that_are_wrong_park_and_silence_at_them_alone_does_not() {
         let now = Instant::now();
         for why in [Why::ListsTheWorld, Why::Empty, Why::Fails(Failure::Refused)] {
-            assert_eq!(Health::new().tested(Some(why), now), Step::Park(why));
+            assert_eq!(Health::new(true).tested(Some(why), now), Step::Park(why));
         }
-        let mut health = Health::new();
+        let mut health = Health::new(true);
         assert_eq!(health.tested(Some(Why::Fails(Failure::Silent)), now), Step::Stay);
         assert_eq!(health.tested(None, now), Step::Stay);
     }
 
     #[test]
     fn hits_in_a_row_ask_for_a_test_now_and_then() {
-        let (mut health, now) = (Health::new(), Instant::now());
+        let (mut health, now) = (Health::new(true), Instant::now());
         let steps: Vec<_> = (0..60).map(|_| health.answered(true, now)).collect();
         assert_eq!(steps.iter().filter(|&&step| step == Step::Test).count(), 1);
         assert_eq!(steps[HITS_IN_A_ROW as usize - 1], Step::Test);
@@ -350,11 +361,11 @@ mod tests {
 
     #[test]
     fn a_list_that_lists_everybody_or_jumps_is_parked_and_a_true_wave_parks_it_once() {
-        let (mut health, now) = (Health::new(), Instant::now());
+        let (mut health, now) = (Health::new(true), Instant::now());
         let parked = (0..LEAST_ANSWERS).map(|_| health.answered(true, now)).any(|step| matches!(step, Step::Park(_)));
         assert!(parked);
 
-        let mut health = Health::new();
+        let mut health = Health::new(true);
         for number in 0..2 * BLOCK {
             assert_eq!(health.answered(number % 20 == 0, now), Step::Stay);
         }
@@ -367,8 +378,23 @@ mod tests {
     }
 
     #[test]
+    fn a_block_list_that_is_right_about_everybody_is_parked_once_and_an_allow_list_each_time() {
+        for (may_be_right, times) in [(true, 1), (false, 3)] {
+            let (mut health, now) = (Health::new(may_be_right), Instant::now());
+            let mut parked = 0;
+            for _ in 0..3 * LEAST_ANSWERS {
+                if let Step::Park(_) = health.answered(true, now) {
+                    parked += 1;
+                    health.tested(None, now);
+                }
+            }
+            assert_eq!(parked, times);
+        }
+    }
+
+    #[test]
     fn a_busy_list_with_a_high_but_steady_rate_is_left_in_peace() {
-        let (mut health, now) = (Health::new(), Instant::now());
+        let (mut health, now) = (Health::new(true), Instant::now());
         for number in 0..20_000 {
             let step = health.answered(number % 10 != 0, now);
             assert!(matches!(step, Step::Stay | Step::Test), "{step:?} at {number}");

@@ -83,7 +83,7 @@ impl Dnsbl {
     }
 
     /// The lists of a new configuration, with everything that is known about those that were there before: their answers,
-    /// their health, their counts.
+    /// their health, their counts. Whoever watched the old ones ends that and watches the new ones.
     ///
     /// # Errors
     /// As [`Dnsbl::configured`]; then the old ones are to stay.
@@ -103,8 +103,8 @@ impl Dnsbl {
         let now = Instant::now();
         let watched = lists.into_iter().map(|list| {
             let known = old.and_then(|old| old.lists.iter().find(|known| known.list.zone() == list.zone()));
-            let zone =
-                known.map_or_else(|| Arc::new(Zone::new(shared.next_number(), now)), |known| Arc::clone(&known.zone));
+            let zone = known
+                .map_or_else(|| Arc::new(Zone::new(shared.next_number(), &list, now)), |known| Arc::clone(&known.zone));
             Watched { list: Arc::new(list), zone }
         });
         let lists: Arc<[Watched]> = watched.collect();

@@ -36,6 +36,8 @@ pub(super) struct Stats {
     pub(super) errors: AtomicU64,
     /// Questions without an answer.
     pub(super) failures: AtomicU64,
+    /// How often the list was parked.
+    pub(super) parkings: AtomicU64,
     times: [AtomicU64; BOUNDS.len() + 1],
     times_sum_us: AtomicU64,
     rate: Mutex<Rate>,
@@ -87,6 +89,7 @@ impl Stats {
             misses: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            parkings: AtomicU64::new(0),
             times: std::array::from_fn(|_| AtomicU64::new(0)),
             times_sum_us: AtomicU64::new(0),
             rate: Mutex::new(Rate { began: now, second: 0, counts: [0; WINDOW] }),

@@ -46,6 +46,8 @@ pub struct ListStatus {
     pub why: Option<(&'static str, String)>,
     /// How long it has been parked, and how long until its test points are asked again.
     pub parked: Option<(Duration, Duration)>,
+    /// How often it was parked.
+    pub parkings: u64,
     /// Whether it turned out to know IPv4 only.
     pub ipv4_only: bool,
     /// Questions asked.
@@ -106,6 +108,7 @@ fn of(Watched { list, zone }: &Watched, now: Instant) -> ListStatus {
         why: parked.map(|parked| (parked.why.name(), parked.why.to_string())),
         parked: parked
             .map(|parked| (now.saturating_duration_since(parked.since), parked.until.saturating_duration_since(now))),
+        parkings: get(&stats.parkings),
         ipv4_only: zone.has_no_v6(),
         questions: get(&stats.questions),
         rate: stats.rate(now),

@@ -100,11 +100,11 @@ pub(super) enum Asked {
 }
 
 impl Zone {
-    pub(super) fn new(number: u32, now: Instant) -> Self {
+    pub(super) fn new(number: u32, list: &List, now: Instant) -> Self {
         Self {
             number: AtomicU32::new(number),
             stats: Stats::new(now),
-            health: Mutex::new(Health::new()),
+            health: Mutex::new(Health::new(!list.is_allow())),
             open: Mutex::default(),
             tested: watch::Sender::new(true),
             no_v6: AtomicBool::new(false),
@@ -212,6 +212,7 @@ impl Watched {
             Step::Test => self.zone.test_now.notify_one(),
             Step::Park(why) => {
                 self.zone.stats.error(why.to_string());
+                add(&self.zone.stats.parkings);
                 warn!("DNS list {name} is left alone: {why}");
                 if why.spoils_the_past() {
                     self.zone.number.store(shared.next_number(), Ordering::Relaxed);

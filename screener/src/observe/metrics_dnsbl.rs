@@ -57,6 +57,7 @@ pub(super) fn register(registry: &mut Registry, dnsbl: &Dnsbl) {
     let clients = Family::<Kind, Counter>::default();
     let asked = Family::<Kind, Counter>::default();
     let open = Family::<List, Gauge>::default();
+    let parkings = Family::<List, Counter>::default();
     for list in &dnsbl.lists {
         let name = || list.list.clone();
         let reason = list.reason.clone().unwrap_or_default();
@@ -72,6 +73,7 @@ pub(super) fn register(registry: &mut Registry, dnsbl: &Dnsbl) {
         }
     }
     registry.register("state", "How each DNS list stands, and why it is parked", states);
+    registry.register("parkings", "How often each DNS list was parked", parkings);
     registry.register("clients", "Clients by what each DNS list contributed", clients);
     registry.register(
         "questions",

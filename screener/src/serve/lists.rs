@@ -220,6 +220,7 @@ fn list_shown(list: ListStatus, counts: &Contribution) -> api_dnsbl::List {
         why,
         parked_seconds: since.map(|since| since.as_secs()),
         again_in_seconds: again.map(|again| again.as_secs()),
+        parkings: list.parkings,
         ipv4_only: list.ipv4_only,
         questions: list.questions,
         rate: list.rate,
