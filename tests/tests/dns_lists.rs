@@ -177,9 +177,57 @@ fn a_list_that_dies_is_parked_told_of_once_and_comes_back() {
                     && line["client"].as_str().is_some_and(|client| client.starts_with("203.0.113.9:"))
             });
         let decision = decision.context("the decision")?;
-        ensure!(decision["dnsbl"]["score"] == 0 && decision["dnsbl"]["unknown"][0][0] == "bl.example", "{decision}");
+        ensure!(
+            decision["dnsbl"]["score"] == 0 && decision["dnsbl"]["unknown"][0]["list"] == "bl.example",
+            "{decision}"
+        );
         let status = list_status(&screener, "other.example")?;
         ensure!(status["state"] == "asked" && status["unknown"] == 0, "{status}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_list_that_dies_under_a_thousand_waiting_clients_costs_each_less_than_its_deadline() {
+    cell::test("a_list_that_dies_under_a_thousand_waiting_clients_costs_each_less_than_its_deadline", || {
+        let lab = Lab::build()?;
+        let server = lab.scripted(&["dying.example", "good.example"])?;
+        let config = CONFIG.to_owned()
+            + "deadline = \"20s\"\n"
+            + &list("dying.example", "")
+            + &list("good.example", "")
+            + "[tests.pipelining]\nenable = false\n";
+        let screener = Screener::start(&lab.mx, &config)?;
+        wait_for_state(&screener, "dying.example", "asked")?;
+        server.list("good.example", "203.0.113.9", &[[127, 0, 0, 2]]);
+        server.fail("dying.example", Fault::Drop);
+        let port_25 = SocketAddr::new(lab.mx.address(Family::V4)?, 25);
+        let mut clients = Vec::new();
+        for number in 0..1000_u32 {
+            let last = 1 + number % 250;
+            let source = if number % 2 == 0 { format!("198.51.100.{last}") } else { format!("203.0.113.{last}") };
+            clients.push((Instant::now(), Client::connect(&lab.internet, source.parse::<IpAddr>()?, port_25)?));
+        }
+        let mut longest = Duration::ZERO;
+        for (began, client) in &mut clients {
+            client.expect(220)?;
+            longest = longest.max(began.elapsed());
+        }
+        ensure!(longest < Duration::from_secs(15), "somebody waited {longest:?} for a list that was dead");
+        drop(clients);
+        let status = list_status(&screener, "dying.example")?;
+        ensure!(status["state"] == "parked" && status["reason"] == "silent", "{status}");
+        let status = list_status(&screener, "good.example")?;
+        ensure!(status["state"] == "asked" && status["unknown"] == 0, "{status}");
+        // The other list goes on to do its work, and nobody waits for the dead one any more.
+        let began = Instant::now();
+        let (_client, reply) = lab.session("203.0.113.9")?;
+        ensure!(
+            reply.code == 550 && began.elapsed() < Duration::from_secs(4),
+            "{} {:?}",
+            reply.text(),
+            began.elapsed()
+        );
         Ok(())
     });
 }

@@ -15,7 +15,7 @@ use super::list::sum;
 use super::tally::Vote;
 use super::watched::{Asked, News, Subscriber, What};
 use crate::config::ListLevel;
-use crate::session::{DnsblHit, DnsblReport};
+use crate::session::{DnsblHit, DnsblReport, DnsblUnknown};
 
 /// The questions about one client.
 pub struct Check {
@@ -82,7 +82,7 @@ impl Check {
         for (slot, watched) in self.slots.iter().zip(self.dnsbl.lists.iter()) {
             let list = &watched.list;
             let scores = list.level == ListLevel::Score;
-            let unknown = |why: String| (list.name().to_string(), why);
+            let unknown = |why: String| DnsblUnknown { list: list.name().to_string(), why };
             match slot {
                 Slot::Pending(_) if scores => {
                     report.complete = false;

@@ -63,7 +63,8 @@ fn judge(list: &List, listed: &Looked, unlisted: &Looked, random: &Looked) -> Op
     if refusal.is_some() {
         return refusal;
     }
-    if [unlisted, random].iter().any(|looked| matches!(looked, Looked::Records(..))) {
+    let is_listed = |looked: &Looked| matches!(looked, Looked::Records(..));
+    if is_listed(random) || (list.test_points && is_listed(unlisted)) {
         return Some(Why::ListsTheWorld);
     }
     let failure = answers.iter().find_map(|looked| match looked {
@@ -120,7 +121,10 @@ mod tests {
         let plain = list("");
         assert_eq!(judge(&plain, &listed, &nothing, &nothing), None);
         assert_eq!(judge(&plain, &nothing, &nothing, &nothing), Some(Why::Empty));
-        assert_eq!(judge(&list("test_points = false"), &nothing, &nothing, &nothing), None);
+        let without = list("test_points = false");
+        assert_eq!(judge(&without, &nothing, &nothing, &nothing), None);
+        assert_eq!(judge(&without, &nothing, &listed, &nothing), None);
+        assert_eq!(judge(&without, &nothing, &nothing, &listed), Some(Why::ListsTheWorld));
         assert_eq!(judge(&plain, &listed, &listed, &nothing), Some(Why::ListsTheWorld));
         assert_eq!(judge(&plain, &listed, &nothing, &records([192, 0, 2, 1])), Some(Why::ListsTheWorld));
         let refused = records([127, 255, 255, 254]);

@@ -35,7 +35,7 @@ use lattice::Lattice;
 
 pub use event::{Decision, Escaped, Event, Evidence, Moment, Outcome};
 pub use features::Features;
-pub use report::{DnsblHit, DnsblReport};
+pub use report::{DnsblHit, DnsblReport, DnsblUnknown};
 
 pub use policy::{Action, AfterTests, DeepPolicy, DnsblPolicy, Policy, PregreetPolicy};
 

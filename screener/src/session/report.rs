@@ -22,6 +22,15 @@ pub struct DnsblHit {
     pub url: Option<String>,
 }
 
+/// A list that could not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DnsblUnknown {
+    /// The list's public name.
+    pub list: String,
+    /// Why.
+    pub why: String,
+}
+
 /// What the DNS lists have said so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DnsblReport {
@@ -40,9 +49,9 @@ pub struct DnsblReport {
     /// The hits of lists that are only counted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub counted: Vec<DnsblHit>,
-    /// The lists that could not say, and why.
+    /// The lists that could not say.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unknown: Vec<(String, String)>,
+    pub unknown: Vec<DnsblUnknown>,
     /// How long the verdict may be kept, before the clamps of the policy.
     #[serde(skip)]
     pub ttl: Option<Duration>,

@@ -169,7 +169,7 @@ async fn a_list_that_dies_while_a_thousand_clients_wait_costs_them_a_moment() {
         .collect();
     for client in clients {
         let report = client.await.unwrap();
-        assert!(report.unknown.iter().all(|(list, _)| list == "dying.test"), "{report:?}");
+        assert!(report.unknown.iter().all(|unknown| unknown.list == "dying.test"), "{report:?}");
         assert_eq!(report.unknown.len(), 1);
     }
     // The first questions run into their own time; then the list is parked and everybody is released, far from the deadline.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::rig::{DAY, Rig, START, arrival, listed, policy, unlisted};
 use crate::pass::{Stamps, Test};
-use crate::session::{Action, AfterTests, Arrival, DnsblReport, Event, Input, Moment, Standing};
+use crate::session::{Action, AfterTests, Arrival, DnsblReport, DnsblUnknown, Event, Input, Moment, Standing};
 
 const HELLO: &str = "250-mx.test\r\n250-SIZE 1000\r\n250-STARTTLS\r\n250 8BITMIME\r\n";
 
@@ -177,7 +177,7 @@ fn a_decision_holds_the_arithmetic_of_its_score() {
     let mut report = listed(4);
     report.hits[0].codes = vec![[127, 0, 0, 4].into()];
     report.hits[0].url = Some("https://zen.test/203.0.113.5".to_owned());
-    report.unknown = vec![("dead.test".to_owned(), "no answer in time".to_owned())];
+    report.unknown = vec![DnsblUnknown { list: "dead.test".to_owned(), why: "no answer in time".to_owned() }];
     rig.lists_say(report).seconds(6);
     rig.says("EHLO c\r\n").says("MAIL FROM:<a@b>\r\n").says("RCPT TO:<c@d>\r\n");
     assert!(rig.take().contains("blocked using zen.test; see https://zen.test/203.0.113.5; session="));
@@ -185,7 +185,7 @@ fn a_decision_holds_the_arithmetic_of_its_score() {
     let told = serde_json::to_value(rig.decision.expect("a decision")).unwrap();
     assert_eq!(told["dnsbl"]["score"], 4);
     assert_eq!(told["dnsbl"]["hits"][0]["codes"][0], "127.0.0.4");
-    assert_eq!(told["dnsbl"]["unknown"][0][0], "dead.test");
+    assert_eq!(told["dnsbl"]["unknown"][0]["list"], "dead.test");
     assert_eq!(told["evidence"][0]["reason"], "score 4 at threshold 3: zen.test +4 (127.0.0.4)");
 }
 
