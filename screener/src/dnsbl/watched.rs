@@ -183,7 +183,7 @@ impl Watched {
         };
         drop(open);
         self.zone.stats.asked(now);
-        let question = Question { watched: self.clone(), shared: Arc::clone(shared), address };
+        let question = Question { watched: self.clone(), shared: Arc::clone(shared), address, closed: false };
         tokio::spawn(question.carry_out(name));
         Asked::Open
     }
@@ -281,11 +281,13 @@ struct Question {
     watched: Watched,
     shared: Arc<Shared>,
     address: IpAddr,
+    /// Whether the subscribers were taken: what stands there from then on belongs to another question.
+    closed: bool,
 }
 
 impl Question {
-    async fn carry_out(self, name: String) {
-        let Watched { list, zone } = &self.watched;
+    async fn carry_out(mut self, name: String) {
+        let Watched { list, zone } = self.watched.clone();
         let began = Instant::now();
         let looked = self.shared.resolver.a(name.clone()).await;
         let took = began.elapsed();
@@ -324,7 +326,10 @@ impl Question {
         }
     }
 
-    fn close(&self) -> Vec<Subscriber> {
+    fn close(&mut self) -> Vec<Subscriber> {
+        if std::mem::replace(&mut self.closed, true) {
+            return Vec::new();
+        }
         self.watched.zone.open().remove(&self.address).unwrap_or_default()
     }
 }

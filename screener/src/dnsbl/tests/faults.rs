@@ -246,3 +246,17 @@ async fn an_answer_after_the_deadline_still_reaches_the_cache_and_whoever_listen
     assert_eq!(dnsbl.start("203.0.113.5".parse().unwrap()).report().score, 3, "known at once");
     assert_eq!(status_of(&dnsbl, "late.test").questions, 1);
 }
+
+#[tokio::test]
+async fn a_question_that_waits_for_its_text_does_not_close_the_next_one() {
+    let server = Scripted::start(&["bl.test"]).unwrap();
+    server.list("bl.test", "203.0.113.5", &[[127, 0, 0, 2]]);
+    server.say("bl.test", "listed");
+    server.fail("bl.test", Fault::Delay(Duration::from_millis(300)));
+    let dnsbl = dnsbl(&list("bl.test", 3), server.address());
+    assert_eq!(report(&dnsbl, "203.0.113.5").await.score, 3, "answered, and the text is still on its way");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut again = dnsbl.start_fresh("203.0.113.5".parse().unwrap());
+    let said = again.complete().await;
+    assert_eq!((said.score, said.unknown.len()), (3, 0), "{said:?}");
+}
