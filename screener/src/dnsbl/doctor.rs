@@ -126,6 +126,12 @@ async fn examine_resolver(server: SocketAddr) -> Vec<Finding> {
     }
     // The root's keys: every validating resolver has them.
     match probe::ask(server, ".", RecordType::SOA).await {
+        // About this name a resolver asks nobody (RFC 6761 section 6.3).
+        Err(_) if probe::ask(server, "localhost.", RecordType::A).await.is_ok() => findings.push(finding(
+            Severity::Problem,
+            format!("{server} answers, but cannot find the root: it does not reach the Internet"),
+            "look at its log, and at the way to port 53 outside",
+        )),
         Err(error) => {
             findings.push(finding(
                 Severity::Problem,
