@@ -77,6 +77,7 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
     if config.tests.dnsbl.lists.is_empty() {
         notes.push("tests.dnsbl: off, there is no [[tests.dnsbl.list]]".to_owned());
     }
+    notes.extend(super::dnsbl::notes(&config.tests.dnsbl));
     if config.kernel.interfaces.is_empty() && config.kernel.xdp != super::XdpMode::Off {
         notes.push("kernel.interfaces: none is named, so XDP is attached where a default route leads".to_owned());
     }

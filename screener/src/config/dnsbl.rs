@@ -13,6 +13,28 @@ use super::value::{Family, ListLevel, Zone};
 /// Matches whatever a list can answer: what a site of postscreen's without a filter means.
 const ANY: &str = "127.0.0.0/8";
 
+/// What is worth knowing about the lists though nothing is wrong.
+pub(super) fn notes(test: &DnsblTest) -> Vec<String> {
+    let mut notes = Vec::new();
+    let most = |list: &DnsList| {
+        let all = list.codes.iter().map(|code| code.weight).filter(|&weight| weight > 0);
+        if list.codes.is_empty() { list.weight.max(0) } else { all.fold(0, i32::saturating_add) }
+    };
+    let scoring = || test.lists.iter().filter(|list| list.level == ListLevel::Score);
+    let reach = scoring().map(most).fold(0, i32::saturating_add);
+    if scoring().next().is_some() && reach < test.threshold {
+        notes.push(format!(
+            "tests.dnsbl: nobody can fail: all lists together reach {reach}, the threshold is {}",
+            test.threshold
+        ));
+    }
+    for list in test.lists.iter().filter(|list| list.level != ListLevel::Score) {
+        let what = if list.level == ListLevel::Count { "counted and not scored" } else { "not asked" };
+        notes.push(format!("tests.dnsbl: {} is {what}: level = \"{}\"", list.zone, list.level));
+    }
+    notes
+}
+
 impl Judge<'_, '_> {
     pub(super) fn dnsbl(&mut self, raw: &Tests) -> DnsblTest {
         let raw = &raw.dnsbl;

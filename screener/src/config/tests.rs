@@ -518,3 +518,12 @@ fn a_dns_list_has_what_its_section_says_unless_it_says_otherwise() {
     assert!(twice.contains("the list bl.test stands here twice"), "{twice}");
     assert!(refusal("[tests.dnsbl]\nresolvers = [\"127.0.0.1\"]\n").contains("add the port"));
 }
+
+#[test]
+fn lists_that_cannot_matter_are_noted() {
+    let text = "[tests.dnsbl]\nsites = [\"a.test*2\"]\n[[tests.dnsbl.list]]\nzone = \"b.test\"\nweight = 5\nlevel = \"count\"\n";
+    let notes = Config::parse(text, "s.toml").unwrap().notes().join("\n");
+    assert!(notes.contains("nobody can fail: all lists together reach 2, the threshold is 3"), "{notes}");
+    assert!(notes.contains("b.test is counted and not scored"), "{notes}");
+    assert!(!Config::parse(SAMPLE, "s.toml").unwrap().notes().join("\n").contains("tests.dnsbl"));
+}
