@@ -47,7 +47,11 @@ impl Judge<'_, '_> {
             min_ttl: self.duration(&raw.min_ttl, SECOND..=YEARS),
             max_ttl: self.duration(&raw.max_ttl, SECOND..=YEARS),
             resolvers: self.each(&raw.resolvers, address),
-            cache: self.number(&raw.cache, 1_000..=100_000_000, " answers: each takes about 50 bytes"),
+            cache: self.number(
+                &raw.cache,
+                1_000..=100_000_000,
+                " answers: \"not listed\" takes about 50 bytes, a listing with its text about 500",
+            ),
             lists: Vec::new(),
         };
         let mut lists: Vec<_> = raw.list.iter().filter_map(|list| self.dns_list(list, &test)).collect();

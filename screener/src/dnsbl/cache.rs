@@ -1,5 +1,7 @@
 //! What the lists have said, for as long as it holds: a table of bounded size, 40 bytes an answer and some for the index.
 //!
+//! (A listing's codes and text lie outside the table.)
+//!
 //! Knows nothing of lists: a zone is a number here, and a zone whose answers turned out to be lies gets another one, so that
 //! nobody finds them any more. When the table is full the answer goes that has not been asked for longest (CLOCK).
 
