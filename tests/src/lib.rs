@@ -2,7 +2,7 @@
 //! those hosts.
 //!
 //! Nothing here fakes a component: the MTA and the sender are Postfix, the DNS list is rbldnsd, the screener is the
-//! daemon's own executable. Nothing here leaves the machine, needs a network, or cleans up after itself: the cell does.
+//! daemon's own executable. The one exception is [`scripted`], for what no real DNS list can be made to do. Nothing here leaves the machine, needs a network, or cleans up after itself: the cell does.
 
 pub mod bench;
 pub mod cell;
@@ -17,7 +17,9 @@ pub mod net;
 pub mod postfix;
 pub mod proc;
 pub mod screener;
+pub mod scripted;
 pub mod sender;
+pub mod unbound;
 pub mod wait;
 pub mod way;
 pub mod xdp;

@@ -28,11 +28,12 @@ pub(crate) struct Setup {
 }
 
 /// What has to be there to run the lab: a program and the package that brings it.
-const LAB: [(&str, &str); 6] = [
+const LAB: [(&str, &str); 7] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("postfix", "postfix"),
     ("rbldnsd", "rbldnsd"),
+    ("unbound", "unbound"),
     ("nft", "nftables"),
     ("ipset", "ipset"),
 ];

@@ -35,7 +35,7 @@ impl CheckConfig {
         };
         let checked = read.map_err(anyhow::Error::from).and_then(|config| {
             // What the DNS lists make of the codes is found out by making them.
-            Dnsbl::configured(&config.tests.dnsbl.lists)?;
+            Dnsbl::configured(&config.tests.dnsbl)?;
             Ok(config)
         });
         let named = || self.config.as_ref().map_or_else(|| DEFAULT_PATH.to_owned(), |path| path.display().to_string());

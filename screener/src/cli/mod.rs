@@ -5,6 +5,7 @@
 mod check_config;
 mod completions;
 mod deny;
+mod dnsbl;
 mod doctor;
 mod explain;
 mod input;
@@ -16,6 +17,7 @@ mod prefix;
 mod progress;
 mod run;
 mod status;
+mod test;
 
 use std::io;
 use std::path::PathBuf;
@@ -56,6 +58,11 @@ enum Verb {
     /// The prefixes that are denied
     #[command(subcommand)]
     Deny(deny::Deny),
+    /// Ask every DNS list about an address now; changes nothing and needs no daemon
+    Test(test::Test),
+    /// The DNS lists
+    #[command(subcommand)]
+    Dnsbl(dnsbl::Dnsbl),
     /// The programs and maps in the kernel, with or without a daemon
     #[command(subcommand)]
     Kernel(kernel::Kernel),
@@ -107,6 +114,8 @@ impl Cli {
             Verb::Kernel(verb) => verb.carry_out(&client),
             Verb::Completions(verb) => verb.carry_out(),
             Verb::Doctor(verb) => ask(verb.carry_out()),
+            Verb::Test(verb) => ask(verb.carry_out()),
+            Verb::Dnsbl(verb) => ask(verb.carry_out(&client)),
             Verb::Status(verb) => ask(verb.carry_out(&client)),
             Verb::Explain(verb) => ask(verb.carry_out(&client)),
             Verb::Pass(verb) => ask(verb.carry_out(&client)),

@@ -16,27 +16,26 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::error::{ConfigError, Problem};
-use super::raw::{At, DnsList as RawList, Feed as RawFeed, List, Raw};
+use super::raw::{At, Feed as RawFeed, List, Raw};
 use super::source::Source;
 use super::tree::{
-    Backend, Code, Config, Control, DeepTest, Deny, DnsList, DnsblTest, Feed, FeedSource, Kernel, Ledger, Limits,
-    Listen, Observe, Permit, PregreetTest, Tests, Tls,
+    Backend, Config, Control, DeepTest, Deny, Feed, FeedSource, Kernel, Ledger, Limits, Listen, Observe, Permit,
+    PregreetTest, Tests, Tls,
 };
 use super::unbuilt;
 use super::value::{
-    BackendAddress, HandoffMethod, Hostname, LocalAddress, Mode, Stressed, Word, Zone, absolute_path, prefix,
-    socket_path,
+    BackendAddress, HandoffMethod, Hostname, LocalAddress, Mode, Stressed, Word, absolute_path, prefix, socket_path,
 };
 use crate::client::Ipv6KeyLength;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Ten of them, as humantime counts years.
-const YEARS: Duration = Duration::from_secs(10 * 31_557_600);
+pub(super) const YEARS: Duration = Duration::from_secs(10 * 31_557_600);
 
 /// A client may give up on a greeting after five minutes (RFC 5321 section 4.5.3.2.1), and many do much earlier.
-const LONGEST_WAIT: Duration = MINUTE;
+pub(super) const LONGEST_WAIT: Duration = MINUTE;
 
 /// The widest prefixes that a single deny covers without a note.
 const WIDE_V4: u8 = 8;
@@ -78,6 +77,7 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
     if config.tests.dnsbl.lists.is_empty() {
         notes.push("tests.dnsbl: off, there is no [[tests.dnsbl.list]]".to_owned());
     }
+    notes.extend(super::dnsbl::notes(&config.tests.dnsbl));
     if config.kernel.interfaces.is_empty() && config.kernel.xdp != super::XdpMode::Off {
         notes.push("kernel.interfaces: none is named, so XDP is attached where a default route leads".to_owned());
     }
@@ -101,20 +101,24 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
 }
 
 /// Collects the problems; where a value is refused something harmless stands in for it, which nobody will see.
-struct Judge<'s, 't> {
-    source: &'s Source<'t>,
+pub(super) struct Judge<'s, 't> {
+    pub(super) source: &'s Source<'t>,
     /// With the offset of each, for the order.
     problems: Vec<(usize, Problem)>,
 }
 
 impl Judge<'_, '_> {
-    fn refuse(&mut self, span: Range<usize>, message: impl Into<String>) {
+    pub(super) fn refuse(&mut self, span: Range<usize>, message: impl Into<String>) {
         let place = self.source.place(&span);
         self.problems.push((span.start, Problem { place, message: message.into() }));
     }
 
     /// Runs one value through its parser.
-    fn with<T, E: Display>(&mut self, value: &At<String>, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+    pub(super) fn with<T, E: Display>(
+        &mut self,
+        value: &At<String>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
         match parse(value.get_ref()) {
             Ok(good) => Some(good),
             Err(why) => {
@@ -124,12 +128,16 @@ impl Judge<'_, '_> {
         }
     }
 
-    fn parsed<T: FromStr<Err: Display>>(&mut self, value: &At<String>) -> Option<T> {
+    pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, value: &At<String>) -> Option<T> {
         self.with(value, str::parse)
     }
 
     /// Each member through its parser; two members alike are refused.
-    fn each<T: PartialEq, E: Display>(&mut self, list: &List, parse: impl Fn(&str) -> Result<T, E>) -> Vec<T> {
+    pub(super) fn each<T: PartialEq, E: Display>(
+        &mut self,
+        list: &List,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Vec<T> {
         let mut good = Vec::new();
         for member in list.get_ref() {
             if let Some(value) = self.with(member, &parse) {
@@ -143,7 +151,7 @@ impl Judge<'_, '_> {
         good
     }
 
-    fn word<W: Word>(&mut self, value: &At<String>) -> W {
+    pub(super) fn word<W: Word>(&mut self, value: &At<String>) -> W {
         let found = W::WORDS.iter().find(|(word, _)| word == value.get_ref());
         found.map_or_else(
             || {
@@ -155,7 +163,7 @@ impl Judge<'_, '_> {
         )
     }
 
-    fn duration(&mut self, value: &At<String>, range: RangeInclusive<Duration>) -> Duration {
+    pub(super) fn duration(&mut self, value: &At<String>, range: RangeInclusive<Duration>) -> Duration {
         let parsed = self.with(value, |text| {
             humantime::parse_duration(text).map_err(|why| {
                 format!("{text:?} is no duration ({why}): write it like \"6s\", \"5m\", \"12h\" or \"30d\"")
@@ -171,7 +179,12 @@ impl Judge<'_, '_> {
     }
 
     /// A number in a range; `why` says what the ends mean.
-    fn number<N: TryFrom<i64> + Default>(&mut self, value: &At<i64>, range: RangeInclusive<i64>, why: &str) -> N {
+    pub(super) fn number<N: TryFrom<i64> + Default>(
+        &mut self,
+        value: &At<i64>,
+        range: RangeInclusive<i64>,
+        why: &str,
+    ) -> N {
         let number = *value.get_ref();
         if let (true, Ok(good)) = (range.contains(&number), N::try_from(number)) {
             return good;
@@ -293,55 +306,6 @@ impl Judge<'_, '_> {
         DeepTest { enable, action: self.word(action), ttl: self.duration(ttl, SECOND..=YEARS) }
     }
 
-    fn dnsbl(&mut self, raw: &super::raw::Tests) -> DnsblTest {
-        let raw = &raw.dnsbl;
-        let allow: i32 = self.number(&raw.allow_threshold, -1_000..=0, "; 0 excuses nobody");
-        let lists: Vec<_> = raw.list.iter().filter_map(|list| self.dns_list(list)).collect();
-        self.twice(lists.iter().map(|(span, list)| (list.zone.label(), span.clone())), |zone| {
-            format!("the list {zone} stands here twice: put its weights into one `codes` table")
-        });
-        DnsblTest {
-            action: self.word(&raw.action),
-            threshold: self.number(&raw.threshold, 1..=1_000, ": a client without any listing must not fail"),
-            allow_threshold: (allow < 0).then_some(allow),
-            deadline: self.duration(&raw.deadline, Duration::from_millis(100)..=LONGEST_WAIT),
-            min_ttl: self.duration(&raw.min_ttl, SECOND..=YEARS),
-            max_ttl: self.duration(&raw.max_ttl, SECOND..=YEARS),
-            lists: lists.into_iter().map(|(_, list)| list).collect(),
-        }
-    }
-
-    fn dns_list(&mut self, list: &At<RawList>) -> Option<(Range<usize>, DnsList)> {
-        let raw = list.get_ref();
-        let weight: i32 = self.number(&raw.weight, -1_000..=1_000, "");
-        if *raw.weight.get_ref() == 0 {
-            self.refuse(raw.weight.span(), "a weight of 0 counts nothing: remove the list or give it a weight");
-        }
-        let mut codes: Vec<_> = raw.codes.iter().filter_map(|(filter, weight)| self.code(filter, weight)).collect();
-        codes.sort_by_key(|code| (code.place.line, code.place.column));
-        if raw.families.get_ref().is_empty() {
-            self.refuse(raw.families.span(), "empty: name \"ipv4\", \"ipv6\" or both");
-        }
-        let families = raw.families.get_ref().iter().map(|family| self.word(family)).collect();
-        let zone = self.with(&raw.zone, |zone| Zone::new(zone, raw.key.as_ref().map(|key| key.get_ref().clone())))?;
-        let span = raw.zone.span();
-        let place = self.source.place(&span);
-        Some((span, DnsList { zone, weight, codes, families, place }))
-    }
-
-    fn code(&mut self, filter: &At<String>, weight: &At<i64>) -> Option<Code> {
-        let weight = self.number(weight, -1_000..=1_000, "");
-        let filter_text = filter.get_ref();
-        if filter_text.is_empty() || !filter_text.bytes().all(|b| b.is_ascii_digit() || b".[];,".contains(&b)) {
-            let message = format!(
-                "{filter_text:?} is no answer of a DNS list: write it like \"127.0.0.2\" or \"127.0.0.[4..7]\""
-            );
-            self.refuse(filter.span(), message);
-            return None;
-        }
-        Some(Code { filter: filter_text.clone(), weight, place: self.source.place(&filter.span()) })
-    }
-
     fn ledger(&mut self, raw: &Raw) -> Ledger {
         let raw = &raw.ledger;
         let bits: u8 = self.number(&raw.ipv6_prefix, 32..=128, ": 64 is one customer's network, 128 one address");
@@ -432,7 +396,11 @@ impl Judge<'_, '_> {
     }
 
     /// Refuses each value that stood before.
-    fn twice<K: Eq + Hash>(&mut self, values: impl Iterator<Item = (K, Range<usize>)>, say: impl Fn(&K) -> String) {
+    pub(super) fn twice<K: Eq + Hash>(
+        &mut self,
+        values: impl Iterator<Item = (K, Range<usize>)>,
+        say: impl Fn(&K) -> String,
+    ) {
         let mut seen = HashMap::new();
         for (value, span) in values {
             let message = say(&value);
@@ -494,7 +462,7 @@ impl Judge<'_, '_> {
 }
 
 /// An address to listen on.
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let Ok(address) = text.parse::<SocketAddr>() else {
         let hint = match text.parse::<IpAddr>() {
             Ok(IpAddr::V6(ip)) => format!("add the port: \"[{ip}]:25\""),

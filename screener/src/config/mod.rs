@@ -6,6 +6,7 @@
 //! that is written and wrong, and never shows a secret.
 
 mod check;
+mod dnsbl;
 mod error;
 mod raw;
 mod source;
@@ -18,12 +19,12 @@ use std::path::Path;
 
 pub use error::{ConfigError, Place, Problem};
 pub use tree::{
-    Backend, Code, Config, Control, DeepTest, Deny, DnsList, DnsblTest, Feed, FeedSource, Kernel, Ledger, Limits,
-    Listen, Observe, Permit, PregreetTest, Tests, Tls,
+    Backend, Code, Config, Control, DeepTest, Deny, DnsList, DnsblTest, ErrorCode, Feed, FeedSource, Kernel, Ledger,
+    Limits, Listen, Observe, Permit, PregreetTest, Tests, Tls,
 };
 pub use value::{
-    AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, LocalAddress, LogFormat,
-    Mode, Secret, Stressed, TestAction, XdpMode, Zone,
+    AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, ListLevel, LocalAddress,
+    LogFormat, Mode, Secret, Stressed, TestAction, XdpMode, Zone,
 };
 
 use source::Source;

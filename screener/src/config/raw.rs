@@ -159,6 +159,11 @@ pub(super) struct Dnsbl {
     pub(super) deadline: At<String>,
     pub(super) min_ttl: At<String>,
     pub(super) max_ttl: At<String>,
+    /// Empty: the system's.
+    pub(super) resolvers: List,
+    pub(super) cache: At<i64>,
+    /// Lists as postscreen writes them.
+    pub(super) sites: List,
     pub(super) list: Vec<At<DnsList>>,
 }
 
@@ -171,6 +176,9 @@ impl Default for Dnsbl {
             deadline: text("6s"),
             min_ttl: text("60s"),
             max_ttl: text("1h"),
+            resolvers: list(&[]),
+            cache: default(500_000),
+            sites: list(&[]),
             list: Vec::new(),
         }
     }
@@ -189,9 +197,37 @@ pub(super) struct DnsList {
     pub(super) codes: BTreeMap<At<String>, At<i64>>,
     #[serde(default = "DnsList::families")]
     pub(super) families: List,
+    #[serde(default = "DnsList::level")]
+    pub(super) level: At<String>,
+    #[serde(default = "DnsList::none")]
+    pub(super) errors: List,
+    #[serde(default)]
+    pub(super) min_ttl: Option<At<String>>,
+    #[serde(default)]
+    pub(super) max_ttl: Option<At<String>>,
+    #[serde(default)]
+    pub(super) deadline: Option<At<String>>,
+    #[serde(default)]
+    pub(super) url: Option<At<String>>,
+    #[serde(default = "DnsList::yes")]
+    pub(super) text: bool,
+    #[serde(default = "DnsList::yes")]
+    pub(super) test_points: bool,
 }
 
 impl DnsList {
+    fn level() -> At<String> {
+        text("score")
+    }
+
+    fn none() -> List {
+        list(&[])
+    }
+
+    fn yes() -> bool {
+        true
+    }
+
     fn weight() -> At<i64> {
         default(1)
     }

@@ -151,7 +151,8 @@ fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
     );
     assert_eq!(
         refusal("\n[[tests.dnsbl.list]]\nzone = \"a.test\"\nwait = 1"),
-        "s.toml:4:1: tests.dnsbl.list[0].wait: unknown key: known here: zone, key, weight, codes, families"
+        "s.toml:4:1: tests.dnsbl.list[0].wait: unknown key: known here: zone, key, weight, codes, families, \
+         level, errors, min_ttl, max_ttl, deadline, url, text, test_points"
     );
     let top = refusal("[kernal]\nports = [25]\n");
     assert!(top.starts_with("s.toml:1:2: kernal: unknown key: did you mean `kernel`? known here: hostname,"), "{top}");
@@ -489,4 +490,40 @@ fn a_handoff_that_hides_the_client_is_warned_about() {
     let config = Config::parse("backend.handoff = \"none\"", "s.toml").unwrap();
     assert!(config.notes().iter().any(|note| note.contains("open relay")), "{:?}", config.notes());
     assert!(!Config::default().notes().iter().any(|note| note.contains("open relay")));
+}
+
+#[test]
+fn a_dns_list_has_what_its_section_says_unless_it_says_otherwise() {
+    let text = "[tests.dnsbl]\ndeadline = \"4s\"\nmax_ttl = \"2h\"\nresolvers = [\"127.0.0.1:53\"]\n\
+                sites = [\"wl.test*-2\"]\n[[tests.dnsbl.list]]\nzone = \"bl.test\"\nlevel = \"count\"\nmax_ttl = \"10m\"\n";
+    let dnsbl = Config::parse(text, "s.toml").unwrap().tests.dnsbl;
+    assert_eq!((dnsbl.resolvers.len(), dnsbl.cache), (1, 500_000));
+    let [bl, wl] = &dnsbl.lists[..] else { panic!("two lists") };
+    assert_eq!((bl.deadline, bl.max_ttl, bl.min_ttl), (dnsbl.deadline, Duration::from_secs(600), dnsbl.min_ttl));
+    assert_eq!((bl.level, bl.text, bl.test_points), (ListLevel::Count, true, true));
+    assert_eq!((wl.weight, wl.max_ttl, wl.level), (-2, Duration::from_secs(7200), ListLevel::Score));
+
+    for (line, message) in [
+        ("deadline = \"7s\"", "longer than tests.dnsbl.deadline (6s), after which nobody waits"),
+        ("min_ttl = \"2h\"", "min_ttl (2h) is longer than max_ttl (1h)"),
+        ("url = \"bl.test/{address}\"", "is no URL to show"),
+        ("url = \"https://bl.test/{ip}\"", "is no URL to show"),
+        ("level = \"on\"", "\"on\" is none of: score, count, off"),
+        ("errors = [\"spam\"]", "\"spam\" is no answer of a DNS list"),
+    ] {
+        let refusal = refusal(&format!("[[tests.dnsbl.list]]\nzone = \"bl.test\"\n{line}\n"));
+        assert!(refusal.starts_with("s.toml:3:") && refusal.contains(message), "{line}: {refusal}");
+    }
+    let twice = refusal("[tests.dnsbl]\nsites = [\"bl.test\"]\n[[tests.dnsbl.list]]\nzone = \"bl.test\"\n");
+    assert!(twice.contains("the list bl.test stands here twice"), "{twice}");
+    assert!(refusal("[tests.dnsbl]\nresolvers = [\"127.0.0.1\"]\n").contains("add the port"));
+}
+
+#[test]
+fn lists_that_cannot_matter_are_noted() {
+    let text = "[tests.dnsbl]\nsites = [\"a.test*2\"]\n[[tests.dnsbl.list]]\nzone = \"b.test\"\nweight = 5\nlevel = \"count\"\n";
+    let notes = Config::parse(text, "s.toml").unwrap().notes().join("\n");
+    assert!(notes.contains("nobody can fail: all lists together reach 2, the threshold is 3"), "{notes}");
+    assert!(notes.contains("b.test is counted and not scored"), "{notes}");
+    assert!(!Config::parse(SAMPLE, "s.toml").unwrap().notes().join("\n").contains("tests.dnsbl"));
 }

@@ -12,8 +12,8 @@ use ipnet::IpNet;
 
 use super::error::Place;
 use super::value::{
-    AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, LocalAddress, LogFormat,
-    Mode, Secret, Stressed, TestAction, XdpMode, Zone,
+    AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, ListLevel, LocalAddress,
+    LogFormat, Mode, Secret, Stressed, TestAction, XdpMode, Zone,
 };
 use crate::client::Ipv6KeyLength;
 use crate::feed::{DenyAction, StaticAction};
@@ -194,6 +194,10 @@ pub struct DnsblTest {
     pub min_ttl: Duration,
     /// A client stays passed at most so long.
     pub max_ttl: Duration,
+    /// Who is asked; empty: the system's resolvers.
+    pub resolvers: Vec<SocketAddr>,
+    /// How many answers are kept.
+    pub cache: usize,
     /// The lists; empty: the test is off.
     pub lists: Vec<DnsList>,
 }
@@ -209,6 +213,22 @@ pub struct DnsList {
     pub codes: Vec<Code>,
     /// Which clients it is asked about; at least one family.
     pub families: Vec<Family>,
+    /// What comes of its answers.
+    pub level: ListLevel,
+    /// Answers that are errors of this list, beside those that are errors of every list.
+    pub errors: Vec<ErrorCode>,
+    /// Its answers are kept at least so long.
+    pub min_ttl: Duration,
+    /// Its answers are kept at most so long.
+    pub max_ttl: Duration,
+    /// How long it is waited for.
+    pub deadline: Duration,
+    /// Where a listed host learns more; `{address}` stands for its address.
+    pub url: Option<String>,
+    /// Whether its text about a listed host is asked for.
+    pub text: bool,
+    /// Whether it has the test points of RFC 5782.
+    pub test_points: bool,
     /// Where it stands in the file, for errors found later.
     pub place: Place,
 }
@@ -221,6 +241,15 @@ pub struct Code {
     /// What they count.
     pub weight: i32,
     /// Where the filter stands in the file, for errors found later.
+    pub place: Place,
+}
+
+/// One entry of `errors`, like [`Code::filter`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorCode {
+    /// Which answers.
+    pub filter: String,
+    /// Where it stands in the file.
     pub place: Place,
 }
 

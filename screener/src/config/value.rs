@@ -123,6 +123,18 @@ words! {
 }
 
 words! {
+    /// What comes of a DNS list's answers: `tests.dnsbl.list.level`.
+    ListLevel {
+        /// They add to the score.
+        Score = "score",
+        /// They are counted and shown: a dry run.
+        Count = "count",
+        /// The list is not asked.
+        Off = "off",
+    }
+}
+
+words! {
     /// The form of a feed: `feed.format`.
     FeedFormat {
         /// Spamhaus DROP as JSON lines.

@@ -3,6 +3,7 @@
 //! Holds the questions and the form of the answers. Decides nothing: the answers are the daemon's ([`Answers`]).
 
 pub mod api;
+pub mod api_dnsbl;
 mod client;
 mod lock;
 mod server;

@@ -19,6 +19,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::api::{self, DenyRequest, ExportRequest, ImportRequest, PageRequest, PassRequest, PermitRequest};
+use super::api_dnsbl;
 use super::lock::Lock;
 use crate::config::Control;
 
@@ -32,6 +33,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub trait Answers: Send + Sync + 'static {
     /// How it stands.
     fn status(&self) -> api::Status;
+    /// How the DNS lists stand.
+    fn dnsbl(&self) -> api_dnsbl::Dnsbl;
     /// What happened to a client, and what would happen now.
     fn explain(&self, address: IpAddr) -> api::Explanation;
     /// A page of passes, in the order of their addresses.
@@ -134,6 +137,7 @@ impl Server {
     pub async fn serve<A: Answers>(self, daemon: Arc<A>, end: CancellationToken) {
         let app = Router::new()
             .route("/v1/status", get(status::<A>))
+            .route("/v1/dnsbl", get(dnsbl::<A>))
             .route("/v1/explain/{address}", get(explain::<A>))
             .route("/v1/passes", get(passes::<A>))
             .route("/v1/passes/{address}", put(pass_add::<A>).delete(pass_del::<A>))
@@ -177,6 +181,10 @@ fn give_to(path: &Path, group: &str) -> Result<(), String> {
 
 async fn status<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
     Json(daemon.status()).into_response()
+}
+
+async fn dnsbl<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
+    Json(daemon.dnsbl()).into_response()
 }
 
 async fn explain<A: Answers>(State(daemon): State<Arc<A>>, extract::Path(address): extract::Path<String>) -> Response {

@@ -1,133 +1,250 @@
-//! One client before all lists: the questions in flight, and the score so far.
+//! One client before all lists: what each has said, and the score so far.
+//!
+//! Holds no task: questions live on their own ([`super::watched`]). A list that has not answered by its deadline counts for
+//! nothing from then on; if it answers later after all, it counts again.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tracing::warn;
 
 use super::Dnsbl;
-use super::list::{Said, sum};
-use super::resolver::Looked;
-use crate::session::DnsblReport;
+use super::answer::{Failure, Known, Records, Said};
+use super::list::sum;
+use super::tally::Vote;
+use super::watched::{Asked, News, Subscriber, What};
+use crate::config::ListLevel;
+use crate::session::{DnsblHit, DnsblReport, DnsblUnknown};
 
 /// The questions about one client.
-#[derive(Debug)]
 pub struct Check {
-    answers: mpsc::Receiver<Answer>,
-    /// What each list that has not answered could still add, lowest and highest.
-    pending: Vec<Option<(i32, i32)>>,
-    report: DnsblReport,
+    dnsbl: Dnsbl,
+    address: IpAddr,
+    news: mpsc::UnboundedReceiver<News>,
+    slots: Vec<Slot>,
+    /// Whether nothing more can come.
+    over: bool,
+    /// Whether it is a client that came, and not a renewal.
+    counts: bool,
 }
 
-#[derive(Debug)]
-struct Answer {
-    list: usize,
-    verdict: Verdict,
+/// Where one list stands with the client.
+enum Slot {
+    /// It is not asked about such clients, or not at all.
+    Idle,
+    /// It has time until then.
+    Pending(Instant),
+    /// It cannot say, and why; its answer may still come.
+    Unknown(Failure),
+    /// It says no, and for how long.
+    Miss(Duration),
+    /// It says yes.
+    Hit(Hit),
+    /// It said something that is not to be believed, and what.
+    Bad(String),
 }
 
-#[derive(Debug)]
-enum Verdict {
-    Listed { name: String, weight: i32, ttl: Duration },
-    NotListed { ttl: Option<Duration> },
-    Unknown,
+struct Hit {
+    weight: i32,
+    records: Arc<Records>,
+    codes: Vec<std::net::Ipv4Addr>,
+    ttl: Duration,
 }
 
 impl Check {
-    pub(super) fn start(dnsbl: &Dnsbl, address: IpAddr) -> Self {
-        let (sender, answers) = mpsc::channel(dnsbl.lists.len().max(1));
-        let mut pending = Vec::with_capacity(dnsbl.lists.len());
-        let mut report = DnsblReport::default();
+    /// `fresh`: whatever the cache says.
+    pub(super) fn start(dnsbl: &Dnsbl, address: IpAddr, fresh: bool) -> Self {
+        let (to, news) = mpsc::unbounded_channel();
+        let now = Instant::now();
+        let mut check = Self { dnsbl: dnsbl.clone(), address, news, slots: Vec::new(), over: false, counts: !fresh };
         for (list, watched) in dnsbl.lists.iter().enumerate() {
-            let Some(name) = watched.list.query_name(address) else {
-                pending.push(None);
-                continue;
-            };
-            if !watched.stats.ask() {
-                report.unknown += 1;
-                pending.push(None);
+            if watched.list.level == ListLevel::Off {
+                check.slots.push(Slot::Idle);
                 continue;
             }
-            pending.push(Some(watched.list.range()));
-            let (dnsbl, sender) = (dnsbl.clone(), sender.clone());
-            // On its own, not in the session: an answer that comes late still goes to the resolver's cache.
-            tokio::spawn(async move {
-                let verdict = dnsbl.judge(list, dnsbl.resolver.a(name).await);
-                // The session may be over.
-                let _ = sender.send(Answer { list, verdict }).await;
-            });
+            let subscriber = Subscriber { list, to: to.clone() };
+            let slot = match watched.ask(&dnsbl.shared, address, subscriber, fresh) {
+                Asked::Never => Slot::Idle,
+                Asked::Unknown(failure) => Slot::Unknown(failure),
+                Asked::Open => Slot::Pending(now + watched.list.deadline),
+                Asked::Known(known, left) => check.judge(list, known, left),
+            };
+            check.slots.push(slot);
         }
-        let mut check = Self { answers, pending, report };
-        check.settle();
         check
     }
 
-    /// The report after the next answer; complete when there is none to come. After a complete one: the same again.
+    /// What is known now.
+    pub fn report(&self) -> DnsblReport {
+        let mut report = DnsblReport { complete: true, ..DnsblReport::default() };
+        let (mut lowest, mut highest, mut best_ally) = (0_i32, 0_i32, 0_i32);
+        for (slot, watched) in self.slots.iter().zip(self.dnsbl.lists.iter()) {
+            let list = &watched.list;
+            let scores = list.level == ListLevel::Score;
+            let unknown = |why: String| DnsblUnknown { list: list.name().to_string(), why };
+            match slot {
+                Slot::Pending(_) if scores => {
+                    report.complete = false;
+                    let (least, most) = list.range();
+                    lowest = lowest.saturating_add(least);
+                    highest = highest.saturating_add(most);
+                }
+                Slot::Idle | Slot::Pending(_) => {}
+                Slot::Unknown(failure) => report.unknown.push(unknown(failure.to_string())),
+                Slot::Bad(bad) => report.unknown.push(unknown(bad.clone())),
+                Slot::Miss(ttl) => report.ttl = Some(report.ttl.map_or(*ttl, |least| least.min(*ttl))),
+                Slot::Hit(hit) => {
+                    let shown = DnsblHit {
+                        list: list.name().to_string(),
+                        weight: hit.weight,
+                        codes: hit.codes.clone(),
+                        text: hit.records.text.as_deref().map(str::to_owned),
+                        url: list.url(self.address),
+                    };
+                    if !scores {
+                        report.counted.push(shown);
+                        continue;
+                    }
+                    report.ttl = Some(report.ttl.map_or(hit.ttl, |least| least.min(hit.ttl)));
+                    best_ally = best_ally.min(hit.weight);
+                    report.hits.push(shown);
+                }
+            }
+        }
+        report.score = sum(report.hits.iter().map(|hit| hit.weight));
+        report.lowest = report.score.saturating_add(lowest);
+        report.highest = report.score.saturating_add(highest);
+        report.without_best_ally = report.score.saturating_sub(best_ally);
+        report.hits.sort_by_key(|hit| std::cmp::Reverse(hit.weight));
+        report
+    }
+
+    /// Whether nothing more can come.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// The report after the next piece of news; `None`: there is none to come.
     ///
-    /// May be dropped while it waits: no answer is lost by that.
-    pub async fn next_report(&mut self) -> DnsblReport {
-        if !self.report.complete {
-            match self.answers.recv().await {
-                Some(answer) => self.take(answer),
-                // The askers are gone without a word: the runtime is shutting down.
-                None => self.pending.fill(None),
-            }
-            self.settle();
+    /// May be dropped while it waits: nothing is lost by that.
+    pub async fn next_report(&mut self) -> Option<DnsblReport> {
+        if self.over {
+            return None;
         }
-        self.report.clone()
-    }
-
-    fn take(&mut self, Answer { list, verdict }: Answer) {
-        self.pending[list] = None;
-        match verdict {
-            Verdict::Listed { name, weight, ttl } => {
-                self.report.score = self.report.score.saturating_add(weight);
-                self.report.hits.push((name, weight));
-                self.report.hits.sort_by_key(|&(_, weight)| std::cmp::Reverse(weight));
-                self.holds_for(ttl);
+        let deadline = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Pending(until) => Some(*until),
+            _ => None,
+        });
+        let news = match deadline.min() {
+            None => self.news.recv().await,
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), self.news.recv()).await {
+                Ok(news) => news,
+                Err(_) => {
+                    self.give_up(deadline);
+                    return Some(self.report());
+                }
+            },
+        };
+        match news {
+            Some(news) => {
+                self.hear(news);
+                // What else is there already belongs to the same report.
+                while let Ok(news) = self.news.try_recv() {
+                    self.hear(news);
+                }
+                Some(self.report())
             }
-            Verdict::NotListed { ttl } => ttl.into_iter().for_each(|ttl| self.holds_for(ttl)),
-            Verdict::Unknown => self.report.unknown += 1,
+            None => {
+                self.over = true;
+                let waited = self.slots.iter().any(|slot| matches!(slot, Slot::Pending(_)));
+                self.slots.iter_mut().filter(|slot| matches!(slot, Slot::Pending(_))).for_each(|slot| {
+                    *slot = Slot::Unknown(Failure::Unusable);
+                });
+                waited.then(|| self.report())
+            }
         }
     }
 
-    /// The whole holds no longer than any part of it.
-    fn holds_for(&mut self, ttl: Duration) {
-        self.report.ttl = Some(self.report.ttl.map_or(ttl, |least| least.min(ttl)));
+    /// The report once every list that is waited for has answered or given up.
+    pub async fn complete(&mut self) -> DnsblReport {
+        let mut report = self.report();
+        while !report.complete {
+            match self.next_report().await {
+                Some(next) => report = next,
+                None => return self.report(),
+            }
+        }
+        report
     }
 
-    fn settle(&mut self) {
-        let open = || self.pending.iter().flatten();
-        self.report.lowest = self.report.score.saturating_add(sum(open().map(|&(lowest, _)| lowest)));
-        self.report.highest = self.report.score.saturating_add(sum(open().map(|&(_, highest)| highest)));
-        self.report.complete = open().next().is_none();
+    /// The report once nothing more can come: late answers and texts included.
+    pub async fn everything(&mut self) -> DnsblReport {
+        while self.next_report().await.is_some() {}
+        self.report()
+    }
+
+    fn give_up(&mut self, now: Instant) {
+        for slot in &mut self.slots {
+            if matches!(slot, Slot::Pending(until) if *until <= now) {
+                *slot = Slot::Unknown(Failure::Silent);
+            }
+        }
+    }
+
+    fn hear(&mut self, News { list, what }: News) {
+        let slot = match what {
+            What::GivenUp => Slot::Unknown(Failure::Parked),
+            What::Known(Known::Failed(failure, _), _) => Slot::Unknown(failure),
+            What::Known(known, ttl) => self.judge(list, known, ttl),
+            What::Text(records) => {
+                if let Some(Slot::Hit(hit)) = self.slots.get_mut(list) {
+                    hit.records = records;
+                }
+                return;
+            }
+        };
+        if let Some(old) = self.slots.get_mut(list) {
+            *old = slot;
+        }
+    }
+
+    fn judge(&self, list: usize, known: Known, ttl: Duration) -> Slot {
+        let records = match known {
+            Known::Nothing => return Slot::Miss(ttl),
+            Known::Failed(failure, _) => return Slot::Unknown(failure),
+            Known::Records(records) => records,
+        };
+        match self.dnsbl.lists[list].list.judge(&records.codes) {
+            Said::Listed { codes, weight } => Slot::Hit(Hit { weight, records, codes, ttl }),
+            Said::NotListed => Slot::Miss(ttl),
+            Said::Bad(bad) => Slot::Bad(bad.to_string()),
+        }
     }
 }
 
-impl Dnsbl {
-    /// What a list's answer means; counts it.
-    fn judge(&self, list: usize, looked: Looked) -> Verdict {
-        let watched = &self.lists[list];
-        let name = watched.list.name();
-        match looked {
-            Looked::Nothing(ttl) => Verdict::NotListed { ttl },
-            Looked::Unknown(why) => {
-                watched.stats.unknown(why);
-                Verdict::Unknown
-            }
-            Looked::Records(records, ttl) => match watched.list.judge(&records) {
-                Said::Listed { weight, .. } => {
-                    watched.stats.hit();
-                    Verdict::Listed { name: name.to_string(), weight, ttl }
-                }
-                Said::NotListed => Verdict::NotListed { ttl: Some(ttl) },
-                Said::Bad(bad) => {
-                    if watched.stats.error(&bad) {
-                        warn!("DNS list {name} is not believed for a while: {bad}");
-                    }
-                    Verdict::Unknown
-                }
-            },
+/// What became of the client goes into the tally, once.
+impl Drop for Check {
+    fn drop(&mut self) {
+        if !self.counts {
+            return;
         }
+        let votes: Vec<_> = self
+            .slots
+            .iter()
+            .map(|slot| match slot {
+                Slot::Miss(_) => Vote::Miss,
+                Slot::Hit(hit) => Vote::Hit(hit.weight),
+                Slot::Idle | Slot::Pending(_) | Slot::Unknown(_) | Slot::Bad(_) => Vote::None,
+            })
+            .collect();
+        let scores = |index: usize| self.dnsbl.lists[index].list.level == ListLevel::Score;
+        self.dnsbl.tally.add(&votes, scores, self.dnsbl.threshold);
+    }
+}
+
+impl std::fmt::Debug for Check {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Check").field("report", &self.report()).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,6 @@
-//! Filters on the codes a list answers with, in postscreen's syntax: `127.0.0.30`, `127.0.0.[2..3]`, `127.0.0.[4;7;9..11]`.
+//! Filters on the codes a list answers with. postscreen's syntax: `127.0.0.30`, `127.0.0.[2..3]`, `127.0.0.[4;7;9..11]`; and
+//! two forms of our own: `127.0.0.&8` for lists whose answers are bit masks (every bit of 8 is set), `127.0.0.0/24` for all
+//! under a prefix.
 //!
 //! Holds the parser and the match. Never weighs anything: that is the list's business.
 
@@ -96,11 +98,22 @@ impl Reader<'_> {
         u8::try_from(value).or_else(|_| self.fail(start, "the number is above 255"))
     }
 
-    fn field(&mut self) -> Result<Octets, BadFilter> {
+    /// The values of a field, and the number if it is a plain one.
+    fn field(&mut self) -> Result<(Octets, Option<u8>), BadFilter> {
         let mut field = Octets::default();
+        if self.take(b"&") {
+            let start = self.at;
+            let bits = self.number()?;
+            if bits == 0 {
+                return self.fail(start, "no bit is set");
+            }
+            (0..=u8::MAX).filter(|value| value & bits == bits).for_each(|value| field.insert(value));
+            return Ok((field, None));
+        }
         if !self.take(b"[") {
-            field.insert(self.number()?);
-            return Ok(field);
+            let number = self.number()?;
+            field.insert(number);
+            return Ok((field, Some(number)));
         }
         loop {
             let start = self.at;
@@ -111,7 +124,7 @@ impl Reader<'_> {
             }
             (first..=last).for_each(|value| field.insert(value));
             if self.take(b"]") {
-                return Ok(field);
+                return Ok((field, None));
             }
             if !self.take(b";") {
                 return self.fail(self.at, "';', '..' or ']' is expected");
@@ -120,19 +133,47 @@ impl Reader<'_> {
     }
 }
 
+/// The fields of everything under a prefix; `None`: bits behind the prefix are set.
+fn under(address: [u8; 4], length: u8) -> Option<[Octets; 4]> {
+    let mut fields = [Octets::default(); 4];
+    for ((field, octet), before) in fields.iter_mut().zip(address).zip([0, 8, 16, 24]) {
+        let fixed = length.saturating_sub(before).min(8);
+        let mask = u8::MAX.checked_shl(u32::from(8 - fixed)).unwrap_or(0);
+        if octet & !mask != 0 {
+            return None;
+        }
+        (0..=u8::MAX).filter(|value| value & mask == octet).for_each(|value| field.insert(value));
+    }
+    Some(fields)
+}
+
 impl FromStr for CodeFilter {
     type Err = BadFilter;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut reader = Reader { text, at: 0 };
         let mut fields = [Octets::default(); 4];
+        let mut numbers = [None; 4];
         for (index, field) in fields.iter_mut().enumerate() {
             if index > 0 && !reader.take(b".") {
                 return reader.fail(reader.at, "'.' and another field are expected");
             }
-            *field = reader.field()?;
+            (*field, numbers[index]) = reader.field()?;
             if index == 0 && !field.contains(127) {
                 return reader.fail(0, "lists answer within 127.0.0.0/8 only, so this matches nothing");
+            }
+        }
+        if let [Some(a), Some(b), Some(c), Some(d)] = numbers
+            && reader.take(b"/")
+        {
+            let start = reader.at;
+            let length = reader.number()?;
+            if !(8..=32).contains(&length) {
+                return reader.fail(start, "a prefix within 127.0.0.0/8 has 8 to 32 bits");
+            }
+            match under([a, b, c, d], length) {
+                Some(all) => fields = all,
+                None => return reader.fail(0, "bits behind the prefix are set"),
             }
         }
         if reader.at < text.len() {
@@ -210,6 +251,21 @@ mod tests {
     }
 
     #[test]
+    fn bits_and_prefixes_match_what_they_say() {
+        let bit = filter("127.0.0.&8");
+        assert!([8, 9, 15, 24, 255].iter().all(|&last| bit.matches([127, 0, 0, last].into())));
+        assert!([1, 7, 16, 247].iter().all(|&last| !bit.matches([127, 0, 0, last].into())));
+        let both = filter("127.0.1.&6");
+        assert!(both.matches([127, 0, 1, 14].into()) && !both.matches([127, 0, 1, 2].into()));
+        let prefix = filter("127.0.0.64/26");
+        assert_eq!((last_octets(prefix).first(), last_octets(prefix).last()), (Some(&64), Some(&127)));
+        let any = filter("127.0.0.0/8");
+        assert!(any.matches([127, 9, 200, 1].into()) && !any.matches([126, 0, 0, 1].into()));
+        assert_eq!(any.to_string(), "127.[0..255].[0..255].[0..255]");
+        assert_eq!(filter("127.0.0.4/32"), filter("127.0.0.4"));
+    }
+
+    #[test]
     fn errors_say_what_and_where() {
         for (text, problem, position) in [
             ("", "a number is expected", 1),
@@ -223,6 +279,11 @@ mod tests {
             ("127.0.0.[9..4]", "the range runs backwards", 10),
             ("127.0.0.2*3", "there is something behind the fourth field", 10),
             ("10.0.0.2", "lists answer within 127.0.0.0/8 only, so this matches nothing", 1),
+            ("127.0.0.&0", "no bit is set", 10),
+            ("127.0.0.&256", "the number is above 255", 10),
+            ("127.0.0.1/24", "bits behind the prefix are set", 1),
+            ("127.0.0.0/7", "a prefix within 127.0.0.0/8 has 8 to 32 bits", 11),
+            ("127.0.0.[2]/32", "there is something behind the fourth field", 12),
             ("127.0.ä.2", "a number is expected", 7),
             ("127.0.0.2 ", "there is something behind the fourth field", 10),
         ] {
@@ -243,7 +304,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_text_makes_the_parser_panic(text in r"[\[\].;0-9ä x]{0,24}|\PC{0,12}") {
+        fn no_text_makes_the_parser_panic(text in r"[\[\].;&/0-9ä x]{0,24}|\PC{0,12}") {
             if let Ok(filter) = text.parse::<CodeFilter>() {
                 prop_assert_eq!(filter.to_string().parse::<CodeFilter>(), Ok(filter));
             }

@@ -7,67 +7,34 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use serde::Serialize;
-
+use super::answer::{BadAnswer, Said};
 use super::codes::{BadFilter, CodeFilter};
-use crate::config::{ConfigError, DnsList, Family, Zone};
-
-/// Why an answer is not believed. It is never a listing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum BadAnswer {
-    /// 127.255.255.0/24: the list refuses this resolver or this key.
-    Refused(Ipv4Addr),
-    /// 127.0.0.1 can never be listed (RFC 5782 section 5); resolvers that rewrite NXDOMAIN say it.
-    Loopback,
-    /// 127.0.0.255 from a list that speaks for clients: how allow lists tell a resolver that asks too much.
-    Overused,
-    /// Not in 127.0.0.0/8: somebody else answers, the zone is parked or rewritten.
-    Outside(Ipv4Addr),
-}
-
-impl fmt::Display for BadAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(code) => {
-                let why = match code.octets()[3] {
-                    250 => "the key is disabled",
-                    251 => "the key is used unlawfully",
-                    252 => "the zone's name is mistyped",
-                    254 => "the resolver is public or has no name of its own",
-                    255 => "too many queries",
-                    _ => "the list refuses to answer",
-                };
-                write!(f, "{code}: {why}")
-            }
-            Self::Loopback => f.write_str("127.0.0.1: no list lists that; does the resolver rewrite NXDOMAIN?"),
-            Self::Overused => f.write_str("127.0.0.255: the allow list refuses this resolver, too many queries"),
-            Self::Outside(code) => write!(f, "{code} is outside 127.0.0.0/8: the zone or the resolver lies"),
-        }
-    }
-}
-
-/// What a list's records say about a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
-    /// Listed, with the codes that count and their sum.
-    Listed { codes: Vec<Ipv4Addr>, weight: i32 },
-    /// There is a record, but none that counts here.
-    NotListed,
-    /// The answer is not to be believed.
-    Bad(BadAnswer),
-}
+use super::points::in_family;
+use crate::config::{ConfigError, DnsList, Family, ListLevel, Place};
 
 /// A list that can be asked.
 #[derive(Clone)]
 pub(super) struct List {
     name: Arc<str>,
     /// What stands behind the reversed address, with dots on both ends: a complete name, no search domain applies.
-    suffix: String,
+    suffix: Arc<str>,
     families: Vec<Family>,
     weight: i32,
     codes: Vec<(CodeFilter, i32)>,
+    errors: Vec<CodeFilter>,
+    url: Option<Arc<str>>,
+    /// What comes of its answers.
+    pub(super) level: ListLevel,
+    /// Its answers are kept at least and at most so long.
+    pub(super) ttl: (Duration, Duration),
+    /// How long it is waited for.
+    pub(super) deadline: Duration,
+    /// Whether its text about a listed host is asked for.
+    pub(super) text: bool,
+    /// Whether it has the test points of RFC 5782.
+    pub(super) test_points: bool,
 }
 
 /// Without the zone as it is asked: it may hold a secret key.
@@ -78,17 +45,47 @@ impl fmt::Debug for List {
 }
 
 impl List {
-    pub(super) fn new(zone: &Zone, weight: i32, codes: Vec<(CodeFilter, i32)>, families: Vec<Family>) -> Self {
-        Self { name: zone.label().into(), suffix: format!(".{}.", zone.query_name()), families, weight, codes }
-    }
-
     /// From the configuration.
     pub(super) fn configured(list: &DnsList) -> Result<Self, ConfigError> {
-        let codes = list.codes.iter().map(|code| {
-            let filter = code.filter.parse().map_err(|bad: BadFilter| ConfigError::at(&code.place, bad.to_string()))?;
-            Ok((filter, code.weight))
-        });
-        Ok(Self::new(&list.zone, list.weight, codes.collect::<Result<_, ConfigError>>()?, list.families.clone()))
+        let filter =
+            |text: &str, place: &Place| text.parse().map_err(|bad: BadFilter| ConfigError::at(place, bad.to_string()));
+        let codes = list.codes.iter().map(|code| Ok((filter(&code.filter, &code.place)?, code.weight)));
+        let errors = list.errors.iter().map(|error| filter(&error.filter, &error.place));
+        Ok(Self {
+            name: list.zone.label().into(),
+            suffix: format!(".{}.", list.zone.query_name()).into(),
+            families: list.families.clone(),
+            weight: list.weight,
+            codes: codes.collect::<Result<_, ConfigError>>()?,
+            errors: errors.collect::<Result<_, ConfigError>>()?,
+            url: list.url.as_deref().map(Into::into),
+            level: list.level,
+            ttl: (list.min_ttl, list.max_ttl),
+            deadline: list.deadline,
+            text: list.text,
+            test_points: list.test_points,
+        })
+    }
+
+    /// The zone as it is asked, which may hold a secret: only to tell one zone from another.
+    pub(super) fn zone(&self) -> &Arc<str> {
+        &self.suffix
+    }
+
+    /// The families that it is asked about.
+    pub(super) fn families(&self) -> &[Family] {
+        &self.families
+    }
+
+    /// Where a listed host learns more.
+    pub(super) fn url(&self, address: IpAddr) -> Option<String> {
+        self.url.as_ref().map(|url| url.replace("{address}", &address.to_canonical().to_string()))
+    }
+
+    /// Whether it can only speak for clients.
+    pub(super) fn is_allow(&self) -> bool {
+        let (lowest, highest) = self.range();
+        lowest < 0 && highest == 0
     }
 
     /// The zone as it may be shown.
@@ -99,21 +96,31 @@ impl List {
     /// The fully qualified name to ask for (RFC 5782 sections 2.1 and 2.4): octets or nibbles in reverse before the zone.
     /// `None`: the list does not know this family. An IPv4-mapped address is an IPv4 address.
     pub(super) fn query_name(&self, address: IpAddr) -> Option<String> {
-        match address.to_canonical() {
-            IpAddr::V4(v4) if self.families.contains(&Family::Ipv4) => {
+        let address = address.to_canonical();
+        let family = if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+        self.families.contains(&family).then(|| self.name_of(address))
+    }
+
+    /// The name of a test point: in IPv6 those are IPv4-mapped, which no client is.
+    pub(super) fn point_name(&self, address: Ipv4Addr, family: Family) -> Option<String> {
+        self.families.contains(&family).then(|| self.name_of(in_family(address, family)))
+    }
+
+    fn name_of(&self, address: IpAddr) -> String {
+        match address {
+            IpAddr::V4(v4) => {
                 let [a, b, c, d] = v4.octets();
-                Some(format!("{d}.{c}.{b}.{a}{}", self.suffix))
+                format!("{d}.{c}.{b}.{a}{}", self.suffix)
             }
-            IpAddr::V6(v6) if self.families.contains(&Family::Ipv6) => {
+            IpAddr::V6(v6) => {
                 let mut name = String::with_capacity(64 + self.suffix.len());
                 for byte in v6.octets().into_iter().rev() {
                     // Writing to a String cannot fail.
                     let _ = write!(name, "{:x}.{:x}.", byte & 15, byte >> 4);
                 }
                 name.pop();
-                Some(name + &self.suffix)
+                name + &*self.suffix
             }
-            _ => None,
         }
     }
 
@@ -128,14 +135,14 @@ impl List {
 
     /// What the records say. One record that is not to be believed spoils the whole answer.
     pub(super) fn judge(&self, records: &[Ipv4Addr]) -> Said {
-        if let Some(bad) = records.iter().copied().find_map(bad_answer) {
+        if let Some(bad) = records.iter().find_map(|&code| self.bad_answer(code)) {
             return Said::Bad(bad);
         }
         if self.codes.is_empty() {
             if records.is_empty() {
                 return Said::NotListed;
             }
-            return self.listed(records.to_vec(), self.weight);
+            return listed(records.to_vec(), self.weight);
         }
         let met: Vec<_> =
             self.codes.iter().filter(|(filter, _)| records.iter().any(|&code| filter.matches(code))).collect();
@@ -144,31 +151,31 @@ impl List {
         }
         let counts = |code: &Ipv4Addr| met.iter().any(|(filter, _)| filter.matches(*code));
         let codes = records.iter().copied().filter(counts).collect();
-        self.listed(codes, sum(met.iter().map(|&&(_, weight)| weight)))
+        listed(codes, sum(met.iter().map(|&&(_, weight)| weight)))
     }
 
-    fn listed(&self, mut codes: Vec<Ipv4Addr>, weight: i32) -> Said {
-        if weight < 0 && codes.contains(&Ipv4Addr::new(127, 0, 0, 255)) {
-            return Said::Bad(BadAnswer::Overused);
+    fn bad_answer(&self, code: Ipv4Addr) -> Option<BadAnswer> {
+        match code.octets() {
+            [127, 255, 255, _] => Some(BadAnswer::Refused(code)),
+            [127, 0, 0, 1] => Some(BadAnswer::Loopback),
+            [127, 0, 0, 255] if self.is_allow() => Some(BadAnswer::Overused),
+            [127, 0, 10, 3] if self.is_allow() => Some(BadAnswer::Everybody),
+            [127, ..] if self.errors.iter().any(|filter| filter.matches(code)) => Some(BadAnswer::Configured(code)),
+            [127, ..] => None,
+            _ => Some(BadAnswer::Outside(code)),
         }
-        codes.sort_unstable();
-        codes.dedup();
-        Said::Listed { codes, weight }
     }
+}
+
+fn listed(mut codes: Vec<Ipv4Addr>, weight: i32) -> Said {
+    codes.sort_unstable();
+    codes.dedup();
+    Said::Listed { codes, weight }
 }
 
 /// A sum that stops at the ends.
 pub(super) fn sum(weights: impl Iterator<Item = i32>) -> i32 {
     weights.fold(0, i32::saturating_add)
-}
-
-fn bad_answer(code: Ipv4Addr) -> Option<BadAnswer> {
-    match code.octets() {
-        [127, 255, 255, _] => Some(BadAnswer::Refused(code)),
-        [127, 0, 0, 1] => Some(BadAnswer::Loopback),
-        [127, ..] => None,
-        _ => Some(BadAnswer::Outside(code)),
-    }
 }
 
 #[cfg(test)]
@@ -179,7 +186,12 @@ mod tests {
     const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 
     fn list(weight: i32, codes: Vec<(CodeFilter, i32)>, families: &[Family]) -> List {
-        List::new(&Zone::new("bl.example", None).unwrap(), weight, codes, families.to_vec())
+        let plain = configured("[[tests.dnsbl.list]]\nzone = \"bl.example\"\n");
+        List { weight, codes, families: families.to_vec(), ..plain }
+    }
+
+    fn configured(text: &str) -> List {
+        List::configured(&Config::parse(text, "test").unwrap().tests.dnsbl.lists[0]).unwrap()
     }
 
     fn plain(weight: i32) -> List {
@@ -212,6 +224,8 @@ mod tests {
             "b.a.9.8.7.6.5.0.4.0.0.0.3.0.0.0.2.0.0.0.1.0.0.0.8.b.d.0.1.0.0.2.bl.example."
         );
         assert_eq!(name(&plain(1), "::ffff:192.0.2.99").unwrap(), "99.2.0.192.bl.example.");
+        let point = plain(1).point_name(Ipv4Addr::new(127, 0, 0, 2), Family::Ipv6).unwrap();
+        assert!(point.starts_with("2.0.0.0.0.0.f.7.f.f.f.f.0.0."), "{point}");
     }
 
     #[test]
@@ -284,9 +298,48 @@ mod tests {
     fn an_allow_list_that_refuses_lets_nobody_in() {
         let allow = plain(-5);
         assert_eq!(judge(&allow, &[[127, 0, 0, 255]]), Said::Bad(BadAnswer::Overused));
+        assert_eq!(judge(&allow, &[[127, 0, 10, 3]]), Said::Bad(BadAnswer::Everybody));
+        let filtered = list(1, codes(&[("127.0.[2..20].[1..3]", -5)]), &BOTH);
+        assert_eq!(judge(&filtered, &[[127, 0, 0, 255]]), Said::Bad(BadAnswer::Overused));
         assert!(matches!(judge(&allow, &[[127, 0, 5, 2]]), Said::Listed { weight: -5, .. }));
         let deny = plain(1);
         assert!(matches!(judge(&deny, &[[127, 0, 0, 255]]), Said::Listed { weight: 1, .. }));
+    }
+
+    #[test]
+    fn a_list_can_have_error_codes_and_a_url_of_its_own() {
+        let list = configured(
+            "[[tests.dnsbl.list]]\nzone = \"bl.example\"\nerrors = [\"127.0.0.&1\"]\n\
+             url = \"https://bl.example/?a={address}\"\n",
+        );
+        assert_eq!(judge(&list, &[[127, 0, 0, 3]]), Said::Bad(BadAnswer::Configured([127, 0, 0, 3].into())));
+        assert!(matches!(judge(&list, &[[127, 0, 0, 2]]), Said::Listed { .. }));
+        let url = list.url("::ffff:192.0.2.7".parse().unwrap());
+        assert_eq!(url.as_deref(), Some("https://bl.example/?a=192.0.2.7"));
+    }
+
+    #[test]
+    fn postscreens_syntax_makes_one_list_of_a_zone() {
+        let text = "[tests.dnsbl]\nsites = [\"zen.example=127.0.0.[2..3]*3, zen.example=127.0.0.[10;11]\", \
+                    \"wl.example*-2\", \"any.example*2\", \"any.example=127.0.0.4\"]\n";
+        let config = Config::parse(text, "test").unwrap();
+        let lists: Vec<_> = config.tests.dnsbl.lists.iter().map(|list| List::configured(list).unwrap()).collect();
+        assert_eq!(
+            lists.iter().map(|list| &**list.name()).collect::<Vec<_>>(),
+            ["zen.example", "wl.example", "any.example"]
+        );
+        assert!(matches!(judge(&lists[0], &[[127, 0, 0, 2], [127, 0, 0, 10]]), Said::Listed { weight: 4, .. }));
+        assert_eq!(judge(&lists[0], &[[127, 0, 0, 4]]), Said::NotListed);
+        assert!(matches!(judge(&lists[1], &[[127, 0, 0, 4]]), Said::Listed { weight: -2, .. }));
+        assert!(matches!(judge(&lists[2], &[[127, 0, 0, 4]]), Said::Listed { weight: 3, .. }));
+        for bad in ["zen.example*x", "zen.example*0", "=127.0.0.2", "a b=*3", "zen_example=127.0.0.[3..2]*2"] {
+            let config = Config::parse(&format!("[tests.dnsbl]\nsites = [\"{bad}\"]\n"), "s.toml");
+            let made = config.and_then(|config| {
+                config.tests.dnsbl.lists.iter().try_for_each(|list| List::configured(list).map(drop))
+            });
+            let error = made.unwrap_err();
+            assert!(error.to_string().starts_with("s.toml:2:"), "{bad}: {error}");
+        }
     }
 
     #[test]

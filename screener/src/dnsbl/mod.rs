@@ -1,40 +1,60 @@
 //! DNS lists: what they are asked, what their answers mean, and what that adds up to.
 //!
 //! Every list is asked at once and on its own: a sick one delays no other, and counts for nothing. What is no listing is
-//! never taken for one: error codes, answers outside 127/8 and silence are counted and shown. Never decides about a client:
-//! the engine compares the score with its thresholds and has the deadline.
+//! never taken for one: error codes, answers outside 127/8 and silence are counted and shown, and a list that gives such
+//! answers is parked until its test points are right again. Never decides about a client: the engine compares the score
+//! with its thresholds and has the deadline.
 
+mod answer;
+mod cache;
 mod check;
 mod codes;
+pub mod doctor;
+mod health;
 mod list;
+mod points;
+mod probe;
 mod resolver;
+mod single;
 mod stats;
+mod status;
+mod tally;
+mod watched;
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 pub use check::Check;
 pub use codes::{BadFilter, CodeFilter};
-pub use stats::ListStatus;
+pub use single::{Asked, Single, ask as ask_once};
+pub use stats::Times;
+pub use status::{CacheStatus, ListStatus, Status};
+pub use tally::{Contribution, Counts};
 
-use crate::config::{ConfigError, DnsList};
+use crate::config::{ConfigError, DnsblTest, ListLevel};
 
+use cache::Cache;
 use list::List;
 use resolver::Resolver;
-use stats::Stats;
+use tally::Tally;
+use watched::{Shared, Watched, Zone};
+
+/// How often the test points of a list that is well are asked, and by how much that varies from list to list.
+const BETWEEN_TESTS: Duration = Duration::from_secs(600);
+const SPREAD: u64 = 120;
 
 /// The lists and the resolver.
 #[derive(Clone)]
 pub struct Dnsbl {
     lists: Arc<[Watched]>,
-    resolver: Resolver,
-}
-
-struct Watched {
-    list: List,
-    stats: Stats,
+    shared: Arc<Shared>,
+    tally: Arc<Tally>,
+    threshold: i32,
 }
 
 /// There is nobody to ask.
@@ -54,31 +74,89 @@ pub enum DnsblError {
 }
 
 impl Dnsbl {
-    /// The lists of a configuration, asked through the system's resolver; `None`: there are no lists.
+    /// The lists of a configuration; `None`: there are no lists.
     ///
     /// # Errors
-    /// When a code filter is wrong, or the system names no resolver.
-    pub fn configured(config: &[DnsList]) -> Result<Option<Self>, DnsblError> {
-        if config.is_empty() {
-            return Ok(None);
-        }
-        let lists: Vec<_> = config.iter().map(List::configured).collect::<Result<_, _>>()?;
-        Ok(Some(Self::new(lists, Resolver::of_the_system()?)))
+    /// When a code filter is wrong, or there is no resolver.
+    pub fn configured(config: &DnsblTest) -> Result<Option<Self>, DnsblError> {
+        Self::build(config, None)
     }
 
-    fn new(lists: Vec<List>, resolver: Resolver) -> Self {
-        let watched = lists.into_iter().map(|list| Watched { list, stats: Stats::default() });
-        Self { lists: watched.collect(), resolver }
+    /// The lists of a new configuration, with everything that is known about those that were there before: their answers,
+    /// their health, their counts. Whoever watched the old ones ends that and watches the new ones.
+    ///
+    /// # Errors
+    /// As [`Dnsbl::configured`]; then the old ones are to stay.
+    pub fn reconfigured(&self, config: &DnsblTest) -> Result<Option<Self>, DnsblError> {
+        Self::build(config, Some(self))
+    }
+
+    fn build(config: &DnsblTest, old: Option<&Self>) -> Result<Option<Self>, DnsblError> {
+        let lists: Vec<_> = config.lists.iter().map(List::configured).collect::<Result<_, _>>()?;
+        if lists.is_empty() {
+            return Ok(None);
+        }
+        let resolver = Resolver::new(&config.resolvers)?;
+        let numbers = old.map_or_else(Arc::default, |old| Arc::clone(&old.shared.numbers));
+        let cache = old.map_or_else(|| Arc::new(Cache::new(config.cache)), |old| Arc::clone(&old.shared.cache));
+        let shared = Arc::new(Shared { resolver, cache, numbers });
+        let now = Instant::now();
+        let watched = lists.into_iter().map(|list| {
+            let known = old.and_then(|old| old.lists.iter().find(|known| known.list.zone() == list.zone()));
+            let zone = known
+                .map_or_else(|| Arc::new(Zone::new(shared.next_number(), &list, now)), |known| Arc::clone(&known.zone));
+            Watched { list: Arc::new(list), zone }
+        });
+        let lists: Arc<[Watched]> = watched.collect();
+        let tally = Arc::new(Tally::new(lists.len()));
+        Ok(Some(Self { lists, shared, tally, threshold: config.threshold }))
     }
 
     /// Starts asking every list about an address.
     pub fn start(&self, address: IpAddr) -> Check {
-        Check::start(self, address)
+        Check::start(self, address, false)
     }
 
-    /// How the lists stand.
-    pub fn status(&self) -> Vec<ListStatus> {
-        self.lists.iter().map(|watched| watched.stats.status(watched.list.name())).collect()
+    /// The same, whatever is known already: to renew what is about to expire.
+    pub fn start_fresh(&self, address: IpAddr) -> Check {
+        Check::start(self, address, true)
+    }
+
+    /// Asks the test points of every list, at once and from time to time, until `end`. From the call on no answer of a list
+    /// is given out before its test points have been asked.
+    pub fn watch(&self, end: &CancellationToken) {
+        for watched in self.lists.iter().filter(|watched| watched.list.level != ListLevel::Off) {
+            if watched.zone.parked().is_none() && watched.zone.stats.times().count == 0 {
+                watched.zone.distrust();
+            }
+            let (dnsbl, watched, end) = (self.clone(), watched.clone(), end.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = dnsbl.keep_testing(&watched) => {}
+                    () = end.cancelled() => {}
+                }
+            });
+        }
+    }
+
+    async fn keep_testing(&self, watched: &Watched) {
+        loop {
+            watched.test(&self.shared).await;
+            let spread = Duration::from_secs(RandomState::new().hash_one(0) % SPREAD);
+            let again = Instant::now() + BETWEEN_TESTS + spread;
+            // A list may be parked while this waits; then its pause counts.
+            loop {
+                let until = watched.zone.parked().map_or(again, |parked| parked.until.min(again));
+                tokio::select! {
+                    () = tokio::time::sleep_until(until.into()) => break,
+                    () = watched.zone.test_now.notified() => {
+                        if watched.zone.parked().is_none() {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -1,263 +1,248 @@
-//! Lists against servers: a real rbldnsd, and a scripted one for what a real one cannot be made to do.
+//! Lists against servers: a scripted one for every way to fail, and a real rbldnsd.
 
-use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
+mod faults;
+mod real;
+
+use std::net::IpAddr;
 use std::time::Duration;
 
-use hickory_resolver::proto::op::{Message, MessageType, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, SOA};
-use hickory_resolver::proto::rr::{Name, RData, Record};
-use tokio::net::UdpSocket;
+use screener_tests::scripted::{Fault, Scripted};
 use tokio::time::timeout;
 
 use super::*;
 use crate::config::Config;
 use crate::session::DnsblReport;
 
-/// What the scripted server does with a zone's questions.
-#[derive(Clone)]
-enum Script {
-    Listed(Vec<[u8; 4]>, u32),
-    Unlisted { negative_ttl: Option<u32> },
-    Fails(ResponseCode),
-    Silent,
-}
-
-/// Answers by zone; the task ends with the test's runtime.
-async fn scripted(zones: &[(&str, Script)]) -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let address = socket.local_addr().unwrap();
-    let zones: HashMap<String, Script> =
-        zones.iter().map(|(zone, script)| (format!(".{zone}."), script.clone())).collect();
-    tokio::spawn(async move {
-        let mut packet = [0; 1500];
-        while let Ok((length, peer)) = socket.recv_from(&mut packet).await {
-            let question = Message::from_vec(&packet[..length]).unwrap();
-            let name = question.queries[0].name().to_string();
-            let (zone, script) = zones.iter().find(|(zone, _)| name.ends_with(zone.as_str())).unwrap();
-            if let Some(answer) = answer(&question, zone, script) {
-                socket.send_to(&answer.to_vec().unwrap(), peer).await.unwrap();
-            }
-        }
-    });
-    address
-}
-
-fn answer(question: &Message, zone: &str, script: &Script) -> Option<Message> {
-    let query = question.queries[0].clone();
-    let mut answer = Message::new(question.metadata.id, MessageType::Response, question.metadata.op_code);
-    answer.metadata.recursion_available = true;
-    answer.metadata.recursion_desired = true;
-    match script {
-        Script::Silent => return None,
-        Script::Fails(code) => answer.metadata.response_code = *code,
-        Script::Listed(records, ttl) => {
-            for &record in records {
-                answer.add_answer(Record::from_rdata(query.name().clone(), *ttl, RData::A(A(record.into()))));
-            }
-        }
-        Script::Unlisted { negative_ttl } => {
-            answer.metadata.response_code = ResponseCode::NXDomain;
-            if let Some(ttl) = *negative_ttl {
-                let apex = Name::from_ascii(zone.trim_start_matches('.')).unwrap();
-                let soa = SOA::new(apex.clone(), apex.clone(), 1, 60, 60, 60, ttl);
-                answer.add_authority(Record::from_rdata(apex, ttl, RData::SOA(soa)));
-            }
-        }
-    }
-    answer.add_query(query);
-    Some(answer)
-}
-
 /// The lists of a configuration, asked at a server.
-fn dnsbl(lists: &str, server: SocketAddr) -> Dnsbl {
-    let config = Config::parse(lists, "test").unwrap();
-    let lists = config.tests.dnsbl.lists.iter().map(|list| List::configured(list).unwrap()).collect();
-    Dnsbl::new(lists, Resolver::at(server).unwrap())
+fn dnsbl(lists: &str, server: std::net::SocketAddr) -> Dnsbl {
+    Dnsbl::configured(&config(lists, server)).unwrap().unwrap()
+}
+
+fn config(lists: &str, server: std::net::SocketAddr) -> DnsblTest {
+    let text = format!("[tests.dnsbl]\nresolvers = [\"{server}\"]\nthreshold = 3\n{lists}");
+    Config::parse(&text, "test").unwrap().tests.dnsbl
 }
 
 fn list(zone: &str, weight: i32) -> String {
     format!("[[tests.dnsbl.list]]\nzone = \"{zone}\"\nweight = {weight}\n")
 }
 
-async fn last_report(check: &mut Check) -> DnsblReport {
-    let all = async {
-        loop {
-            let report = check.next_report().await;
-            if report.complete {
-                return report;
-            }
-        }
-    };
-    timeout(Duration::from_secs(20), all).await.expect("every list has answered or given up")
+/// What all lists say within their deadlines.
+async fn report(dnsbl: &Dnsbl, address: &str) -> DnsblReport {
+    let mut check = dnsbl.start(address.parse().unwrap());
+    timeout(Duration::from_secs(20), check.complete()).await.expect("every list has answered or given up")
 }
 
-async fn report(dnsbl: &Dnsbl, address: &str) -> DnsblReport {
-    last_report(&mut dnsbl.start(address.parse().unwrap())).await
+/// What they say in the end.
+async fn everything(dnsbl: &Dnsbl, address: &str) -> DnsblReport {
+    let mut check = dnsbl.start(address.parse().unwrap());
+    timeout(Duration::from_secs(20), check.everything()).await.expect("every question ends")
+}
+
+fn status_of(dnsbl: &Dnsbl, name: &str) -> ListStatus {
+    dnsbl.status().lists.into_iter().find(|list| list.name == name).expect("the list")
+}
+
+/// Waits until the lists stand so.
+async fn until(what: &str, dnsbl: &Dnsbl, holds: impl Fn(&Dnsbl) -> bool) {
+    let wait = async {
+        while !holds(dnsbl) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("waited for {what}: {:?}", dnsbl.status()));
+}
+
+fn names(hits: &[crate::session::DnsblHit]) -> Vec<(&str, i32)> {
+    hits.iter().map(|hit| (hit.list.as_str(), hit.weight)).collect()
 }
 
 #[tokio::test]
 async fn scores_add_up_and_the_shortest_ttl_holds() {
-    let listed = Script::Listed(vec![[127, 0, 0, 2], [127, 0, 0, 4]], 500);
-    let zones = [("zen.test", listed), ("wl.test", Script::Listed(vec![[127, 0, 5, 1]], 200))];
-    let server = scripted(&zones).await;
+    let server = Scripted::start(&["zen.test", "wl.test"]).unwrap();
+    server.list("zen.test", "203.0.113.5", &[[127, 0, 0, 2], [127, 0, 0, 4]]);
+    server.hold("zen.test", 500, None);
+    server.list("wl.test", "203.0.113.5", &[[127, 0, 5, 1]]);
+    server.hold("wl.test", 200, None);
     let zen = "[[tests.dnsbl.list]]\nzone = \"zen.test\"\ncodes = { \"127.0.0.2\" = 3, \"127.0.0.[4..7]\" = 4 }\n";
-    let report = report(&dnsbl(&(zen.to_owned() + &list("wl.test", -2)), server), "203.0.113.5").await;
-    assert_eq!((report.score, report.lowest, report.highest, report.unknown), (5, 5, 5, 0));
-    assert_eq!(report.hits, [("zen.test".to_owned(), 7), ("wl.test".to_owned(), -2)]);
+    let dnsbl = dnsbl(&(zen.to_owned() + &list("wl.test", -2)), server.address());
+    let report = report(&dnsbl, "203.0.113.5").await;
+    assert_eq!((report.score, report.lowest, report.highest, report.without_best_ally), (5, 5, 5, 7));
+    assert!(report.unknown.is_empty());
+    assert_eq!(names(&report.hits), [("zen.test", 7), ("wl.test", -2)]);
+    assert_eq!(report.arithmetic(), "zen.test +7 (127.0.0.2, 127.0.0.4), wl.test -2 (127.0.5.1)");
     let ttl = report.ttl.unwrap().as_secs();
     assert!((150..=200).contains(&ttl), "{ttl}");
+    let counts = dnsbl.status().counts;
+    assert_eq!((counts.clients, counts.failed, counts.lists[0].alone, counts.lists[0].with[1]), (1, 1, 1, 1));
 }
 
 #[tokio::test]
-async fn not_listed_holds_as_long_as_the_list_says_or_a_minute() {
-    let zones = [
-        ("soa.test", Script::Unlisted { negative_ttl: Some(120) }),
-        ("bare.test", Script::Unlisted { negative_ttl: None }),
-    ];
-    let server = scripted(&zones).await;
-    let with_soa = report(&dnsbl(&list("soa.test", 1), server), "203.0.113.5").await;
-    assert_eq!((with_soa.score, with_soa.unknown, with_soa.hits.len()), (0, 0, 0));
-    assert_eq!(with_soa.ttl, Some(Duration::from_secs(120)));
-    let bare = report(&dnsbl(&list("bare.test", 1), server), "203.0.113.5").await;
-    assert_eq!((bare.score, bare.unknown, bare.ttl), (0, 0, None));
-}
-
-#[tokio::test]
-async fn a_list_that_fails_or_is_silent_counts_for_nothing_and_delays_no_other() {
-    let zones = [
-        ("good.test", Script::Listed(vec![[127, 0, 0, 2]], 60)),
-        ("failing.test", Script::Fails(ResponseCode::ServFail)),
-        ("refusing.test", Script::Fails(ResponseCode::Refused)),
-        ("silent.test", Script::Silent),
-    ];
-    let server = scripted(&zones).await;
-    let lists: String = zones.iter().map(|(zone, _)| list(zone, 2)).collect();
-    let dnsbl = dnsbl(&lists, server);
-    let mut check = dnsbl.start("203.0.113.5".parse().unwrap());
-    let soon = async {
-        loop {
-            let report = check.next_report().await;
-            if !report.hits.is_empty() {
-                return report;
-            }
+async fn answers_are_kept_within_the_clamps_and_asked_for_once() {
+    let server = Scripted::start(&["soa.test", "bare.test", "long.test", "short.test"]).unwrap();
+    server.hold("soa.test", 60, Some(120));
+    server.hold("bare.test", 60, None);
+    server.hold("long.test", 86_400, Some(86_400));
+    server.hold("short.test", 0, Some(0));
+    for zone in ["long.test", "short.test"] {
+        server.list(zone, "203.0.113.6", &[[127, 0, 0, 2]]);
+    }
+    for (zone, unlisted, listed) in
+        [("soa.test", 120, None), ("bare.test", 60, None), ("long.test", 900, Some(3600)), ("short.test", 60, Some(60))]
+    {
+        let dnsbl = dnsbl(&list(zone, 1), server.address());
+        for (address, expected) in [("203.0.113.5", Some(unlisted)), ("203.0.113.6", listed)] {
+            let Some(expected) = expected else { continue };
+            let first = report(&dnsbl, address).await;
+            assert_eq!(first.ttl, Some(Duration::from_secs(expected)), "{zone} {address}");
+            let second = report(&dnsbl, address).await;
+            assert_eq!((second.score, server.asked(zone, address)), (first.score, 1), "{zone} {address}");
+            assert!(second.ttl.unwrap().as_secs().abs_diff(expected) <= 1);
         }
-    };
-    let early = timeout(Duration::from_secs(10), soon).await.unwrap();
-    assert!(!early.complete, "the silent list is still awaited");
-    assert_eq!((early.score, early.lowest), (2, 2));
-    let last = last_report(&mut check).await;
-    assert_eq!((last.score, last.unknown), (2, 3));
-    for status in dnsbl.status() {
-        let unknown = u64::from(status.name != "good.test");
-        assert_eq!((status.queries, status.unknown, status.errors), (1, unknown, 0), "{status:?}");
-        assert_eq!(status.last_error.is_some(), unknown == 1, "{status:?}");
+        assert!(status_of(&dnsbl, zone).cached > 0);
     }
 }
 
 #[tokio::test]
-async fn a_secret_key_is_in_no_error() {
-    let zones =
-        [("s3cr3t.failing.test", Script::Fails(ResponseCode::ServFail)), ("s3cr3t.silent.test", Script::Silent)];
-    let server = scripted(&zones).await;
+async fn a_list_has_clamps_of_its_own() {
+    let server = Scripted::start(&["bl.test"]).unwrap();
+    server.list("bl.test", "203.0.113.5", &[[127, 0, 0, 2]]);
+    let own = list("bl.test", 1) + "min_ttl = \"5s\"\nmax_ttl = \"10s\"\n";
+    let dnsbl = dnsbl(&own, server.address());
+    assert_eq!(report(&dnsbl, "203.0.113.5").await.ttl, Some(Duration::from_secs(10)));
+    assert_eq!(report(&dnsbl, "203.0.113.6").await.ttl, Some(Duration::from_secs(10)));
+}
+
+#[tokio::test]
+async fn identical_questions_in_flight_are_one() {
+    let server = Scripted::start(&["bl.test"]).unwrap();
+    server.list("bl.test", "203.0.113.5", &[[127, 0, 0, 2]]);
+    server.fail("bl.test", Fault::Delay(Duration::from_millis(300)));
+    let dnsbl = dnsbl(&list("bl.test", 3), server.address());
+    let mut checks: Vec<_> = (0..100).map(|_| dnsbl.start("203.0.113.5".parse().unwrap())).collect();
+    for check in &mut checks {
+        assert_eq!(check.complete().await.score, 3);
+    }
+    assert_eq!(server.asked("bl.test", "203.0.113.5"), 1);
+    assert_eq!(status_of(&dnsbl, "bl.test").shared, 99);
+}
+
+#[tokio::test]
+async fn a_text_is_asked_for_after_a_hit_only() {
+    let server = Scripted::start(&["bl.test", "mute.test"]).unwrap();
+    server.say("bl.test", "Listed, see https://bl.test/");
+    server.list("bl.test", "203.0.113.5", &[[127, 0, 0, 2]]);
+    server.list("mute.test", "203.0.113.5", &[[127, 0, 0, 2]]);
+    let lists = list("bl.test", 3) + "url = \"https://bl.test/{address}\"\n" + &list("mute.test", 1) + "text = false\n";
+    let dnsbl = dnsbl(&lists, server.address());
+    assert_eq!(everything(&dnsbl, "203.0.113.6").await.score, 0);
+    assert_eq!(server.texts("bl.test"), 0);
+    for _ in 0..2 {
+        let hits = everything(&dnsbl, "203.0.113.5").await.hits;
+        assert_eq!(hits[0].text.as_deref(), Some("Listed, see https://bl.test/"));
+        assert_eq!(hits[0].url.as_deref(), Some("https://bl.test/203.0.113.5"));
+        assert_eq!(hits[1].text, None);
+    }
+    assert_eq!((server.texts("bl.test"), server.texts("mute.test")), (1, 0));
+}
+
+#[tokio::test]
+async fn levels_ask_and_score_count_without_scoring_or_do_not_ask() {
+    let server = Scripted::start(&["score.test", "count.test", "off.test"]).unwrap();
+    let mut lists = String::new();
+    for level in ["score", "count", "off"] {
+        server.list(&format!("{level}.test"), "203.0.113.5", &[[127, 0, 0, 2]]);
+        lists += &(list(&format!("{level}.test"), 3) + &format!("level = \"{level}\"\n"));
+    }
+    let dnsbl = dnsbl(&lists, server.address());
+    let report = everything(&dnsbl, "203.0.113.5").await;
+    assert_eq!(
+        (report.score, names(&report.hits), names(&report.counted)),
+        (3, vec![("score.test", 3)], vec![("count.test", 3)])
+    );
+    assert_eq!(server.questions("off.test"), 0);
+    let counts = dnsbl.status().counts;
+    assert_eq!((counts.lists[0].decisive, counts.lists[1].hits, counts.lists[1].decisive), (1, 1, 0));
+    // A list that is only counted is not waited for.
+    server.fail("count.test", Fault::Drop);
+    let mut check = dnsbl.start("203.0.113.9".parse().unwrap());
+    assert_eq!(timeout(Duration::from_millis(1000), check.complete()).await.expect("no wait").score, 0);
+}
+
+#[tokio::test]
+async fn an_ipv4_list_is_not_asked_about_ipv6_and_nothing_is_awaited() {
+    let server = Scripted::start(&["bl.test"]).unwrap();
+    let four = list("bl.test", 1) + "families = [\"ipv4\"]\n";
+    let dnsbl = dnsbl(&four, server.address());
+    let report = dnsbl.start("2001:db8::1".parse().unwrap()).report();
+    assert!(report.complete && report.unknown.is_empty());
+    assert_eq!(server.questions("bl.test"), 0);
+}
+
+#[tokio::test]
+async fn what_is_known_stays_over_a_reload() {
+    let server = Scripted::start(&["old.test", "new.test"]).unwrap();
+    server.list("old.test", "203.0.113.5", &[[127, 0, 0, 2]]);
+    let before = dnsbl(&list("old.test", 3), server.address());
+    assert_eq!(report(&before, "203.0.113.5").await.score, 3);
+    let changed = config(&(list("new.test", 1) + &list("old.test", 5)), server.address());
+    let after = before.reconfigured(&changed).unwrap().unwrap();
+    assert_eq!(report(&after, "203.0.113.5").await.score, 5, "the answer is old, the weight new");
+    assert_eq!(server.asked("old.test", "203.0.113.5"), 1);
+    assert_eq!(status_of(&after, "old.test").questions, 1);
+}
+
+#[tokio::test]
+async fn one_address_asked_once_shows_every_answer() {
+    let server = Scripted::start(&["bl.test", "clean.test", "dead.test", "world.test"]).unwrap();
+    server.list("bl.test", "203.0.113.5", &[[127, 0, 0, 4]]);
+    server.say("bl.test", "spam");
+    server.fail("dead.test", Fault::Code(2));
+    server.fail("world.test", Fault::Everything([127, 0, 0, 2].into()));
+    let lists: String = ["bl.test", "clean.test", "dead.test", "world.test"].iter().map(|zone| list(zone, 2)).collect();
+    let config = config(&lists, server.address());
+    let single = ask_once(&config, "203.0.113.5".parse::<IpAddr>().unwrap()).await.unwrap();
+    let said: Vec<_> = single.lists.iter().map(|asked| (asked.said, asked.counts)).collect();
+    assert_eq!(said, [("listed", true), ("not_listed", false), ("unknown", false), ("listed", false)]);
+    assert_eq!(single.score, 2, "a list that lists the world does not count");
+    assert_eq!(single.lists[0].text.as_deref(), Some("spam"));
+    assert!(single.lists[3].wrong.as_ref().unwrap().contains("at random"));
+}
+
+#[tokio::test]
+async fn a_secret_key_is_in_no_error_and_no_status() {
+    let server = Scripted::start(&["s3cr3t.failing.test", "s3cr3t.silent.test", "s3cr3t.well.test"]).unwrap();
+    server.fail("s3cr3t.failing.test", Fault::Code(2));
+    server.fail("s3cr3t.silent.test", Fault::Drop);
+    server.list("s3cr3t.well.test", "203.0.113.5", &[[127, 0, 0, 2]]);
     let keyed = |zone: &str| format!("[[tests.dnsbl.list]]\nzone = \"{{key}}.{zone}\"\nkey = \"s3cr3t\"\n");
-    let dnsbl = dnsbl(&(keyed("failing.test") + &keyed("silent.test")), server);
-    assert_eq!(report(&dnsbl, "203.0.113.5").await.unknown, 2);
-    let shown = format!("{:?}", dnsbl.status());
+    let lists = keyed("failing.test") + &keyed("silent.test") + &keyed("well.test");
+    let dnsbl = dnsbl(&lists, server.address());
+    let said = everything(&dnsbl, "203.0.113.5").await;
+    assert_eq!((said.score, said.unknown.len()), (1, 2));
+    let single = ask_once(&config(&lists, server.address()), "203.0.113.5".parse::<IpAddr>().unwrap()).await.unwrap();
+    let examined = doctor::examine(&config(&lists, server.address())).await;
+    let shown = format!("{:?} {said:?} {single:?} {examined:?}", dnsbl.status());
     assert!(!shown.contains("s3cr3t"), "{shown}");
     assert!(shown.contains("no answer in time") && shown.contains("Server Failure"), "{shown}");
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_listing_is_never_taken_for_one_and_the_list_is_left_alone() {
-    for lie in [[127, 255, 255, 254], [127, 0, 0, 1], [10, 0, 0, 1], [127, 255, 255, 1]] {
-        let server = scripted(&[("bl.test", Script::Listed(vec![lie, [127, 0, 0, 2]], 60))]).await;
-        let dnsbl = dnsbl(&list("bl.test", 5), server);
-        let first = report(&dnsbl, "203.0.113.5").await;
-        assert_eq!((first.score, first.unknown, first.hits.len()), (0, 1, 0), "{lie:?}");
-        let second = report(&dnsbl, "203.0.113.6").await;
-        assert_eq!((second.score, second.unknown), (0, 1), "{lie:?}");
-        let [status] = &dnsbl.status()[..] else { panic!("one list") };
-        assert_eq!((status.queries, status.errors, status.hits), (1, 1, 0));
-        assert!(status.parked && status.last_error.is_some());
-    }
-}
-
-#[tokio::test]
-async fn an_allow_list_cannot_let_in_by_an_error_code() {
-    let server = scripted(&[("wl.test", Script::Listed(vec![[127, 0, 0, 255]], 60))]).await;
-    let report = report(&dnsbl(&list("wl.test", -5), server), "203.0.113.5").await;
-    assert_eq!((report.score, report.unknown), (0, 1));
-}
-
-#[tokio::test]
-async fn an_ipv4_list_is_not_asked_about_ipv6_and_nothing_is_awaited() {
-    let server = scripted(&[("bl.test", Script::Silent)]).await;
-    let four = list("bl.test", 1) + "families = [\"ipv4\"]\n";
-    let mut check = dnsbl(&four, server).start("2001:db8::1".parse().unwrap());
-    let report = check.next_report().await;
-    assert!(report.complete && report.unknown == 0);
-}
-
-/// The real thing, on a port of its own.
-struct Rbldnsd {
-    child: Child,
-    _directory: tempfile::TempDir,
-}
-
-impl Drop for Rbldnsd {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to end.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-async fn rbldnsd() -> (Rbldnsd, SocketAddr) {
-    let directory = tempfile::tempdir().unwrap();
-    let soa = "$SOA 300 ns.bl.test. admin.bl.test. 0 600 300 86400 300\n";
-    std::fs::write(directory.path().join("v4"), format!("{soa}127.0.0.2\n:127.0.0.4:listed\n203.0.113.0/25\n"))
-        .unwrap();
-    std::fs::write(directory.path().join("v6"), ":127.0.0.3:listed\n2001:db8:bad::/48\n").unwrap();
-    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    // Another process may take the port between our look and rbldnsd's bind; then it ends, and the next port is tried.
-    for _ in 0..10 {
-        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new("rbldnsd");
-        command.args(["-n", "-r", "/", "-w"]).arg(directory.path());
-        command.args(["-b", &format!("127.0.0.1/{port}"), "bl.test:ip4set:v4", "bl.test:ip6trie:v6"]);
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let mut child = child.expect("rbldnsd is not installed: run cargo xtask setup");
-        let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        for _ in 0..50 {
-            if child.try_wait().unwrap().is_some() {
-                break;
-            }
-            let looked = Resolver::at(server).unwrap().a("2.0.0.127.bl.test.".to_owned()).await;
-            if matches!(looked, resolver::Looked::Records(..)) {
-                return (Rbldnsd { child, _directory: directory }, server);
-            }
-        }
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    panic!("rbldnsd does not start");
-}
-
-#[tokio::test]
-async fn a_real_list_knows_who_is_listed_in_both_families() {
-    let (_server, address) = rbldnsd().await;
-    let dnsbl = dnsbl(&list("bl.test", 3), address);
-    for (client, score) in [
-        ("203.0.113.5", 3),
-        ("203.0.113.200", 0),
-        ("2001:db8:bad::5", 3),
-        ("2001:db8::5", 0),
-        ("::ffff:203.0.113.5", 3),
-    ] {
-        let report = report(&dnsbl, client).await;
-        assert_eq!((report.score, report.unknown), (score, 0), "{client}: {:?}", dnsbl.status());
-        assert!(report.ttl.is_some(), "{client}");
-    }
+async fn the_doctor_finds_what_is_wrong_with_each_list_and_the_resolver() {
+    let server = Scripted::start(&["well.test", "world.test", "empty.test", "com"]).unwrap();
+    server.fail("world.test", Fault::Everything([127, 0, 0, 2].into()));
+    server.fail("empty.test", Fault::Nothing);
+    server.fail("com", Fault::Everything([192, 0, 2, 80].into()));
+    let lists: String = ["well.test", "world.test", "empty.test"].iter().map(|zone| list(zone, 2)).collect();
+    let findings = doctor::examine(&config(&lists, server.address())).await;
+    let found = |part: &str| {
+        let found = findings.iter().find(|it| it.finding.contains(part)).map(|it| it.severity);
+        found.unwrap_or_else(|| panic!("no {part:?} in {findings:?}"))
+    };
+    assert_eq!(found("well.test is alive"), doctor::Severity::Good);
+    assert_eq!(found("world.test: it lists"), doctor::Severity::Problem);
+    assert_eq!(found("empty.test: it does not list 127.0.0.2"), doctor::Severity::Problem);
+    assert_eq!(found("makes up answers"), doctor::Severity::Problem);
+    assert_eq!(found("about the root"), doctor::Severity::Problem);
+    assert!(findings.iter().all(|it| it.severity == doctor::Severity::Good || !it.remedy.is_empty()));
 }

@@ -38,7 +38,7 @@ pub use status::LedgerStatus;
 
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
-use crate::pass::Stamps;
+use crate::pass::{Stamps, Test};
 use change::Watcher;
 use history::{Histories, Limits};
 use pass::Packed;
@@ -328,6 +328,17 @@ impl Ledger {
             self.shared.pass_changed(&mut passes, client);
         }
         had
+    }
+
+    /// Takes back one test of a pass that was earned by screening. False: there was nothing to take back; what the operator
+    /// gave stays.
+    pub fn withdraw(&self, client: ClientKey, test: Test) -> bool {
+        let mut passes = self.shared.passes();
+        let withdrawn = passes.by_client.get_mut(&client).is_some_and(|pass| pass.withdraw(test));
+        if withdrawn {
+            self.shared.pass_changed(&mut passes, client);
+        }
+        withdrawn
     }
 
     /// How many passes there are, expired ones within the retention included.

@@ -108,6 +108,11 @@ impl Packed {
         (pass, grant)
     }
 
+    /// Forgets that a test was passed, unless the operator said so. False: it was not.
+    pub(super) fn withdraw(&mut self, test: Test) -> bool {
+        self.origin == Origin::Screened && std::mem::take(&mut self.until[test as usize]) != 0
+    }
+
     /// Both records of one client as one: for keys that fall together when the key length got shorter.
     pub(super) fn joined(self, other: &Self) -> Self {
         let now = UnixTime(0);

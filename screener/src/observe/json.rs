@@ -127,7 +127,7 @@ mod tests {
         };
         let evidence = Evidence { test: Test::Dnsbl, weight: 4, reason: "listed".into(), remedy: "ask".into() };
         tracing::subscriber::with_default(subscriber, || {
-            decision(&arrival, &Decision { outcome: Outcome::Refused, evidence: vec![evidence] });
+            decision(&arrival, &Decision { outcome: Outcome::Refused, evidence: vec![evidence], dnsbl: None });
             tracing::info!(session = %arrival.id, "DISCONNECT");
         });
         let lines = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::control::api::Status;
+use crate::control::api_dnsbl::Dnsbl;
 use crate::pass::Test;
 
 /// What is counted as it happens.
@@ -18,6 +19,8 @@ pub struct Metrics {
     sessions: Family<Outcome, Counter>,
     failed: Family<Failed, Counter>,
     handoffs_failed: Counter,
+    passes_withdrawn: Counter,
+    passes_renewed: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -64,12 +67,25 @@ impl Metrics {
         self.handoffs_failed.inc();
     }
 
+    /// A DNS list's answer that came late, or at a renewal, spoke against a pass.
+    pub fn pass_withdrawn(&self) {
+        self.passes_withdrawn.inc();
+    }
+
+    /// A pass in use was renewed.
+    pub fn pass_renewed(&self) {
+        self.passes_renewed.inc();
+    }
+
     /// The text form of these and of what `status` knows.
-    pub fn text(&self, status: &Status, degraded: &[&'static str]) -> String {
+    pub fn text(&self, status: &Status, dnsbl: &Dnsbl, degraded: &[&'static str]) -> String {
         let mut registry = Registry::with_prefix("screener");
         registry.register("sessions", "Sessions by outcome", self.sessions.clone());
         registry.register("tests_failed", "Failed tests", self.failed.clone());
         registry.register("handoffs_failed", "Sessions that the MTA did not take", self.handoffs_failed.clone());
+        let withdrawn = self.passes_withdrawn.clone();
+        registry.register("passes_withdrawn", "Passes that a DNS list's later answer spoke against", withdrawn);
+        registry.register("passes_renewed", "Passes in use that were renewed", self.passes_renewed.clone());
         let gauge = |registry: &mut Registry, name: &str, help: &str, value: u64| {
             let gauge: Gauge = Gauge::default();
             gauge.set(value.try_into().unwrap_or(i64::MAX));
@@ -99,6 +115,7 @@ impl Metrics {
             }
         }
         registry.register("dnsbl", "Questions to DNS lists and their answers", lists);
+        super::metrics_dnsbl::register(&mut registry, dnsbl);
         let packets = Family::<Packets, Counter>::default();
         for counter in status.kernel.iter().flat_map(|kernel| &kernel.counters) {
             let labels =
@@ -123,7 +140,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.session_decided("handed_off");
         metrics.test_failed(Test::Pregreet);
-        let text = metrics.text(&Status::default(), &["mta"]);
+        let text = metrics.text(&Status::default(), &Dnsbl::default(), &["mta"]);
         assert!(text.contains("screener_sessions_total{outcome=\"handed_off\"} 1"), "{text}");
         assert!(text.contains("screener_tests_failed_total{test=\"pregreet\"} 1"));
         assert!(text.contains("screener_degraded{what=\"mta\"} 1"));

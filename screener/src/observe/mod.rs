@@ -5,6 +5,7 @@
 mod init;
 mod json;
 mod metrics;
+mod metrics_dnsbl;
 mod text;
 
 pub use init::{Format, init};

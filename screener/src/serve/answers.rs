@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::clock::{Now, UnixTime};
 use crate::control::api::{self, DenyRequest, ExportRequest, ImportRequest, PageRequest, PassRequest, PermitRequest};
-use crate::control::{Answers, Refusal};
+use crate::control::{Answers, Refusal, api_dnsbl};
 use crate::feed::{DenyAction, Match, StaticAction};
 use crate::kernel;
 use crate::ledger::{History, Origin, Pass, What};
@@ -62,6 +62,10 @@ impl Answers for Daemon {
             degraded: self.conditions().into_iter().map(|(_, text)| text).collect(),
             notes: self.config.notes(),
         }
+    }
+
+    fn dnsbl(&self) -> api_dnsbl::Dnsbl {
+        self.lists_shown()
     }
 
     fn explain(&self, address: IpAddr) -> api::Explanation {
@@ -167,7 +171,7 @@ impl Answers for Daemon {
 
     fn metrics(&self) -> String {
         let kinds: Vec<_> = self.conditions().into_iter().map(|(kind, _)| kind).collect();
-        self.metrics.text(&self.status(), &kinds)
+        self.metrics.text(&self.status(), &self.lists_shown(), &kinds)
     }
 }
 
@@ -184,6 +188,7 @@ impl Daemon {
             }
         }
         conditions.extend(self.rate_not_held().map(|text| ("syn_rate", text)));
+        conditions.extend(self.silent_resolver().map(|text| ("resolver", text)));
         let parked = self.lists_status().into_iter().filter(|list| list.state == "parked");
         conditions.extend(parked.map(|list| {
             let why = list.last_error.unwrap_or_default();

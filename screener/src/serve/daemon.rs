@@ -14,7 +14,6 @@ use tracing::{info, warn};
 use crate::client::ClientKey;
 use crate::clock::{Now, UnixTime};
 use crate::config::Config;
-use crate::control::api;
 use crate::dnsbl::{self, Dnsbl};
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::handoff::HandoffError;
@@ -229,22 +228,7 @@ impl Daemon {
         (!held).then(|| "kernel.syn_rate holds nobody back: XDP is attached nowhere".to_owned())
     }
 
-    /// The DNS lists, for `status`.
-    pub(super) fn lists_status(&self) -> Vec<api::List> {
-        let lists = self.lists.as_ref().map(Dnsbl::status).unwrap_or_default();
-        let shown = lists.into_iter().map(|list| api::List {
-            list: list.name,
-            queries: list.queries,
-            hits: list.hits,
-            errors: list.errors,
-            unknown: list.unknown,
-            state: if list.parked { "parked" } else { "asked" }.to_owned(),
-            last_error: list.last_error,
-        });
-        shown.collect()
-    }
-
-    fn note(&self, arrival: &Arrival, what: What, detail: String) {
+    pub(super) fn note(&self, arrival: &Arrival, what: What, detail: String) {
         self.ledger.note(self.key(arrival.client.ip()), what, detail, Now::read().unix);
     }
 

@@ -45,7 +45,13 @@ pub(super) async fn connection(daemon: Arc<Daemon>, stream: TcpStream, tagged: b
     let ended = match slot {
         Ok(_slot) => {
             let session = daemon.begin(arrival);
-            screen(&daemon, stream, session).await
+            let mut lists = Lists::default();
+            let arrival = session.arrival().clone();
+            let ended = screen(&daemon, stream, session, &mut lists).await;
+            if let Some(check) = lists.left() {
+                super::lists::follow(Arc::clone(&daemon), &arrival, check);
+            }
+            ended
         }
         Err(full) => refuse(&daemon, stream, &arrival, full).await,
     };
@@ -54,16 +60,43 @@ pub(super) async fn connection(daemon: Arc<Daemon>, stream: TcpStream, tagged: b
     }
 }
 
-async fn screen(daemon: &Daemon, mut stream: TcpStream, mut session: Session) -> io::Result<()> {
+/// The DNS lists of a session: what is open there, and whether a late answer would matter.
+#[derive(Default)]
+struct Lists {
+    check: Option<dnsbl::Check>,
+    granted: bool,
+}
+
+impl Lists {
+    /// The questions that are still open, if the client got a pass that an answer could speak against.
+    fn left(self) -> Option<dnsbl::Check> {
+        self.check.filter(|check| self.granted && !check.is_over())
+    }
+}
+
+async fn screen(
+    daemon: &Arc<Daemon>,
+    mut stream: TcpStream,
+    mut session: Session,
+    lists: &mut Lists,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut lists: Option<dnsbl::Check> = None;
     loop {
         let mut next = Next::Wait;
         while let Some(output) = session.poll_output() {
             match output {
                 Output::Send(reply) => write(&mut stream, &reply).await?,
-                Output::AskDnsbl => lists = daemon.ask_lists(session.arrival().client.ip()),
-                Output::Grant(stamps) => daemon.grant(session.arrival(), stamps),
+                Output::AskDnsbl => {
+                    lists.check = daemon.ask_lists(session.arrival().client.ip());
+                    // What the cache knows is known at once.
+                    if let Some(check) = &lists.check {
+                        session.handle(Now::read(), Input::Dnsbl(check.report()));
+                    }
+                }
+                Output::Grant(stamps) => {
+                    lists.granted = true;
+                    daemon.grant(session.arrival(), stamps);
+                }
                 Output::Log(event) => daemon.tell(session.arrival(), &event),
                 Output::Decided(decision) => daemon.decided(session.arrival(), &decision),
                 Output::Handoff(handoff) => next = Next::HandOff(handoff),
@@ -73,10 +106,16 @@ async fn screen(daemon: &Daemon, mut stream: TcpStream, mut session: Session) ->
         match next {
             Next::Close => return linger(stream).await,
             Next::HandOff(handoff) => match hand_off(daemon, session.arrival(), &handoff).await {
-                Ok(handed_off) => return relay(daemon, stream, session, handed_off).await,
+                Ok(handed_off) => {
+                    // The relay may last for hours; a late answer is not to wait for its end.
+                    if let Some(check) = std::mem::take(lists).left() {
+                        super::lists::follow(Arc::clone(daemon), session.arrival(), check);
+                    }
+                    return relay(daemon, stream, session, handed_off).await;
+                }
                 Err(refusal) => session.handle(Now::read(), Input::HandoffFailed(refusal)),
             },
-            Next::Wait => wait(daemon, &stream, &mut session, &mut lists).await?,
+            Next::Wait => wait(daemon, &stream, &mut session, &mut lists.check).await?,
         }
     }
 }
@@ -94,7 +133,13 @@ async fn wait(
             ready?;
             return read(stream, session);
         }
-        report = next_report(lists) => session.handle(Now::read(), Input::Dnsbl(report)),
+        report = next_report(lists) => {
+            if let Some(report) = report {
+                session.handle(Now::read(), Input::Dnsbl(report));
+            } else {
+                *lists = None;
+            }
+        }
         () = sleep_until(deadline.map_or_else(far_away, Into::into)), if deadline.is_some() => {
             session.handle(Now::read(), Input::Tick);
         }
@@ -116,14 +161,10 @@ fn read(stream: &TcpStream, session: &mut Session) -> io::Result<()> {
     Ok(())
 }
 
-/// The next news from the DNS lists; never, when they are not asked or have said everything.
-async fn next_report(lists: &mut Option<dnsbl::Check>) -> crate::session::DnsblReport {
+/// The next news from the DNS lists; `None` when there is none to come; never, when they are not asked.
+async fn next_report(lists: &mut Option<dnsbl::Check>) -> Option<crate::session::DnsblReport> {
     let Some(check) = lists else { return std::future::pending().await };
-    let report = check.next_report().await;
-    if report.complete {
-        *lists = None;
-    }
-    report
+    check.next_report().await
 }
 
 fn far_away() -> tokio::time::Instant {

@@ -9,6 +9,7 @@ mod drive;
 mod interfaces;
 mod limits;
 mod listen;
+mod lists;
 mod mirror;
 mod policy;
 mod stand;
@@ -65,7 +66,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         warn!("{sentence}");
     }
     let statics = policy::statics(&config, &ledger, started.unix)?;
-    let lists = Dnsbl::configured(&config.tests.dnsbl.lists)?;
+    let lists = Dnsbl::configured(&config.tests.dnsbl)?;
     let degraded = Degraded::default();
     if let Some(note) = control.note() {
         warn!("{note}");
@@ -108,6 +109,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         daemon.statics().len()
     );
 
+    lists::begin(&daemon);
     if let Some(text) = daemon.rate_not_held() {
         warn!("{text}");
     }

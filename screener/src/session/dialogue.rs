@@ -15,6 +15,7 @@ use crate::pass::Test;
 use super::command::{Command, Verb};
 use super::event::{Event, Evidence, Moment, Outcome};
 use super::line::{self, Line, Taken};
+use super::lists::{self, Judgement};
 use super::reply::{self, Reply};
 use super::{Action, Core, Input, Phase};
 
@@ -72,7 +73,7 @@ impl Dialogue {
         self.until
     }
 
-    pub(super) fn handle(self, core: &mut Core, now: Now, input: &Input<'_>) -> Phase {
+    pub(super) fn handle(self, core: &mut Core, now: Now, input: Input<'_>) -> Phase {
         match input {
             Input::Bytes(bytes) => {
                 core.input.extend_from_slice(bytes);
@@ -88,8 +89,15 @@ impl Dialogue {
                 let reply = reply::timeout(&core.policy);
                 core.end_with(&reply)
             }
-            // An answer of a DNS list that comes this late belongs to the list's cache, not to this session.
-            Input::Tick | Input::Dnsbl(_) | Input::HandoffFailed(_) | Input::Shutdown => Phase::Dialogue(self),
+            // An answer that came after the wait still counts, as long as the client is here.
+            Input::Dnsbl(report) => {
+                if let Judgement::Drop(refusal) = lists::judge_late(core, report) {
+                    // Nothing but 421 may be said unasked: the next recipient hears it.
+                    core.refusal.get_or_insert(refusal);
+                }
+                Phase::Dialogue(self)
+            }
+            Input::Tick | Input::HandoffFailed(_) | Input::Shutdown => Phase::Dialogue(self),
         }
     }
 

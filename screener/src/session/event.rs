@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::DnsblReport;
 use crate::pass::Test;
 
 /// One finding about a client.
@@ -44,6 +45,9 @@ pub struct Decision {
     pub outcome: Outcome,
     /// Why.
     pub evidence: Vec<Evidence>,
+    /// The arithmetic of the score, if the DNS lists were asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dnsbl: Option<DnsblReport>,
 }
 
 /// Before or behind the greeting.

@@ -1,6 +1,6 @@
 //! Before the greeting is complete: the greet wait and the DNS lists, side by side.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -9,8 +9,9 @@ use crate::pass::Test;
 
 use super::dialogue::Dialogue;
 use super::event::{Event, Evidence, Moment, Outcome};
-use super::reply::{self, Refusal};
-use super::{Action, Core, DnsblReport, Input, Output, Phase};
+use super::lists::{self, Judgement};
+use super::reply;
+use super::{Action, Core, Input, Output, Phase};
 
 /// How much a client may say before the greeting and still be listened to. Plenty for a session's commands sent at once.
 const MOST_EARLY_INPUT: usize = 16 * 1024;
@@ -20,13 +21,12 @@ const MOST_EARLY_INPUT: usize = 16 * 1024;
 pub(super) struct Greeting {
     silence_until: Option<Instant>,
     lists_until: Option<Instant>,
-    report: DnsblReport,
 }
 
 impl Greeting {
     /// Begins whatever early test is due; with none, goes on to the dialogue.
     pub(super) fn enter(core: &mut Core, now: Now) -> Phase {
-        let mut greeting = Self { silence_until: None, lists_until: None, report: DnsblReport::default() };
+        let mut greeting = Self { silence_until: None, lists_until: None };
         if core.lattice.is_open(Test::Pregreet) {
             let teaser = reply::teaser(&core.policy);
             core.send(&teaser);
@@ -51,7 +51,7 @@ impl Greeting {
             .unwrap_or_else(|| unreachable!("nothing to wait for"))
     }
 
-    pub(super) fn handle(mut self, core: &mut Core, now: Now, input: Input<'_>) -> Phase {
+    pub(super) fn handle(self, core: &mut Core, now: Now, input: Input<'_>) -> Phase {
         match input {
             Input::Bytes(bytes) => {
                 let first = core.input.is_empty();
@@ -65,7 +65,7 @@ impl Greeting {
                     return core.drop_with(&reply::PROTOCOL_ERROR);
                 }
             }
-            Input::Dnsbl(report) => self.report = report,
+            Input::Dnsbl(report) => core.lists = Some(report),
             Input::Eof => {
                 core.log(Event::Hangup(now.instant - core.began, Moment::BeforeHandshake));
                 core.log(Event::Disconnect);
@@ -79,7 +79,7 @@ impl Greeting {
     /// Decides what can be decided, and moves on when nothing is left.
     fn settle(mut self, core: &mut Core, now: Now) -> Phase {
         if let Some(until) = self.lists_until {
-            match self.judge_lists(core, now, now.instant >= until) {
+            match lists::judge(core, now, now.instant >= until) {
                 Judgement::Open => {}
                 Judgement::Decided => self.lists_until = None,
                 Judgement::Drop(refusal) => return core.drop_with(&refusal),
@@ -106,47 +106,6 @@ impl Greeting {
         core.conclude(Outcome::HandedOff);
         core.hand_off(Vec::new(), None)
     }
-
-    /// What the lists' answers so far amount to.
-    fn judge_lists(&self, core: &mut Core, now: Now, time_is_up: bool) -> Judgement {
-        let Some(policy) = core.policy.dnsbl.clone() else { return Judgement::Decided };
-        let report = &self.report;
-        let last_word = report.complete || time_is_up;
-        if report.score >= policy.threshold && (last_word || report.lowest >= policy.threshold) {
-            core.log(Event::DnsblRank(report.score));
-            let (list, _) = report.hits.first().cloned().unwrap_or_default();
-            let refusal = Refusal::listed(&core.arrival, &list);
-            let lists: Vec<_> = report.hits.iter().map(|(name, weight)| format!("{name} {weight:+}")).collect();
-            let evidence = Evidence {
-                test: Test::Dnsbl,
-                weight: report.score,
-                reason: format!("score {} at threshold {}: {}", report.score, policy.threshold, lists.join(", ")),
-                remedy: format!("ask {list} to remove the address"),
-            };
-            return match core.fail(Test::Dnsbl, &refusal, evidence) {
-                Action::Drop => Judgement::Drop(refusal),
-                Action::Ignore | Action::Enforce => Judgement::Decided,
-            };
-        }
-        if last_word {
-            let ttl = report.ttl.unwrap_or(Duration::ZERO).clamp(policy.min_ttl, policy.max_ttl);
-            let until = now.unix.plus(ttl);
-            core.lattice.pass(Test::Dnsbl, until);
-            if policy.allow_threshold.is_some_and(|allow| report.score <= allow) && !core.lattice.any_failed() {
-                for test in Test::ALL {
-                    core.lattice.pass(test, until);
-                }
-            }
-            return Judgement::Decided;
-        }
-        Judgement::Open
-    }
-}
-
-enum Judgement {
-    Open,
-    Decided,
-    Drop(Refusal),
 }
 
 fn spoke_early(core: &mut Core, now: Now) -> Action {

@@ -14,6 +14,8 @@ pub(super) struct Lattice {
     due: TestSet,
     failed: TestSet,
     passed: Stamps,
+    /// Counted as passed in this session, and not to be remembered.
+    excused: TestSet,
     was_new: bool,
 }
 
@@ -26,6 +28,7 @@ impl Lattice {
             due: known.owed(enabled, now),
             failed: TestSet::EMPTY,
             passed: Stamps::default(),
+            excused: TestSet::EMPTY,
             was_new: enabled.iter().any(|test| known.get(test).is_none()),
         }
     }
@@ -37,7 +40,13 @@ impl Lattice {
 
     /// Whether a test has to be done and is not decided.
     pub(super) fn is_open(&self, test: Test) -> bool {
-        self.due.contains(test) && !self.failed.contains(test) && self.passed.get(test).is_none()
+        let undecided = self.passed.get(test).is_none() && !self.excused.contains(test);
+        self.due.contains(test) && !self.failed.contains(test) && undecided
+    }
+
+    /// Whether a test had to be done in this session.
+    pub(super) fn was_due(&self, test: Test) -> bool {
+        self.due.contains(test)
     }
 
     /// Whether a test after the greeting is not decided.
@@ -57,10 +66,18 @@ impl Lattice {
         }
     }
 
+    /// Counts a test as passed for this session only.
+    pub(super) fn excuse(&mut self, test: Test) {
+        if self.is_open(test) {
+            self.excused.insert(test);
+        }
+    }
+
     /// Notes a failure, whether or not the test was due: what was passed before does not excuse it.
     pub(super) fn fail(&mut self, test: Test) {
         self.failed.insert(test);
         self.passed.set(test, None);
+        self.excused.remove(test);
     }
 
     /// Whether a test has failed.
@@ -73,7 +90,7 @@ impl Lattice {
         self.was_new
     }
 
-    /// What the client has earned: nothing while a test that was due is undecided, or after a failure of any test, on an
+    /// What the client has earned: nothing while a test that was due is undecided or excused, or after a failure of any test, on an
     /// address without passes, or for a tagged client.
     pub(super) fn earned(&self, arrival: &Arrival) -> Option<Stamps> {
         let complete = self.due.iter().all(|test| self.passed.get(test).is_some());

@@ -14,13 +14,15 @@ mod features;
 mod greeting;
 mod lattice;
 mod line;
+mod lists;
 mod policy;
 mod reply;
+mod report;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
@@ -33,6 +35,8 @@ use lattice::Lattice;
 
 pub use event::{Decision, Escaped, Event, Evidence, Moment, Outcome};
 pub use features::Features;
+pub use report::{DnsblHit, DnsblReport, DnsblUnknown};
+
 pub use policy::{Action, AfterTests, DeepPolicy, DnsblPolicy, Policy, PregreetPolicy};
 
 /// Names one session in replies, log lines and JSON events.
@@ -92,25 +96,6 @@ pub enum Input<'a> {
     Shutdown,
 }
 
-/// What the DNS lists have said so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DnsblReport {
-    /// The sum of the weights of the hits so far.
-    pub score: i32,
-    /// The lowest score that is still possible with the answers that are missing.
-    pub lowest: i32,
-    /// The highest score that is still possible with the answers that are missing.
-    pub highest: i32,
-    /// Whether every list has answered or given up.
-    pub complete: bool,
-    /// How many lists could not say.
-    pub unknown: usize,
-    /// The hits, heaviest first: the list's public name and its weight.
-    pub hits: Vec<(String, i32)>,
-    /// How long the verdict may be kept, before the clamps of the policy.
-    pub ttl: Option<Duration>,
-}
-
 /// What comes out of the engine, in order.
 #[derive(Debug, PartialEq)]
 pub enum Output {
@@ -166,6 +151,8 @@ struct Core {
     arrival: Arrival,
     lattice: Lattice,
     evidence: Vec<Evidence>,
+    /// What the DNS lists have said, once they were asked.
+    lists: Option<DnsblReport>,
     /// The reply to each RCPT once a test has failed under `enforce`: the first failure's.
     refusal: Option<reply::Refusal>,
     input: BytesMut,
@@ -185,6 +172,7 @@ impl Session {
             arrival,
             lattice,
             evidence: Vec::new(),
+            lists: None,
             refusal: None,
             input: BytesMut::new(),
             output: VecDeque::new(),
@@ -228,7 +216,7 @@ impl Session {
             (Phase::HandingOff(dialogue), _) => Phase::HandingOff(dialogue),
             (_, Input::Shutdown) => core.end_with(&reply::GOING_DOWN),
             (Phase::Greeting(greeting), input) => greeting.handle(core, now, input),
-            (Phase::Dialogue(dialogue), input) => dialogue.handle(core, now, &input),
+            (Phase::Dialogue(dialogue), input) => dialogue.handle(core, now, input),
         };
     }
 
@@ -345,7 +333,8 @@ impl Core {
         if !self.decided {
             self.decided = true;
             let evidence = std::mem::take(&mut self.evidence);
-            self.output.push_back(Output::Decided(Decision { outcome, evidence }));
+            let dnsbl = self.lists.clone();
+            self.output.push_back(Output::Decided(Decision { outcome, evidence, dnsbl }));
         }
     }
 

@@ -68,9 +68,10 @@ impl Refusal {
         Self { enhanced, text: Cow::Borrowed(text), parting: None }
     }
 
-    /// For a client on a DNS list; `list` is the list's public name.
-    pub(super) fn listed(arrival: &Arrival, list: &str) -> Self {
-        let text = format!("Service unavailable; client [{}] blocked using {list}", arrival.client.ip());
+    /// For a client on a DNS list; `list` is the list's public name, `url` where it says more.
+    pub(super) fn listed(arrival: &Arrival, list: &str, url: Option<&str>) -> Self {
+        let see = url.map_or_else(String::new, |url| format!("; see {url}"));
+        let text = format!("Service unavailable; client [{}] blocked using {list}{see}", arrival.client.ip());
         Self { enhanced: "5.7.1", text: text.into(), parting: None }
     }
 }

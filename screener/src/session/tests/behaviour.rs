@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::rig::{DAY, Rig, START, arrival, listed, policy, unlisted};
 use crate::pass::{Stamps, Test};
-use crate::session::{Action, AfterTests, Arrival, DnsblReport, Event, Input, Moment, Standing};
+use crate::session::{Action, AfterTests, Arrival, DnsblReport, DnsblUnknown, Event, Input, Moment, Standing};
 
 const HELLO: &str = "250-mx.test\r\n250-SIZE 1000\r\n250-STARTTLS\r\n250 8BITMIME\r\n";
 
@@ -114,11 +114,79 @@ fn a_list_that_is_silent_costs_the_wait_and_nothing_more() {
 #[test]
 fn an_allow_listed_client_is_spared_the_wait_and_the_dialogue() {
     let mut rig = Rig::new();
-    let score = DnsblReport { score: -2, lowest: -2, highest: -2, ..unlisted() };
-    rig.lists_say(score);
+    rig.lists_say(allowed(-2, -2));
     let handoff = rig.handoff.as_ref().expect("a handoff at once");
     assert!(handoff.replay.is_empty() && handoff.teaser_sent);
     assert_eq!(rig.granted.unwrap().get(Test::Pipelining), Some(START.plus(Duration::from_secs(300))));
+}
+
+fn allowed(score: i32, without_best_ally: i32) -> DnsblReport {
+    DnsblReport { score, lowest: score, highest: score, without_best_ally, ..unlisted() }
+}
+
+#[test]
+fn one_allow_list_alone_spares_the_wait_and_is_not_remembered() {
+    let mut rig = Rig::new();
+    rig.lists_say(allowed(-2, 0));
+    assert!(rig.handoff.as_ref().expect("a handoff at once").replay.is_empty());
+    assert_eq!(rig.granted, None);
+}
+
+#[test]
+fn a_listed_client_that_one_allow_list_saves_is_served_and_not_remembered() {
+    let mut rig = Rig::new();
+    rig.lists_say(allowed(1, 3)).seconds(6);
+    rig.says("EHLO c\r\n").says("MAIL FROM:<a@b>\r\n").says("RCPT TO:<c@d>\r\n");
+    assert!(rig.handoff.is_some());
+    assert_eq!(rig.granted, None);
+}
+
+#[test]
+fn a_client_passes_as_soon_as_no_missing_answer_can_change_it() {
+    let mut stamps = Stamps::all_until(START.plus(DAY));
+    stamps.set(Test::Dnsbl, None);
+    let known = || Arrival { stamps: Some(stamps), ..arrival() };
+    let open = |lowest, highest| DnsblReport { complete: false, lowest, highest, ..unlisted() };
+    for (lowest, highest, decided) in [(0, 2, true), (0, 3, false), (-2, 2, false), (-1, 2, true), (-5, -2, true)] {
+        let mut rig = Rig::with(policy(), known());
+        rig.lists_say(open(lowest, highest));
+        assert_eq!(rig.handoff.is_some(), decided, "{lowest} to {highest}");
+    }
+}
+
+#[test]
+fn a_late_answer_counts_as_long_as_the_client_is_here() {
+    for action in [Action::Enforce, Action::Drop] {
+        let mut policy = policy();
+        policy.dnsbl.as_mut().unwrap().action = action;
+        let mut rig = Rig::with(policy, arrival());
+        rig.seconds(6).says("EHLO c\r\n").says("MAIL FROM:<a@b>\r\n");
+        rig.take();
+        rig.lists_say(listed(3));
+        assert_eq!(rig.take(), "", "nothing is said unasked");
+        assert!(rig.events.contains(&Event::DnsblRank(3)));
+        rig.says("RCPT TO:<c@d>\r\n");
+        assert!(rig.take().starts_with("550 5.7.1 Service unavailable; client [203.0.113.5] blocked using zen.test"));
+        assert!(rig.granted.is_none() && rig.handoff.is_none());
+    }
+}
+
+#[test]
+fn a_decision_holds_the_arithmetic_of_its_score() {
+    let mut rig = Rig::new();
+    let mut report = listed(4);
+    report.hits[0].codes = vec![[127, 0, 0, 4].into()];
+    report.hits[0].url = Some("https://zen.test/203.0.113.5".to_owned());
+    report.unknown = vec![DnsblUnknown { list: "dead.test".to_owned(), why: "no answer in time".to_owned() }];
+    rig.lists_say(report).seconds(6);
+    rig.says("EHLO c\r\n").says("MAIL FROM:<a@b>\r\n").says("RCPT TO:<c@d>\r\n");
+    assert!(rig.take().contains("blocked using zen.test; see https://zen.test/203.0.113.5; session="));
+    rig.says("QUIT\r\n");
+    let told = serde_json::to_value(rig.decision.expect("a decision")).unwrap();
+    assert_eq!(told["dnsbl"]["score"], 4);
+    assert_eq!(told["dnsbl"]["hits"][0]["codes"][0], "127.0.0.4");
+    assert_eq!(told["dnsbl"]["unknown"][0]["list"], "dead.test");
+    assert_eq!(told["evidence"][0]["reason"], "score 4 at threshold 3: zen.test +4 (127.0.0.4)");
 }
 
 #[test]
@@ -240,7 +308,7 @@ fn the_mta_refusing_the_sender_is_the_answer_to_the_recipient_and_the_session_go
 #[test]
 fn an_mta_that_is_away_at_the_greeting_ends_it_lawfully() {
     let mut rig = Rig::new();
-    rig.lists_say(DnsblReport { score: -2, lowest: -2, highest: -2, ..unlisted() });
+    rig.lists_say(allowed(-2, -2));
     rig.input(Input::HandoffFailed(None));
     let expected = "220-mx.test ESMTP\r\n220 mx.test ESMTP\r\n421 4.3.2 All server ports are busy\r\n";
     assert_eq!(rig.take(), expected);

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::clock::{Now, UnixTime};
 use crate::pass::Stamps;
 use crate::session::{
-    Action, AfterTests, Arrival, DeepPolicy, DnsblPolicy, DnsblReport, Event, Features, Handoff, Input, Output, Policy,
-    PregreetPolicy, Session, SessionId, Standing,
+    Action, AfterTests, Arrival, Decision, DeepPolicy, DnsblHit, DnsblPolicy, DnsblReport, Event, Features, Handoff,
+    Input, Output, Policy, PregreetPolicy, Session, SessionId, Standing,
 };
 
 pub(super) const START: UnixTime = UnixTime(1_000_000);
@@ -55,8 +55,9 @@ pub(super) fn unlisted() -> DnsblReport {
 }
 
 pub(super) fn listed(score: i32) -> DnsblReport {
-    let hits = vec![("zen.test".to_owned(), score)];
-    DnsblReport { score, lowest: score, highest: score, complete: true, hits, ..DnsblReport::default() }
+    let hits = vec![DnsblHit { list: "zen.test".to_owned(), weight: score, ..DnsblHit::default() }];
+    let (lowest, highest, without_best_ally) = (score, score, score);
+    DnsblReport { score, lowest, highest, without_best_ally, complete: true, hits, ..DnsblReport::default() }
 }
 
 /// The session and everything that came out of it.
@@ -69,6 +70,7 @@ pub(super) struct Rig {
     pub(super) granted: Option<Stamps>,
     pub(super) handoff: Option<Handoff>,
     pub(super) decisions: usize,
+    pub(super) decision: Option<Decision>,
     pub(super) asked: bool,
     pub(super) closed: bool,
 }
@@ -92,6 +94,7 @@ impl Rig {
             granted: None,
             handoff: None,
             decisions: 0,
+            decision: None,
             asked: false,
             closed: false,
         };
@@ -161,7 +164,10 @@ impl Rig {
                 Output::AskDnsbl => self.asked = true,
                 Output::Grant(stamps) => assert!(self.granted.replace(stamps).is_none(), "two grants"),
                 Output::Log(event) => self.events.push(event),
-                Output::Decided(_) => self.decisions += 1,
+                Output::Decided(decision) => {
+                    self.decisions += 1;
+                    self.decision = Some(decision);
+                }
                 Output::Handoff(handoff) => self.handoff = Some(handoff),
                 Output::Close => self.closed = true,
             }

@@ -1,0 +1,101 @@
+//! What the DNS lists' answers amount to: a failure or a pass as soon as no answer that is missing can change it.
+
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::pass::Test;
+
+use super::event::{Event, Evidence};
+use super::policy::DnsblPolicy;
+use super::reply::Refusal;
+use super::{Action, Core, DnsblReport};
+
+/// Whether the lists have decided.
+pub(super) enum Judgement {
+    /// Not yet.
+    Open,
+    /// They have.
+    Decided,
+    /// They have, and the session ends here.
+    Drop(Refusal),
+}
+
+/// Judges what is known. With `time_is_up` there is nothing more to wait for.
+pub(super) fn judge(core: &mut Core, now: Now, time_is_up: bool) -> Judgement {
+    let Some(policy) = core.policy.dnsbl.clone() else { return Judgement::Decided };
+    let report = match core.lists.clone() {
+        Some(report) => report,
+        None if time_is_up => DnsblReport::default(),
+        None => return Judgement::Open,
+    };
+    let last_word = report.complete || time_is_up;
+    if report.score >= policy.threshold && (last_word || report.lowest >= policy.threshold) {
+        return fail(core, &policy, &report);
+    }
+    if last_word || cannot_change(&policy, &report) {
+        pass(core, &policy, &report, now);
+        return Judgement::Decided;
+    }
+    Judgement::Open
+}
+
+/// Judges an answer that came after the wait, while the client has not been handed over yet.
+pub(super) fn judge_late(core: &mut Core, report: DnsblReport) -> Judgement {
+    let policy = core.policy.dnsbl.clone().filter(|_| core.lattice.was_due(Test::Dnsbl));
+    let failed = core.lattice.has_failed(Test::Dnsbl);
+    let judgement = match policy {
+        Some(policy) if !failed && report.score >= policy.threshold && report.lowest >= policy.threshold => {
+            fail(core, &policy, &report)
+        }
+        _ => Judgement::Decided,
+    };
+    core.lists = Some(report);
+    judgement
+}
+
+/// Whether the client passes whatever is still to come, and nothing can excuse it from the other tests or take that back.
+fn cannot_change(policy: &DnsblPolicy, report: &DnsblReport) -> bool {
+    let settled = |allow: i32| report.lowest > allow || report.highest <= allow;
+    report.highest < policy.threshold && policy.allow_threshold.is_none_or(settled)
+}
+
+fn fail(core: &mut Core, policy: &DnsblPolicy, report: &DnsblReport) -> Judgement {
+    core.log(Event::DnsblRank(report.score));
+    let worst = report.hits.first().cloned().unwrap_or_default();
+    let refusal = Refusal::listed(&core.arrival, &worst.list, worst.url.as_deref());
+    let said = worst.text.map_or_else(String::new, |text| format!("; {} says: {text}", worst.list));
+    let see = worst.url.map_or_else(String::new, |url| format!(", see {url}"));
+    let evidence = Evidence {
+        test: Test::Dnsbl,
+        weight: report.score,
+        reason: format!("score {} at threshold {}: {}{said}", report.score, policy.threshold, report.arithmetic()),
+        remedy: format!("ask {} to remove the address{see}", worst.list),
+    };
+    match core.fail(Test::Dnsbl, &refusal, evidence) {
+        Action::Drop => Judgement::Drop(refusal),
+        Action::Ignore | Action::Enforce => Judgement::Decided,
+    }
+}
+
+fn pass(core: &mut Core, policy: &DnsblPolicy, report: &DnsblReport, now: Now) {
+    let ttl = report.ttl.unwrap_or(Duration::ZERO).clamp(policy.min_ttl, policy.max_ttl);
+    let until = now.unix.plus(ttl);
+    // What rests on one allow list alone holds for this session: such a list answers everybody with "allowed" when it
+    // dies or is asked too much (reference/peers.md section 4.2).
+    if report.without_best_ally < policy.threshold {
+        core.lattice.pass(Test::Dnsbl, until);
+    } else {
+        core.lattice.excuse(Test::Dnsbl);
+    }
+    let Some(allow) = policy.allow_threshold.filter(|&allow| report.score <= allow) else { return };
+    if core.lattice.any_failed() {
+        return;
+    }
+    for test in Test::ALL {
+        if report.without_best_ally <= allow {
+            core.lattice.pass(test, until);
+        } else {
+            core.lattice.excuse(test);
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! DNS lists on a running daemon: a real rbldnsd behind a real unbound, and a scripted server for what those cannot be made
+//! to do.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use screener_tests::cell;
+use screener_tests::client::{Client, Reply};
+use screener_tests::dnsl::Dnsl;
+use screener_tests::host::Host;
+use screener_tests::mta::{BOB, Mta};
+use screener_tests::net::{Family, Net, Plan};
+use screener_tests::screener::Screener;
+use screener_tests::scripted::{Fault, Scripted};
+use screener_tests::unbound::Unbound;
+use screener_tests::wait::until_or_show;
+
+const SOON: Duration = Duration::from_secs(20);
+const CONFIG: &str = r#"
+hostname = "mx.example.com"
+[tests.pregreet]
+wait = "1s"
+[kernel]
+interfaces = ["eth0"]
+[control]
+group = "root"
+[tests.dnsbl]
+threshold = 3
+"#;
+
+struct Lab {
+    mx: Host,
+    dns: Host,
+    internet: Host,
+    _mta: Mta,
+}
+
+impl Lab {
+    fn build() -> Result<Self> {
+        let net = Net::new()?;
+        let mx = net.host(&Plan { name: "mx", addresses: &["192.0.2.10", "2001:db8:25::10"], prefixes: &[] })?;
+        let dns = net.host(&Plan { name: "dns", addresses: &["192.0.2.53", "2001:db8:25::53"], prefixes: &[] })?;
+        let internet = net.host(&Plan {
+            name: "internet",
+            addresses: &["198.51.100.10", "2001:db8:a::10"],
+            prefixes: &["198.51.100.0/24", "203.0.113.0/24", "2001:db8:a::/48"],
+        })?;
+        let mta = Mta::start(&mx, "")?;
+        Ok(Self { mx, dns, internet, _mta: mta })
+    }
+
+    /// A session up to its first recipient, and the reply to that.
+    fn session(&self, source: &str) -> Result<(Client, Reply)> {
+        let server = SocketAddr::new(self.mx.address(Family::V4)?, 25);
+        let mut client = Client::connect(&self.internet, source.parse::<IpAddr>()?, server)?;
+        client.expect(220)?;
+        client.ask("EHLO sender.example.net", 250)?;
+        client.ask("MAIL FROM:<a@example.net>", 250)?;
+        client.send_line(&format!("RCPT TO:<{BOB}>"))?;
+        let reply = client.read_reply()?;
+        Ok((client, reply))
+    }
+
+    fn scripted(&self, zones: &[&str]) -> Result<Scripted> {
+        let server = Scripted::on(&self.dns, self.dns.address(Family::V4)?, zones)?;
+        self.mx.resolve_at(self.dns.address(Family::V4)?)?;
+        Ok(server)
+    }
+}
+
+fn list(zone: &str, more: &str) -> String {
+    format!("[[tests.dnsbl.list]]\nzone = \"{zone}\"\nweight = 3\n{more}\n")
+}
+
+fn list_status(screener: &Screener, zone: &str) -> Result<Value> {
+    let shown = screener.json(&["dnsbl", "status", "--json"])?;
+    let lists = shown["lists"].as_array().context("lists")?;
+    lists.iter().find(|list| list["list"] == zone).cloned().with_context(|| format!("no {zone} in {shown}"))
+}
+
+fn wait_for_state(screener: &Screener, zone: &str, state: &str) -> Result<Value> {
+    until_or_show(
+        &format!("{zone} to be {state}"),
+        SOON,
+        || screener.log(),
+        || Ok(Some(list_status(screener, zone)?).filter(|list| list["state"] == state)),
+    )
+}
+
+fn dnsbl_stamp(screener: &Screener, source: &str) -> Result<Option<String>> {
+    let shown = screener.explain(source.parse()?)?;
+    Ok(shown["pass"]["expires"]["dnsbl"].as_str().map(str::to_owned))
+}
+
+#[test]
+fn a_real_list_behind_a_real_resolver_is_asked_once_and_seen_through() {
+    cell::test("a_real_list_behind_a_real_resolver_is_asked_once_and_seen_through", || {
+        let lab = Lab::build()?;
+        let mut lists = Dnsl::start(&lab.dns, &["bl.example", "wl.example"])?;
+        lists.list("bl.example", "203.0.113.9", [127, 0, 0, 4].into())?;
+        let server = lists.address(Family::V4)?;
+        let mut resolver = Unbound::start(&lab.mx, &[("bl.example", server), ("wl.example", server)])?;
+        let config = CONFIG.to_owned()
+            + "deadline = \"2s\"\n"
+            + "sites = [\"wl.example=127.0.[2..20].[1..3]*-2\"]\n"
+            + &list("bl.example", "codes = { \"127.0.0.[2..7]\" = 3 }\nurl = \"https://bl.example/{address}\"");
+        let screener = Screener::start(&lab.mx, &config)?;
+        wait_for_state(&screener, "bl.example", "asked")?;
+
+        let listed: IpAddr = "203.0.113.9".parse()?;
+        let before = lists.queries("bl.example", listed);
+        for _ in 0..2 {
+            let (_client, reply) = lab.session("203.0.113.9")?;
+            ensure!(reply.code == 550, "{}", reply.text());
+            let expected = "blocked using bl.example; see https://bl.example/203.0.113.9; session=";
+            ensure!(reply.contains(expected), "{}", reply.text());
+        }
+        let asked = lists.queries("bl.example", listed) - before;
+        ensure!((1..=2).contains(&asked), "an address and a text, once each, not {asked}");
+        let status = list_status(&screener, "bl.example")?;
+        ensure!(status["listed"] == 2 && status["cached"] == 1 && status["alone"] == 2, "{status}");
+        ensure!(status["p50"].is_number() && status["decisive"] == 2, "{status}");
+
+        let output = screener.cli(&["test", "203.0.113.9", "--config", "/etc/screener/screener.toml", "--json"])?;
+        ensure!(output.status.code() == Some(1), "{output:?}");
+        let tested: Value = serde_json::from_slice(&output.stdout)?;
+        ensure!(tested["score"] == 3 && tested["verdict"] == "fails", "{tested}");
+        let bl = tested["lists"].as_array().and_then(|lists| lists.iter().find(|list| list["list"] == "bl.example"));
+        let bl = bl.context("bl.example")?;
+        ensure!(bl["codes"][0] == "127.0.0.4", "{bl}");
+        ensure!(bl["text"].as_str().is_some_and(|text| text.contains("Listed by bl.example")), "{bl}");
+
+        // The resolver dies: a client that nobody has asked about waits, and is served.
+        resolver.sleep()?;
+        let began = Instant::now();
+        let (_client, reply) = lab.session("198.51.100.20")?;
+        ensure!(reply.code == 250, "{}", reply.text());
+        ensure!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+        resolver.wake()?;
+        let (_client, reply) = lab.session("198.51.100.21")?;
+        ensure!(reply.code == 250, "{}", reply.text());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_list_that_dies_is_parked_told_of_once_and_comes_back() {
+    cell::test("a_list_that_dies_is_parked_told_of_once_and_comes_back", || {
+        let lab = Lab::build()?;
+        let server = lab.scripted(&["bl.example", "other.example"])?;
+        let config = CONFIG.to_owned()
+            + "deadline = \"500ms\"\n"
+            + &list("bl.example", "")
+            + &list("other.example", "")
+            + "[observe]\nlog = \"json\"\n";
+        let screener = Screener::start(&lab.mx, &config)?;
+        wait_for_state(&screener, "bl.example", "asked")?;
+        server.fail("bl.example", Fault::Everything([127, 255, 255, 254].into()));
+        let (_client, reply) = lab.session("203.0.113.9")?;
+        ensure!(reply.code == 250, "an error code is no listing: {}", reply.text());
+        let status = wait_for_state(&screener, "bl.example", "parked")?;
+        ensure!(status["reason"] == "bad_answer", "{status}");
+        ensure!(screener.cli(&["dnsbl", "status"])?.status.code() == Some(1), "a parked list is a no");
+        let status = screener.json(&["status", "--json"])?;
+        let told = status["degraded"].to_string();
+        ensure!(told.contains("bl.example") && told.contains("public"), "{told}");
+        for source in ["198.51.100.30", "198.51.100.31"] {
+            ensure!(lab.session(source)?.1.code == 250);
+        }
+        ensure!(screener.log().matches("bl.example is left alone").count() == 1, "{}", screener.log());
+        let decision =
+            screener.log().lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find(|line| {
+                line["event"] == "decision"
+                    && line["client"].as_str().is_some_and(|client| client.starts_with("203.0.113.9:"))
+            });
+        let decision = decision.context("the decision")?;
+        ensure!(
+            decision["dnsbl"]["score"] == 0 && decision["dnsbl"]["unknown"][0]["list"] == "bl.example",
+            "{decision}"
+        );
+        let status = list_status(&screener, "other.example")?;
+        ensure!(status["state"] == "asked" && status["unknown"] == 0, "{status}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_list_that_dies_under_a_thousand_waiting_clients_costs_each_less_than_its_deadline() {
+    cell::test("a_list_that_dies_under_a_thousand_waiting_clients_costs_each_less_than_its_deadline", || {
+        let lab = Lab::build()?;
+        let server = lab.scripted(&["dying.example", "good.example"])?;
+        let config = CONFIG.to_owned()
+            + "deadline = \"20s\"\n"
+            + &list("dying.example", "")
+            + &list("good.example", "")
+            + "[tests.pipelining]\nenable = false\n";
+        let screener = Screener::start(&lab.mx, &config)?;
+        wait_for_state(&screener, "dying.example", "asked")?;
+        server.list("good.example", "203.0.113.9", &[[127, 0, 0, 2]]);
+        server.fail("dying.example", Fault::Drop);
+        let port_25 = SocketAddr::new(lab.mx.address(Family::V4)?, 25);
+        let mut clients = Vec::new();
+        for number in 0..1000_u32 {
+            let last = 1 + number % 250;
+            let source = if number % 2 == 0 { format!("198.51.100.{last}") } else { format!("203.0.113.{last}") };
+            clients.push((Instant::now(), Client::connect(&lab.internet, source.parse::<IpAddr>()?, port_25)?));
+        }
+        let mut longest = Duration::ZERO;
+        for (began, client) in &mut clients {
+            client.expect(220)?;
+            longest = longest.max(began.elapsed());
+        }
+        ensure!(longest < Duration::from_secs(15), "somebody waited {longest:?} for a list that was dead");
+        drop(clients);
+        let status = list_status(&screener, "dying.example")?;
+        ensure!(status["state"] == "parked" && status["reason"] == "silent", "{status}");
+        let status = list_status(&screener, "good.example")?;
+        ensure!(status["state"] == "asked" && status["unknown"] == 0, "{status}");
+        // The other list goes on to do its work, and nobody waits for the dead one any more.
+        let began = Instant::now();
+        let (_client, reply) = lab.session("203.0.113.9")?;
+        ensure!(
+            reply.code == 550 && began.elapsed() < Duration::from_secs(4),
+            "{} {:?}",
+            reply.text(),
+            began.elapsed()
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_late_answer_takes_back_the_pass_that_was_just_given() {
+    cell::test("a_late_answer_takes_back_the_pass_that_was_just_given", || {
+        let lab = Lab::build()?;
+        let server = lab.scripted(&["late.example"])?;
+        let config = CONFIG.to_owned() + "deadline = \"300ms\"\n" + &list("late.example", "");
+        let mut screener = Screener::start(&lab.mx, &config)?;
+        wait_for_state(&screener, "late.example", "asked")?;
+        server.list("late.example", "203.0.113.9", &[[127, 0, 0, 2]]);
+        server.fail("late.example", Fault::Delay(Duration::from_millis(1_400)));
+        let (mut client, reply) = lab.session("203.0.113.9")?;
+        ensure!(reply.code == 250, "handed over before the list has answered: {}", reply.text());
+        let line = screener.wait_for_log("pass withdrawn", SOON)?;
+        ensure!(line.contains("203.0.113.9") && line.contains("late.example +3 (127.0.0.2)"), "{line}");
+        ensure!(dnsbl_stamp(&screener, "203.0.113.9")?.is_none(), "{}", screener.explain("203.0.113.9".parse()?)?);
+        client.ask("QUIT", 221)?;
+        // The answer is known now: the next time it is refused, and the list is not asked.
+        let (_client, reply) = lab.session("203.0.113.9")?;
+        ensure!(reply.code == 550, "{}", reply.text());
+        ensure!(list_status(&screener, "late.example")?["questions"] == 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_pass_in_use_is_renewed_before_it_expires() {
+    cell::test("a_pass_in_use_is_renewed_before_it_expires", || {
+        let lab = Lab::build()?;
+        let server = lab.scripted(&["bl.example"])?;
+        let config = CONFIG.to_owned() + "min_ttl = \"60s\"\nmax_ttl = \"60s\"\n" + &list("bl.example", "");
+        let screener = Screener::start(&lab.mx, &config)?;
+        for source in ["198.51.100.40", "198.51.100.41"] {
+            let (mut client, reply) = lab.session(source)?;
+            ensure!(reply.code == 250, "{}", reply.text());
+            client.ask("QUIT", 221)?;
+        }
+        let first = dnsbl_stamp(&screener, "198.51.100.40")?.context("a pass")?;
+        // Only one of them comes again, and the daemon does not even see it.
+        let (mut client, _) = lab.session("198.51.100.40")?;
+        client.ask("QUIT", 221)?;
+        let limit = Duration::from_secs(75);
+        let renewed = until_or_show(
+            "the pass to be renewed",
+            limit,
+            || screener.log(),
+            || Ok(dnsbl_stamp(&screener, "198.51.100.40")?.filter(|stamp| *stamp > first)),
+        )?;
+        ensure!(server.asked("bl.example", "198.51.100.40") == 2, "asked again, to {renewed}");
+        ensure!(server.asked("bl.example", "198.51.100.41") == 1, "nobody uses that one");
+        Ok(())
+    });
+}
