@@ -22,6 +22,18 @@ enum What {
     /// Runs in network namespaces and leaves nothing behind. The exit code is not 0 when a filter dropped what it should
     /// have let through, or the other way round; no time makes it fail. On one core: let the machine be quiet.
     Kernel(Kernel),
+
+    /// The way through the DNS lists, beside the resolver alone
+    ///
+    /// A real rbldnsd and a real unbound; questions a second, cached answers a second, memory for a million of them.
+    Dns(Dns),
+}
+
+#[derive(Args)]
+struct Dns {
+    /// Print rows as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -41,16 +53,26 @@ struct Kernel {
 
 impl Bench {
     pub(crate) fn run(&self) -> Result<()> {
-        let What::Kernel(kernel) = &self.what;
-        kernel.run()
+        process::require_root("bench", "it makes network namespaces and loads programs into the kernel")?;
+        setup::for_build()?;
+        setup::for_lab()?;
+        match &self.what {
+            What::Kernel(kernel) => kernel.run(),
+            What::Dns(dns) => dns.run(),
+        }
+    }
+}
+
+impl Dns {
+    fn run(&self) -> Result<()> {
+        let mut cargo = process::cargo("bench");
+        cargo.args(["--locked", "--package", "screener", "--bench", "dns", "--"]).args(self.json.then_some("--json"));
+        process::run(&mut cargo)
     }
 }
 
 impl Kernel {
     fn run(&self) -> Result<()> {
-        process::require_root("bench", "it makes network namespaces and loads programs into the kernel")?;
-        setup::for_build()?;
-        setup::for_lab()?;
         setup::for_bench()?;
         build::binaries(Profile::Release)?;
         let binaries = process::binaries("release")?;

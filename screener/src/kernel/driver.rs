@@ -99,7 +99,8 @@ mod tests {
     #[test]
     fn the_loopback_interface_has_no_native_xdp() {
         let lo = look_up("lo").unwrap();
-        assert!(!xdp_features(&lo).unwrap().native());
+        // A kernel before 6.3 cannot say.
+        assert!(!xdp_features(&lo).is_ok_and(XdpFeatures::native));
         assert_ne!(joins_segments(&lo), Some(true));
     }
 }

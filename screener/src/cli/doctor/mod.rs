@@ -2,6 +2,7 @@
 //!
 //! Changes nothing, and prefers facts to attempts: nothing here disturbs the traffic of a running system.
 
+mod dns;
 mod finding;
 mod interfaces;
 mod kernel;
@@ -41,6 +42,7 @@ impl Doctor {
         interfaces::look(&config, &mut findings);
         pins::look(&config, &mut findings).await;
         mta::look(&config, &mut findings).await;
+        dns::look(&config, &mut findings).await;
         let findings = findings.into_list();
         let healthy = findings.iter().all(|finding| finding.state != State::Problem);
         if self.form.json {

@@ -15,7 +15,7 @@ use screener_ebpf::reject::Answer;
 use screener_ebpf::{action, programs};
 
 use self::frames::syn;
-use self::rig::{DROP, PASS, PROGRAMS, Screen, TX};
+use self::rig::{DROP, PASS, Screen, TX, programs as xdp_programs};
 
 #[test]
 fn nothing_screened_means_nothing_judged() {
@@ -29,7 +29,7 @@ fn nothing_screened_means_nothing_judged() {
 /// A program that takes much of the verifier's million here takes more on older kernels, which prune less.
 #[test]
 fn the_verifier_has_an_easy_life() {
-    for name in PROGRAMS {
+    for name in xdp_programs() {
         let screen = Screen::load_program(name);
         if let Some(count) = screen.program().info().unwrap().verified_instruction_count() {
             println!("{name}: the verifier walked {count} instructions");
@@ -73,7 +73,7 @@ fn runner(cases: u32) -> TestRunner {
 /// it should; and never aborts. One loaded program for all cases.
 #[test]
 fn no_bytes_whatever_get_anything_but_pass_unless_they_are_a_request() {
-    for (program, action) in PROGRAMS.into_iter().zip([action::DROP, action::REJECT]) {
+    for (program, action) in xdp_programs().into_iter().cycle().zip([action::DROP, action::REJECT]) {
         let mut screen = Screen::load_program(program);
         screen.put("0.0.0.0/0", action);
         screen.put("::/0", action);

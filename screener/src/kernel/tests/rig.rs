@@ -6,16 +6,24 @@ use aya::{Ebpf, EbpfLoader, TestRunOptions};
 use screener_ebpf::{Counter, Family, Hook, Settings, Verdict, counter_slot, maps, programs};
 
 use crate::feed::StaticAction;
-use crate::kernel::load::{OBJECT, settings};
+use crate::kernel::load::{self, OBJECT, settings};
 use crate::kernel::options::Options;
+use crate::kernel::probe::{self, Feature};
 use crate::kernel::statics::{self, Statics};
 
 pub(super) const DROP: u32 = 1;
 pub(super) const PASS: u32 = 2;
 pub(super) const TX: u32 = 3;
 
-/// Both XDP programs: they must say the same.
-pub(super) const PROGRAMS: [&str; 2] = [programs::SCREEN, programs::SCREEN_FRAGS];
+/// The XDP programs that this kernel takes: they must say the same.
+pub(super) fn programs() -> Vec<&'static str> {
+    let mut object = EbpfLoader::new().load(OBJECT).unwrap();
+    let loaded: Vec<_> = load::screen(&mut object).unwrap().iter().map(|program| program.name).collect();
+    assert!(loaded.contains(&programs::SCREEN), "{loaded:?}");
+    let frags = probe::features().into_iter().find(|found| found.feature == Feature::XdpFrags).unwrap();
+    assert_eq!(loaded.contains(&programs::SCREEN_FRAGS), frags.there == Some(true), "{loaded:?}, {frags:?}");
+    loaded
+}
 
 /// The object, loaded, with one of its XDP programs past the verifier.
 pub(super) struct Screen {

@@ -6,7 +6,7 @@ use screener_ebpf::reject::Answer;
 use screener_ebpf::{Address, Counter, Family, action};
 
 use super::frames::{behind, sealed, syn, syn_with, tagged, with, with_ip_options};
-use super::rig::{DROP, PASS, PROGRAMS, Screen, TX};
+use super::rig::{DROP, PASS, Screen, TX, programs};
 
 /// What a shape is to the parser.
 #[derive(Clone, Copy, Debug)]
@@ -320,7 +320,7 @@ fn expected(shape: &Shape, listed: Listed) -> (u32, Family, Counter, Vec<u8>) {
 
 #[test]
 fn every_shape_from_every_kind_of_source_gets_its_verdict_its_counter_and_its_frame() {
-    for program in PROGRAMS {
+    for program in programs() {
         let mut screen = Screen::load_program(program);
         fill(&mut screen);
         let mut refused = 0;
@@ -426,7 +426,11 @@ fn refusals_are_left_to_the_stack_where_they_must_be() {
 
 #[test]
 fn a_jumbo_frame_of_several_buffers_is_judged_by_its_first() {
-    let mut screen = Screen::load_program(screener_ebpf::programs::SCREEN_FRAGS);
+    // Before 5.18 there are no such frames: the kernel does not give them to a program, nor take one that could read them.
+    let Some(program) = programs().into_iter().find(|&name| name == screener_ebpf::programs::SCREEN_FRAGS) else {
+        return;
+    };
+    let mut screen = Screen::load_program(program);
     fill(&mut screen);
     for (source, verdict, counter) in [
         ("203.0.113.5", DROP, Counter::Dropped),

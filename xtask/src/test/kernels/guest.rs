@@ -15,7 +15,7 @@ use crate::process;
 use crate::test::Tally;
 
 /// After this time a guest is killed. It needs about a minute on a machine that does nothing else.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// What `timeout` answers when it had to end the program, and when it had to kill it.
 const LATE: [i32; 2] = [124, 137];
