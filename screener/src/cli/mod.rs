@@ -6,6 +6,7 @@ mod check_config;
 mod completions;
 mod deny;
 mod doctor;
+mod entries;
 mod explain;
 mod input;
 mod kernel;
