@@ -72,8 +72,13 @@ pub mod programs {
 /// How many permits of one family there may be. A trie allocates an entry when it is put in: a ceiling costs nothing.
 pub const PERMIT_ENTRIES: u32 = 1 << 18;
 /// The flags of the maps within [`maps::DENY4`] and [`maps::DENY6`]: `BPF_F_MMAPABLE` (kernel 5.5), for they are filled
-/// through memory, and `BPF_F_INNER_MAP` (kernel 5.10), for each is as large as its content.
-pub const DENY_FLAGS: u32 = 1 << 10 | 1 << 12;
+/// through memory. Not `BPF_F_INNER_MAP`, with which each could be as large as its content: the verifier would not inline
+/// lookups then, and on a processor with a mitigated return each of the calls costs more than the lookup.
+pub const DENY_FLAGS: u32 = 1 << 10;
+/// Quads of a compiled IPv4 deny set, which is as large as that whatever is in it: 32 MiB.
+pub const DENY4_QUADS: u32 = 1 << 20;
+/// Quads of a compiled IPv6 deny set: 16 MiB.
+pub const DENY6_QUADS: u32 = 1 << 19;
 /// How many IPv4 clients may hold a pass. Costs 16 bytes each at once (the buckets), the rest when one is put in.
 pub const PASS4_ENTRIES: u32 = 1 << 20;
 /// How many IPv6 clients may hold a pass.

@@ -8,15 +8,18 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{HashMap, LpmTrie, lpm_trie::Key};
 use screener_ebpf::deny::{self, Fate, Quad, Quads};
-use screener_ebpf::{Address, DENY_FLAGS, Entry, PASS4_ENTRIES, PASS6_ENTRIES, PERMIT_ENTRIES, Pass, Settings, action};
+use screener_ebpf::{
+    Address, DENY_FLAGS, DENY4_QUADS, DENY6_QUADS, Entry, PASS4_ENTRIES, PASS6_ENTRIES, PERMIT_ENTRIES, Pass, Settings,
+    action,
+};
 
-/// A compiled deny set. Of how many quads it is, user space decides anew each time.
-type Set = Array<Quad, 1, { DENY_FLAGS as usize }>;
+/// A compiled deny set of so many quads.
+type Set<const QUADS: usize> = Array<Quad, QUADS, { DENY_FLAGS as usize }>;
 
 #[btf_map]
-static DENY4: ArrayOfMaps<Set, 1> = ArrayOfMaps::new();
+static DENY4: ArrayOfMaps<Set<{ DENY4_QUADS as usize }>, 1> = ArrayOfMaps::new();
 #[btf_map]
-static DENY6: ArrayOfMaps<Set, 1> = ArrayOfMaps::new();
+static DENY6: ArrayOfMaps<Set<{ DENY6_QUADS as usize }>, 1> = ArrayOfMaps::new();
 #[map]
 static PERMIT4: LpmTrie<[u8; 4], Entry> = LpmTrie::with_max_entries(PERMIT_ENTRIES, 0);
 #[map]
@@ -54,9 +57,9 @@ pub(crate) struct Listed {
     pub(crate) counted: bool,
 }
 
-struct Compiled<'a>(&'a Set);
+struct Compiled<'a, const QUADS: usize>(&'a Set<QUADS>);
 
-impl Quads for Compiled<'_> {
+impl<const QUADS: usize> Quads for Compiled<'_, QUADS> {
     #[inline(always)]
     fn quad(&self, index: u32) -> Option<&Quad> {
         self.0.get(index)

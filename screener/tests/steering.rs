@@ -1,8 +1,7 @@
 //! `steer` on real sockets: who reaches the MTA, who the daemon, who nobody. Each test in a cell of its own, whose only
 //! host has the clients' addresses too.
 
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,16 +12,16 @@ use screener::clock::Now;
 use screener::feed::{DenyAction, StaticAction};
 use screener::kernel::{Class, Family, Kernel, KernelError, Options, StaticKind, XdpPolicy, detach, pinned_status};
 use screener_tests::cell;
-use screener_tests::net::{ip, switch};
+use screener_tests::client::{Trouble, open};
+use screener_tests::listener::{listener, port_25};
+use screener_tests::net::{MX, ip, switch};
 use screener_tests::wait::until;
-use socket2::{Domain, Protocol, Socket, Type};
 
 const DENY: fn(DenyAction) -> StaticAction = StaticAction::Deny;
 const SOON: Duration = Duration::from_secs(5);
 const HOUR: Duration = Duration::from_secs(3600);
 /// The clients' networks, IPv4 and IPv6; a test takes addresses out of them.
 const CLIENTS: [&str; 2] = ["198.51.100.0/24", "2001:db8:a::/48"];
-const SERVER: [&str; 2] = ["192.0.2.10", "2001:db8:25::10"];
 
 fn options() -> Options {
     Options { xdp: XdpPolicy::Off, ..Options::default() }
@@ -48,7 +47,7 @@ enum Taker {
 impl Host {
     fn new() -> Result<Self> {
         let mut batch = String::from("link set lo up\n");
-        for address in SERVER {
+        for address in MX.addresses {
             let length = if address.contains(':') { 128 } else { 32 };
             batch += &format!("addr add {address}/{length} dev lo\n");
         }
@@ -57,7 +56,7 @@ impl Host {
         }
         ip(&batch)?;
         switch("net/ipv6/ip_nonlocal_bind", "1")?;
-        Ok(Self { mta: pair("0.0.0.0:25", "[::]:25")?, plain: behind()?, tagged: behind()? })
+        Ok(Self { mta: asked_often(port_25()?)?, plain: behind()?, tagged: behind()? })
     }
 
     /// Puts the daemon's listeners in.
@@ -72,14 +71,14 @@ impl Host {
     /// Connects from an address to the server's port 25 of its family, and finds who took the connection.
     fn connect(&self, client: &str) -> Result<Taker> {
         let client: IpAddr = client.parse()?;
-        self.connect_to(client, SERVER[usize::from(client.is_ipv6())].parse()?)
+        self.connect_to(client, MX.addresses[usize::from(client.is_ipv6())].parse()?)
     }
 
     fn connect_to(&self, client: IpAddr, server: IpAddr) -> Result<Taker> {
-        let stream = match open(client, SocketAddr::new(server, 25)) {
+        let stream = match open(client, SocketAddr::new(server, 25), SOON) {
             Ok(stream) => stream,
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(Taker::Refused),
-            Err(error) => return Err(error).with_context(|| format!("from {client}")),
+            Err(Trouble::Refused) => return Ok(Taker::Refused),
+            Err(other) => return Err(other).with_context(|| format!("from {client}")),
         };
         let local = stream.local_addr()?;
         let listeners = [(Taker::Mta, &self.mta), (Taker::Plain, &self.plain), (Taker::Tagged, &self.tagged)];
@@ -89,33 +88,17 @@ impl Host {
     }
 }
 
-fn pair(four: &str, six: &str) -> Result<[TcpListener; 2]> {
-    Ok([listener(four)?, listener(six)?])
-}
-
 /// Where the daemon listens.
 fn behind() -> Result<[TcpListener; 2]> {
-    pair("127.0.0.1:0", "[::1]:0")
+    asked_often([listener("127.0.0.1:0")?, listener("[::1]:0")?])
 }
 
-fn listener(address: &str) -> Result<TcpListener> {
-    let address: SocketAddr = address.parse()?;
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+/// Listeners that are asked for a connection when there may be none.
+fn asked_often(pair: [TcpListener; 2]) -> Result<[TcpListener; 2]> {
+    for one in &pair {
+        one.set_nonblocking(true)?;
     }
-    socket.bind(&address.into())?;
-    socket.listen(16)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
-
-fn open(client: IpAddr, server: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
-    socket.bind(&SocketAddr::new(client, 0).into())?;
-    socket.connect_timeout(&server.into(), SOON)?;
-    Ok(socket.into())
+    Ok(pair)
 }
 
 fn took(listener: &TcpListener, client: SocketAddr) -> bool {
@@ -194,11 +177,11 @@ fn loopback_and_own_addresses_reach_the_mta() {
         host.serve(&kernel)?;
         for (client, server) in [
             ("127.0.0.1", "127.0.0.1"),
-            ("127.0.0.1", SERVER[0]),
-            (SERVER[0], SERVER[0]),
+            ("127.0.0.1", MX.addresses[0]),
+            (MX.addresses[0], MX.addresses[0]),
             ("::1", "::1"),
-            ("::1", SERVER[1]),
-            (SERVER[1], SERVER[1]),
+            ("::1", MX.addresses[1]),
+            (MX.addresses[1], MX.addresses[1]),
         ] {
             ensure!(host.connect_to(client.parse()?, server.parse()?)? == Taker::Mta, "{client} to {server}");
         }

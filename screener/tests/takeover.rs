@@ -6,8 +6,7 @@
 //! client.
 
 use std::fs;
-use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -19,10 +18,12 @@ use ipnet::IpNet;
 use screener::feed::{DenyAction, StaticAction};
 use screener::kernel::{Kernel, Mode, Options, XdpPolicy};
 use screener_tests::cell;
+use screener_tests::client::Client;
+use screener_tests::frames::{Reads, socket};
 use screener_tests::host::Host;
-use screener_tests::net::{Net, Plan, ip};
+use screener_tests::net::{Net, TO_INTERNET};
 use screener_tests::wait::until;
-use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
+use socket2::{SockFilter, Socket};
 
 const SOON: Duration = Duration::from_secs(10);
 const SERVER: &str = "192.0.2.10";
@@ -30,19 +31,8 @@ const SERVER: &str = "192.0.2.10";
 const DENIED: [u8; 4] = [198, 51, 100, 0];
 /// Never denied.
 const GOOD: &str = "203.0.113.7";
-/// The wire, at our end.
-const WIRE: &str = "to-client";
 /// How many takeovers there are under one flood.
 const ROUNDS: usize = 10;
-
-/// The client's host, with its addresses.
-fn client() -> Result<Host> {
-    let net = Net::new()?;
-    let prefixes = &["198.51.100.0/24", "203.0.113.0/24"];
-    let client = net.host(&Plan { name: "client", addresses: &["198.51.100.10"], prefixes })?;
-    ip(&format!("addr add {SERVER}/32 dev lo\n"))?;
-    Ok(client)
-}
 
 fn denies() -> Result<Vec<(IpNet, StaticAction)>> {
     // Some more, so that filling takes its time.
@@ -61,36 +51,6 @@ fn start(options: &Options) -> Result<Kernel> {
     kernel.sync_statics(denies()?)?;
     kernel.attach()?;
     Ok(kernel)
-}
-
-/// Packets as they are on an interface: all that come in, or to send.
-fn wire(protocol: u16) -> Result<Socket> {
-    let protocol = i32::from(protocol.to_be());
-    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(protocol)))?;
-    let index = index_of("eth0")?;
-    // SAFETY: a zeroed sockaddr_ll is a valid one; its family, protocol and interface follow.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = u16::try_from(libc::AF_PACKET)?;
-    address.sll_protocol = u16::try_from(protocol)?;
-    address.sll_ifindex = index;
-    let length = libc::socklen_t::try_from(size_of_val(&address))?;
-    // SAFETY: the storage is larger than a sockaddr_ll and takes its bytes.
-    let address = unsafe {
-        let mut storage = SockAddrStorage::zeroed();
-        std::ptr::copy_nonoverlapping(&raw const address, (&raw mut storage).cast(), 1);
-        SockAddr::new(storage, length)
-    };
-    socket.bind(&address)?;
-    Ok(socket)
-}
-
-fn index_of(name: &str) -> Result<i32> {
-    let name = std::ffi::CString::new(name)?;
-    // SAFETY: a C string that lives until after the call.
-    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
-        0 => Err(io::Error::last_os_error().into()),
-        index => Ok(index.cast_signed()),
-    }
 }
 
 /// SYNs from every denied address, ready to send.
@@ -178,17 +138,17 @@ fn syn_ack(frame: &[u8]) -> Option<[u8; 4]> {
 
 /// Runs `takeovers` under a flood of denied SYNs, from before the first to after the last of them.
 fn under_flood(options: &Options, takeovers: impl FnOnce(&Flood) -> Result<()>) -> Result<()> {
-    let client = client()?;
+    let internet = Net::internet_and_mx_here()?;
     let _mta = TcpListener::bind((SERVER, 25))?;
     // So that our end of the wire knows the way back, and the first answer to the flood need not wait for it.
-    drop(connect(&client)?);
-    let address = fs::read_to_string(format!("/sys/class/net/{WIRE}/address"))?;
+    drop(connect(&internet)?);
+    let address = fs::read_to_string(format!("/sys/class/net/{TO_INTERNET}/address"))?;
     let mut to = [0; 6];
     for (byte, text) in to.iter_mut().zip(address.trim().split(':')) {
         *byte = u8::from_str_radix(text, 16)?;
     }
     let frames = syns(to)?;
-    let (sender, reader) = client.in_ns(|| Ok((wire(0)?, wire(u16::try_from(libc::ETH_P_IP)?)?)))?;
+    let [sender, reader] = [socket(&internet, Reads::Nothing)?, socket(&internet, Reads::Ipv4)?].map(Socket::from);
     reader.attach_filter(&only_syn_acks())?;
     // The first daemon there ever was, before anybody comes.
     drop(start(options)?);
@@ -198,7 +158,7 @@ fn under_flood(options: &Options, takeovers: impl FnOnce(&Flood) -> Result<()>) 
         let counting = scope.spawn(|| flood.count(&reader));
         let outcome = until("the flood to rise", SOON, || (flood.sent.load(Ordering::Relaxed) > 5000).then_some(()))
             .and_then(|()| takeovers(&flood))
-            .and_then(|()| good_client_is_counted(&client, &flood));
+            .and_then(|()| good_client_is_counted(&internet, &flood));
         flood.over.store(true, Ordering::Relaxed);
         outcome?;
         counting.join().map_err(|_| anyhow::anyhow!("the counting broke"))?
@@ -208,19 +168,14 @@ fn under_flood(options: &Options, takeovers: impl FnOnce(&Flood) -> Result<()>) 
 }
 
 /// Connects from the good address.
-fn connect(client: &Host) -> Result<TcpStream> {
-    client.in_ns(|| {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-        socket.bind(&SocketAddr::new(GOOD.parse()?, 0).into())?;
-        socket.connect_timeout(&SocketAddr::new(SERVER.parse()?, 25).into(), SOON)?;
-        Ok(socket.into())
-    })
+fn connect(internet: &Host) -> Result<Client> {
+    Ok(Client::connect_within(internet, GOOD.parse()?, SocketAddr::new(SERVER.parse()?, 25), SOON)?)
 }
 
-fn good_client_is_counted(client: &Host, flood: &Flood) -> Result<()> {
+fn good_client_is_counted(internet: &Host, flood: &Flood) -> Result<()> {
     // Where the flood gets answers, the one to the good client may be lost among them.
     until("the good client's SYN-ACK to be counted", SOON, || {
-        let _connected = connect(client).ok()?;
+        let _connected = connect(internet).ok()?;
         (flood.good.load(Ordering::Relaxed) > 0).then_some(())
     })
 }
@@ -252,7 +207,7 @@ fn take_over_again_and_again(options: &Options, foreign: bool, flood: &Flood) ->
 }
 
 fn native() -> Options {
-    Options { steer: false, interfaces: vec![WIRE.to_owned()], xdp: XdpPolicy::Native, ..Options::default() }
+    Options { steer: false, interfaces: vec![TO_INTERNET.to_owned()], xdp: XdpPolicy::Native, ..Options::default() }
 }
 
 fn steer() -> Options {

@@ -2,7 +2,6 @@
 //! a second daemon takes over without a gap. Each test in a cell of its own; the cell's own network is the mail host's, and the clients are
 //! behind a veth.
 
-use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -13,10 +12,11 @@ use ipnet::IpNet;
 use screener::feed::{DenyAction, StaticAction};
 use screener::kernel::{Kernel, Mode, Options, XdpPolicy};
 use screener_tests::cell;
+use screener_tests::client::{Trouble, open};
 use screener_tests::host::Host;
-use screener_tests::net::{Net, Plan, ip};
+use screener_tests::listener::port_25;
+use screener_tests::net::{MX, Net, TO_INTERNET};
 use screener_tests::wait::until;
-use socket2::{Domain, Protocol, Socket, Type};
 
 /// Long enough for an answer on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
@@ -24,19 +24,13 @@ const SOON: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(20);
 /// Long enough to believe that there will be no answer: the second SYN comes after a second.
 const NEVER: Duration = Duration::from_millis(1500);
-/// The mail host's end of the wire.
-const WIRE: &str = "to-clients";
-/// The mail host's addresses, IPv4 and IPv6.
-const MX: [&str; 2] = ["192.0.2.10", "2001:db8:25::10"];
-/// The clients' networks.
-const CLIENTS: [&str; 2] = ["198.51.100.0/24", "2001:db8:a::/48"];
-/// Out of them, those that get no answer.
+/// Out of the clients' networks, those that get no answer.
 const DROPPED: [&str; 2] = ["198.51.100.16/28", "2001:db8:a:10::/64"];
 /// Out of them, those that are refused.
 const REJECTED: [&str; 2] = ["198.51.100.32/28", "2001:db8:a:20::/64"];
 
 fn options() -> Options {
-    Options { interfaces: vec![WIRE.to_owned()], xdp: XdpPolicy::Native, ..Options::default() }
+    Options { interfaces: vec![TO_INTERNET.to_owned()], xdp: XdpPolicy::Native, ..Options::default() }
 }
 
 /// The mail host and, behind a wire, the clients.
@@ -55,10 +49,7 @@ enum Answer {
 
 impl Lab {
     fn new() -> Result<Self> {
-        let plan = Plan { name: "clients", addresses: &["198.51.100.10", "2001:db8:a::10"], prefixes: &CLIENTS };
-        let clients = Net::new()?.host(&plan)?;
-        ip(&format!("addr add {}/32 dev lo\naddr add {}/128 dev lo nodad\n", MX[0], MX[1]))?;
-        Ok(Self { clients, mta: [listener("0.0.0.0:25")?, listener("[::]:25")?] })
+        Ok(Self { clients: Net::internet_and_mx_here()?, mta: port_25()? })
     }
 
     /// Tries to connect from an address, in the clients' network.
@@ -70,36 +61,17 @@ impl Lab {
     fn ask_here(&self, client: &str, patience: Duration) -> Result<Answer> {
         let client: IpAddr = client.parse()?;
         let family = usize::from(client.is_ipv6());
-        match connect(client, SocketAddr::new(MX[family].parse()?, 25), patience) {
+        match open(client, SocketAddr::new(MX.addresses[family].parse()?, 25), patience) {
             Ok(_) => {
                 // The queue must not fill up; whoever is in front of it.
                 self.mta[family].accept().context("the MTA's queue is empty")?;
                 Ok(Answer::Connected)
             }
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(Answer::Refused),
-            Err(error) if error.kind() == ErrorKind::TimedOut => Ok(Answer::Silence),
-            Err(error) => Err(error).with_context(|| format!("from {client}")),
+            Err(Trouble::Refused) => Ok(Answer::Refused),
+            Err(Trouble::Silence(_)) => Ok(Answer::Silence),
+            Err(other) => Err(other).with_context(|| format!("from {client}")),
         }
     }
-}
-
-fn connect(client: IpAddr, server: SocketAddr, patience: Duration) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
-    socket.bind(&SocketAddr::new(client, 0).into())?;
-    socket.connect_timeout(&server.into(), patience)?;
-    Ok(socket)
-}
-
-fn listener(address: &str) -> Result<TcpListener> {
-    let address: SocketAddr = address.parse()?;
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(128)?;
-    Ok(socket.into())
 }
 
 fn deny(kernel: &Kernel) -> Result<()> {
@@ -113,10 +85,10 @@ fn deny(kernel: &Kernel) -> Result<()> {
 
 fn ensure_native(kernel: &Kernel) -> Result<()> {
     let status = kernel.status()?;
-    let Some(wire) = status.interfaces.iter().find(|interface| interface.name == WIRE) else {
-        bail!("{WIRE} is not in the status");
+    let Some(wire) = status.interfaces.iter().find(|interface| interface.name == TO_INTERNET) else {
+        bail!("{TO_INTERNET} is not in the status");
     };
-    ensure!(wire.mode == Mode::Native, "{WIRE} is in mode {}: {:?}", wire.mode, wire.reason);
+    ensure!(wire.mode == Mode::Native, "{TO_INTERNET} is in mode {}: {:?}", wire.mode, wire.reason);
     Ok(())
 }
 

@@ -67,8 +67,7 @@ impl Client {
     /// When the connection does not come about in time.
     pub fn connect_within(host: &Host, source: IpAddr, server: SocketAddr, limit: Duration) -> Result<Self, Trouble> {
         let opened = host.in_ns(|| Ok(open(source, server, limit)));
-        let stream = opened.map_err(|error| Trouble::Other(io::Error::other(error)))?;
-        let stream = stream.map_err(|error| Trouble::of(error.into(), limit))?;
+        let stream = opened.map_err(|error| Trouble::Other(io::Error::other(error)))??;
         let local = stream.local_addr().map_err(Trouble::Other)?;
         Ok(Self { stream, local, patience: PATIENCE, unread: Vec::new(), transcript: String::new() })
     }
@@ -266,18 +265,25 @@ impl fmt::Display for Trouble {
 
 impl std::error::Error for Trouble {}
 
-fn open(source: IpAddr, server: SocketAddr, limit: Duration) -> Result<TcpStream, Errno> {
+/// Opens a connection from an address of the calling thread's network namespace.
+///
+/// # Errors
+/// When it does not come about in time.
+pub fn open(source: IpAddr, server: SocketAddr, limit: Duration) -> Result<TcpStream, Trouble> {
     let family = match source {
         IpAddr::V4(_) => AddressFamily::INET,
         IpAddr::V6(_) => AddressFamily::INET6,
     };
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    // The limit of a blocking connect.
-    set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
-    bind(&socket, &SocketAddr::new(source, 0))?;
-    connect(&socket, &server)?;
-    set_socket_timeout(&socket, Timeout::Send, None)?;
-    Ok(socket.into())
+    let opened = || -> Result<TcpStream, Errno> {
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // The limit of a blocking connect.
+        set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
+        bind(&socket, &SocketAddr::new(source, 0))?;
+        connect(&socket, &server)?;
+        set_socket_timeout(&socket, Timeout::Send, None)?;
+        Ok(socket.into())
+    };
+    opened().map_err(|error| Trouble::of(error.into(), limit))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ const DRIVER_WORDS: usize = 49;
 ///
 /// Without it a veth end has no place for a frame that an XDP program sends to it: neither one that a program at the
 /// other end sends back (the RST of a `reject` entry), nor one of the bench's generator. For what is sent back to be taken
-/// at once, [`take_frames_back`](crate::net::take_frames_back) is needed, too.
+/// at once, [`take_frames_back`](crate::xdp::take_frames_back) is needed, too.
 pub(crate) fn receive_in_batches(interface: &str) -> Result<()> {
     let mut value = [SET_GRO, 1];
     call(interface, &mut value).with_context(|| format!("turning on GRO at {interface}"))

@@ -5,13 +5,16 @@
 //! daemon's own executable. The one exception is [`scripted`], for what no real DNS list can be made to do. Nothing here leaves the machine, needs a network, or cleans up after itself: the cell does.
 
 pub mod bench;
+mod bpf;
 pub mod cell;
 pub mod cli;
 pub mod client;
 pub mod dns;
 pub mod dnsl;
 mod ethtool;
+pub mod frames;
 pub mod host;
+pub mod listener;
 pub mod mta;
 pub mod net;
 pub mod postfix;

@@ -10,7 +10,6 @@ use std::fmt;
 use std::fs;
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
@@ -63,6 +62,19 @@ pub struct Plan<'a> {
     pub prefixes: &'a [&'a str],
 }
 
+/// The MX host that most tests need.
+pub const MX: Plan<'_> = Plan { name: "mx", addresses: &["192.0.2.10", "2001:db8:25::10"], prefixes: &[] };
+
+/// The Internet that most tests need, with prefixes to speak from. Its wire is [`TO_INTERNET`].
+pub const INTERNET: Plan<'_> = Plan {
+    name: "internet",
+    addresses: &["198.51.100.10", "2001:db8:a::10"],
+    prefixes: &["198.51.100.0/24", "203.0.113.0/24", "2001:db8:a::/48", "2001:db8:b::/48"],
+};
+
+/// The router's end of the wire to [`INTERNET`].
+pub const TO_INTERNET: &str = "to-internet";
+
 /// The router of a lab; hosts are added to it.
 #[derive(Debug)]
 pub struct Net(());
@@ -98,19 +110,36 @@ impl Net {
         Ok(host)
     }
 
+    /// A router with an MX host on it.
+    ///
+    /// # Errors
+    /// As [`Net::new`] and [`Net::host`].
+    pub fn mx() -> Result<Host> {
+        Self::new()?.host(&MX)
+    }
+
     /// A router with the two hosts that most tests need: the MX host, and the Internet with prefixes to speak from.
     ///
     /// # Errors
     /// As [`Net::new`] and [`Net::host`].
     pub fn mx_and_internet() -> Result<(Host, Host)> {
         let net = Self::new()?;
-        let mx = net.host(&Plan { name: "mx", addresses: &["192.0.2.10", "2001:db8:25::10"], prefixes: &[] })?;
-        let internet = net.host(&Plan {
-            name: "internet",
-            addresses: &["198.51.100.10", "2001:db8:a::10"],
-            prefixes: &["198.51.100.0/24", "2001:db8:a::/48"],
-        })?;
-        Ok((mx, internet))
+        Ok((net.host(&MX)?, net.host(&INTERNET)?))
+    }
+
+    /// A router that is the MX host itself, with the Internet on it: for tests that hold the kernel half in their own
+    /// process.
+    ///
+    /// # Errors
+    /// As [`Net::new`] and [`Net::host`].
+    pub fn internet_and_mx_here() -> Result<Host> {
+        let internet = Self::new()?.host(&INTERNET)?;
+        let mut batch = String::from("link set lo up\n");
+        for address in MX.addresses {
+            batch += &add(address.parse()?, "lo");
+        }
+        ip(&batch)?;
+        Ok(internet)
     }
 
     /// Connects a host again whose wire is gone, with a new one: same name, other number.
@@ -144,6 +173,14 @@ impl Net {
     }
 }
 
+/// The command that gives an interface an address of its own.
+fn add(address: IpAddr, interface: &str) -> String {
+    match Family::of(address) {
+        Family::V4 => format!("addr add {address}/32 dev {interface}\n"),
+        Family::V6 => format!("addr add {address}/128 dev {interface} nodad\n"),
+    }
+}
+
 fn host_side(plan: &Plan<'_>, host: &Host) -> String {
     let mut batch = String::from(
         "link set lo up\n\
@@ -152,10 +189,7 @@ fn host_side(plan: &Plan<'_>, host: &Host) -> String {
          addr add fe80::2/64 dev eth0 nodad\n",
     );
     for address in host.addresses() {
-        match Family::of(*address) {
-            Family::V4 => batch += &format!("addr add {address}/32 dev eth0\n"),
-            Family::V6 => batch += &format!("addr add {address}/128 dev eth0 nodad\n"),
-        }
+        batch += &add(*address, "eth0");
     }
     if let Some(own) = host.first(Family::V4) {
         batch += &format!("route add default via {GATEWAY} dev eth0 onlink src {own}\n");
@@ -226,56 +260,14 @@ pub fn ip(batch: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes a veth end of the calling thread's network namespace take what an XDP program at the other end sends back, as
-/// every network card does: puts an XDP program there that lets everything through. It stays until what is returned goes.
+/// The number of an interface of the calling thread's network namespace.
 ///
 /// # Errors
-/// When the kernel refuses the program, or the interface has one.
-pub fn take_frames_back(interface: &str) -> Result<OwnedFd> {
-    const PROG_LOAD: libc::c_int = 5;
-    const LINK_CREATE: libc::c_int = 28;
-    const TYPE_XDP: u32 = 6;
-    const ATTACH_XDP: u32 = 37;
-    const IN_THE_DRIVER: u32 = 4;
-    /// `r0 = XDP_PASS; exit`
-    const PASS: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
-    #[repr(C)]
-    struct Load {
-        kind: u32,
-        instructions: u32,
-        code: *const u64,
-        license: *const libc::c_char,
-    }
-    #[repr(C)]
-    struct Link {
-        program: libc::c_int,
-        interface: u32,
-        attach: u32,
-        flags: u32,
-    }
+/// When there is none of this name.
+pub fn index_of(interface: &str) -> Result<u32> {
     let name = CString::new(interface)?;
-    // SAFETY: a terminated string.
+    // SAFETY: a C string that lives until after the call.
     let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
     ensure!(index != 0, "there is no interface {interface}");
-    let load = Load { kind: TYPE_XDP, instructions: 2, code: PASS.as_ptr(), license: c"GPL".as_ptr() };
-    // SAFETY: the leading fields of the command's attributes; the code and the license outlive the call.
-    let program = unsafe { bpf(PROG_LOAD, &load) }.context("loading a program that lets everything through")?;
-    let link = Link { program: program.as_raw_fd(), interface: index, attach: ATTACH_XDP, flags: IN_THE_DRIVER };
-    // SAFETY: the leading fields of the command's attributes.
-    unsafe { bpf(LINK_CREATE, &link) }.with_context(|| format!("attaching a program to {interface}"))
-}
-
-/// A `bpf(2)` command that answers with a descriptor.
-///
-/// # Safety
-/// `attributes` must be what the command takes, or the beginning of it, and point to nothing that is not there.
-unsafe fn bpf<T>(command: libc::c_int, attributes: &T) -> std::io::Result<OwnedFd> {
-    // SAFETY: the caller's promise; the size is that of the attributes.
-    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
-    let descriptor = i32::try_from(answer).unwrap_or(-1);
-    if descriptor < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given it to us, and to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    Ok(index)
 }

@@ -5,7 +5,7 @@
 use std::env;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,9 +17,38 @@ use crate::net::Family;
 use crate::proc::Proc;
 use crate::wait::until_or_show;
 
-const CONFIG: &str = "/etc/screener/screener.toml";
+const CONFIG_FILE: &str = "/etc/screener/screener.toml";
 const START: Duration = Duration::from_secs(15);
 const STOP: Duration = Duration::from_secs(40);
+/// How long [`Screener::wait_for_degraded`] waits.
+const SOON: Duration = Duration::from_secs(25);
+
+/// A configuration for tests: everything as it is by default, but for a short wait before the greeting, and the one
+/// interface of a host.
+pub const USUAL: &str = r#"
+hostname = "mx.example.com"
+[tests.pregreet]
+wait = "1s"
+[kernel]
+interfaces = ["eth0"]
+[control]
+group = "root"
+"#;
+
+/// A configuration for tests of commands: with networks of its own and a permit, which guard rails see.
+pub const GUARDED: &str = r#"
+hostname = "mx.example.com"
+[listen]
+mode = "steer"
+own_networks = ["127.0.0.0/8", "::1/128", "10.7.0.0/16"]
+[kernel]
+interfaces = ["eth0"]
+[[permit]]
+prefix = "192.0.2.128/25"
+comment = "our own relays"
+[control]
+group = "root"
+"#;
 
 /// The daemon.
 #[derive(Debug)]
@@ -44,7 +73,7 @@ impl Screener {
     /// # Errors
     /// As [`Screener::start`].
     pub fn start_under(host: &Host, config: &str, wrapper: &[&str]) -> Result<Self> {
-        host.write(CONFIG, config)?;
+        host.write(CONFIG_FILE, config)?;
         let wrapper: Vec<String> = wrapper.iter().map(|&word| word.to_owned()).collect();
         let mut screener = Self { host: host.clone(), daemon: launch(host, &wrapper)?, wrapper };
         screener.wait_until_it_answers()?;
@@ -98,7 +127,7 @@ impl Screener {
     /// # Errors
     /// When it cannot be run; its exit code is no error here.
     pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
-        self.host.run(self.host.command(executable()?).args(arguments))
+        self.host.run(&mut command(&self.host, &[], arguments)?)
     }
 
     /// Runs a command that must succeed, and gives what it printed.
@@ -122,6 +151,21 @@ impl Screener {
         ensure!(output.status.code() != Some(2), "screener {}: {said}", arguments.join(" "));
         serde_json::from_slice(&output.stdout)
             .with_context(|| format!("screener {} prints no JSON: {said}", arguments.join(" ")))
+    }
+
+    /// Waits until `status` shows (or no longer shows) a degraded mode that holds a text.
+    ///
+    /// # Errors
+    /// When it does not in time, or the daemon does not answer.
+    pub fn wait_for_degraded(&self, part: &str, shown: bool) -> Result<()> {
+        let what = format!("status {} {part:?}", if shown { "to show" } else { "to stop showing" });
+        let look = || {
+            let status = self.json(&["status", "--json"])?;
+            let sentences = status["degraded"].as_array().cloned().unwrap_or_default();
+            let found = sentences.iter().any(|sentence| sentence.as_str().is_some_and(|text| text.contains(part)));
+            Ok((found == shown).then_some(()))
+        };
+        until_or_show(&what, SOON, || self.log(), look)
     }
 
     /// Sessions that reached the daemon.
@@ -201,11 +245,20 @@ impl Screener {
 }
 
 fn launch(host: &Host, wrapper: &[String]) -> Result<Proc> {
-    let daemon = executable()?.display().to_string();
-    let run = [daemon.as_str(), "run", "--config", CONFIG];
-    let mut words = wrapper.iter().map(String::as_str).chain(run);
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    host.spawn(&mut command(host, &wrapper, &["run", "--config", CONFIG_FILE])?)
+}
+
+/// A command of the executable on a host, through a program that changes what it may do, or none.
+///
+/// # Errors
+/// When it is not built.
+pub fn command(host: &Host, wrapper: &[&str], arguments: &[&str]) -> Result<Command> {
+    let program = executable()?.display().to_string();
+    let mut words = wrapper.iter().copied().chain([program.as_str()]).chain(arguments.iter().copied());
     let mut command = host.command(words.next().context("no program")?);
-    host.spawn(command.args(words))
+    command.args(words);
+    Ok(command)
 }
 
 /// The daemon's executable: `SCREENER_BIN`, or the one built beside this one.

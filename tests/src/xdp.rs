@@ -1,15 +1,19 @@
-//! Somebody else's XDP program, and a process that may not use BPF: what an operator's machine can hold against us.
+//! Somebody else's XDP program, and a process that may not use BPF: what an operator's machine can hold against us; and
+//! the program that makes a veth end as good as a network card.
 //!
 //! Holds raw system calls on purpose: what is tested here must not be made by the code under test.
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+
+use crate::bpf::{bpf, bpf_fd};
+use crate::net::index_of;
 
 // <linux/bpf.h>
 const BPF_PROG_LOAD: libc::c_int = 5;
@@ -17,6 +21,8 @@ const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
+// <linux/if_link.h>
+const XDP_FLAGS_DRV_MODE: u32 = 4;
 /// `return XDP_PASS`: two instructions.
 const PASS: [u64; 2] = [0x0000_0002_0000_00b7, 0x0000_0000_0000_0095];
 
@@ -40,7 +46,7 @@ pub fn program(name: &str) -> Result<OwnedFd> {
     for (to, from) in prog_name.iter_mut().zip(name.bytes().take(15)) {
         *to = from;
     }
-    let attributes = Attributes {
+    let mut attributes = Attributes {
         prog_type: BPF_PROG_TYPE_XDP,
         insn_cnt: 2,
         insns: PASS.as_ptr() as u64,
@@ -51,9 +57,7 @@ pub fn program(name: &str) -> Result<OwnedFd> {
         prog_name,
     };
     // SAFETY: laid out as <linux/bpf.h> has it; instructions and licence live until after the call.
-    let fd = unsafe { bpf(BPF_PROG_LOAD, &attributes) }.context("loading an XDP program")?;
-    // SAFETY: made by the call just now.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    unsafe { bpf_fd(BPF_PROG_LOAD, &mut attributes) }.context("loading an XDP program")
 }
 
 /// Attaches a program by a link to an interface of the calling thread's network namespace.
@@ -61,15 +65,23 @@ pub fn program(name: &str) -> Result<OwnedFd> {
 /// # Errors
 /// When the kernel refuses.
 pub fn link(program: &impl AsFd, interface: &str) -> Result<OwnedFd> {
-    let name = CString::new(interface)?;
-    // SAFETY: a C string that lives until after the call.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    link_with(program, interface, 0)
+}
+
+/// Makes a veth end of the calling thread's network namespace take what an XDP program at the other end sends back, as
+/// every network card does: puts an XDP program there that lets everything through. It stays until what is returned goes.
+///
+/// # Errors
+/// When the kernel refuses the program, or the interface has one.
+pub fn take_frames_back(interface: &str) -> Result<OwnedFd> {
+    link_with(&program("take_back")?, interface, XDP_FLAGS_DRV_MODE)
+}
+
+fn link_with(program: &impl AsFd, interface: &str, flags: u32) -> Result<OwnedFd> {
     let program = program.as_fd().as_raw_fd().cast_unsigned();
-    let attributes: [u32; 4] = [program, index, BPF_XDP, 0];
+    let mut attributes: [u32; 4] = [program, index_of(interface)?, BPF_XDP, flags];
     // SAFETY: four numbers: program, interface, kind of attachment, flags.
-    let fd = unsafe { bpf(BPF_LINK_CREATE, &attributes) }.with_context(|| format!("linking to {interface}"))?;
-    // SAFETY: made by the call just now.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    unsafe { bpf_fd(BPF_LINK_CREATE, &mut attributes) }.with_context(|| format!("linking to {interface}"))
 }
 
 /// Pins a program or a link, on the cell's own bpffs.
@@ -78,19 +90,12 @@ pub fn link(program: &impl AsFd, interface: &str) -> Result<OwnedFd> {
 /// When the kernel refuses.
 pub fn pin(object: &impl AsFd, path: &str) -> Result<()> {
     let name = CString::new(path)?;
-    let attributes: [u64; 2] = [name.as_ptr() as u64, object.as_fd().as_raw_fd().cast_unsigned().into()];
+    let mut attributes: [u64; 2] = [name.as_ptr() as u64, object.as_fd().as_raw_fd().cast_unsigned().into()];
     // SAFETY: the path, a C string that lives until after the call; the descriptor in the lower half of a word, and flags,
     // none, in the upper one.
-    unsafe { bpf(BPF_OBJ_PIN, &attributes) }.with_context(|| format!("pinning to {}", Path::new(path).display()))?;
+    unsafe { bpf(BPF_OBJ_PIN, &mut attributes) }
+        .with_context(|| format!("pinning to {}", Path::new(path).display()))?;
     Ok(())
-}
-
-/// # Safety
-/// `attributes` must be what the command reads.
-unsafe fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<libc::c_int> {
-    // SAFETY: the caller's promise.
-    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { libc::c_int::try_from(answer).map_err(io::Error::other) }
 }
 
 /// Puts a command under a seccomp filter that answers bpf(2) with an error, as container engines do.

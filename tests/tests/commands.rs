@@ -4,37 +4,18 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 
 use screener_tests::cell;
 use screener_tests::cli::expect;
-use screener_tests::host::Host;
-use screener_tests::net::{Net, Plan};
-use screener_tests::screener::Screener;
+use screener_tests::net::Net;
+use screener_tests::screener::{GUARDED, Screener};
 use screener_tests::wait::until;
-
-const CONFIG: &str = r#"
-hostname = "mx.example.com"
-[listen]
-mode = "steer"
-own_networks = ["127.0.0.0/8", "::1/128", "10.7.0.0/16"]
-[kernel]
-interfaces = ["eth0"]
-[[permit]]
-prefix = "192.0.2.128/25"
-comment = "our own relays"
-[control]
-group = "root"
-"#;
-
-fn mx() -> Result<Host> {
-    Net::new()?.host(&Plan { name: "mx", addresses: &["192.0.2.10", "2001:db8:25::10"], prefixes: &[] })
-}
 
 #[test]
 fn without_a_daemon_commands_say_what_to_do() {
     cell::test("without_a_daemon_commands_say_what_to_do", || {
-        let mx = mx()?;
+        let mx = Net::mx()?;
         for asking in [&["status"][..], &["pass", "list"], &["deny", "list", "--json"], &["explain", "192.0.2.1"]] {
             expect(&mx, asking, 2, "screener is not running: nobody answers at /run/screener/control.sock")?;
         }
@@ -54,7 +35,7 @@ fn without_a_daemon_commands_say_what_to_do() {
 #[test]
 fn check_config_names_file_line_and_key() {
     cell::test("check_config_names_file_line_and_key", || {
-        let mx = mx()?;
+        let mx = Net::mx()?;
         let path = "/etc/screener/test.toml";
         let check = &["check-config", "--config", path];
         expect(&mx, check, 2, "cannot read the configuration")?;
@@ -72,7 +53,7 @@ fn check_config_names_file_line_and_key() {
             expect(&mx, check, 2, complaint)?;
             expect(&mx, &["run", "--config", path], 2, complaint)?;
         }
-        mx.write(path, CONFIG)?;
+        mx.write(path, GUARDED)?;
         expect(&mx, check, 0, "test.toml: ok")?;
         expect(&mx, &["check-config", "--config", path, "--json"], 0, "\"ok\": true")
     });
@@ -81,8 +62,8 @@ fn check_config_names_file_line_and_key() {
 #[test]
 fn denies_and_passes_are_kept_guarded_and_explained() {
     cell::test("denies_and_passes_are_kept_guarded_and_explained", || {
-        let mx = mx()?;
-        let mut screener = Screener::start(&mx, CONFIG)?;
+        let mx = Net::mx()?;
+        let mut screener = Screener::start(&mx, GUARDED)?;
         expect(&mx, &["deny", "add", "198.51.100.7/24"], 2, "write 198.51.100.0/24 for the network")?;
         expect(&mx, &["deny", "add", "192.0.2.0/24"], 2, "would cover 192.0.2.10/32 (own_address)")?;
         expect(&mx, &["deny", "add", "10.7.3.0/24"], 2, "lies in the permit 10.7.0.0/16 (own_network)")?;
@@ -131,13 +112,13 @@ fn entries(status: &serde_json::Value, map: &str) -> Option<u64> {
 #[test]
 fn a_second_daemon_is_told_about_the_first() {
     cell::test("a_second_daemon_is_told_about_the_first", || {
-        let mx = mx()?;
-        let mut screener = Screener::start(&mx, CONFIG)?;
-        mx.write("/etc/screener/second.toml", CONFIG)?;
+        let mx = Net::mx()?;
+        let mut screener = Screener::start(&mx, GUARDED)?;
+        mx.write("/etc/screener/second.toml", GUARDED)?;
         let second = &["run", "--config", "/etc/screener/second.toml"];
         expect(&mx, second, 2, "another screener is running")?;
         // With a socket of its own it meets the first one's ledger, or its pins.
-        let own_socket = CONFIG.replace("[control]", "[control]\nsocket = \"/run/second.sock\"");
+        let own_socket = GUARDED.replace("[control]", "[control]\nsocket = \"/run/second.sock\"");
         mx.write("/etc/screener/second.toml", &own_socket)?;
         expect(&mx, second, 2, "is in use by another running screener")?;
         mx.write("/etc/screener/second.toml", &(own_socket + "[ledger]\npath = \"/run/second.redb\"\n"))?;
@@ -152,8 +133,8 @@ fn a_second_daemon_is_told_about_the_first() {
 #[test]
 fn metrics_are_on_their_port_and_name_no_client() {
     cell::test("metrics_are_on_their_port_and_name_no_client", || {
-        let mx = mx()?;
-        let screener = Screener::start(&mx, CONFIG)?;
+        let mx = Net::mx()?;
+        let screener = Screener::start(&mx, GUARDED)?;
         screener.tell(&["deny", "add", "198.51.100.0/24"])?;
         let text = mx.in_ns(|| {
             let address: SocketAddr = "127.0.0.1:9725".parse()?;

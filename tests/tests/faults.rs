@@ -10,38 +10,13 @@ use screener_tests::client::Client;
 use screener_tests::host::Host;
 use screener_tests::mta::{BOB, Mta, RELAY};
 use screener_tests::net::{Family, Net};
-use screener_tests::screener::Screener;
-use screener_tests::wait::{until, until_or_show};
+use screener_tests::screener::{Screener, USUAL};
+use screener_tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(20);
-const CONFIG: &str = r#"
-hostname = "mx.example.com"
-[tests.pregreet]
-wait = "1s"
-[kernel]
-interfaces = ["eth0"]
-[control]
-group = "root"
-"#;
 
 fn port_25(mx: &Host) -> Result<SocketAddr> {
     Ok(SocketAddr::new(mx.address(Family::V4)?, 25))
-}
-
-/// Waits until `status` shows (or no longer shows) a degraded mode that holds a text.
-fn degraded(screener: &Screener, part: &str, shown: bool) -> Result<()> {
-    let what = format!("status {} {part:?}", if shown { "to show" } else { "to stop showing" });
-    until_or_show(
-        &what,
-        SOON,
-        || screener.log(),
-        || {
-            let status = screener.json(&["status", "--json"])?;
-            let sentences = status["degraded"].as_array().cloned().unwrap_or_default();
-            let found = sentences.iter().any(|sentence| sentence.as_str().is_some_and(|text| text.contains(part)));
-            Ok((found == shown).then_some(()))
-        },
-    )
 }
 
 #[test]
@@ -49,8 +24,8 @@ fn with_the_mta_away_a_client_hears_451_keeps_its_pass_and_can_go_on() {
     cell::test("with_the_mta_away_a_client_hears_451_keeps_its_pass_and_can_go_on", || {
         let (mx, internet) = Net::mx_and_internet()?;
         let mut mta = Mta::start(&mx, "")?;
-        let screener = Screener::start(&mx, CONFIG)?;
-        degraded(&screener, "does not accept connections", false)?;
+        let screener = Screener::start(&mx, USUAL)?;
+        screener.wait_for_degraded("does not accept connections", false)?;
         mta.stop()?;
         let source: IpAddr = "198.51.100.20".parse()?;
         let mut client = Client::connect(&internet, source, port_25(&mx)?)?;
@@ -59,13 +34,13 @@ fn with_the_mta_away_a_client_hears_451_keeps_its_pass_and_can_go_on() {
         client.ask("MAIL FROM:<a@example.net>", 250)?;
         let reply = client.ask(&format!("RCPT TO:<{BOB}>"), 451)?;
         ensure!(reply.contains("4.3.0"), "{}", reply.text());
-        degraded(&screener, "does not accept connections", true)?;
+        screener.wait_for_degraded("does not accept connections", true)?;
         ensure!(screener.has_pass(source)?, "the pass is lost");
         mta.resume()?;
         let reply = client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
         ensure!(reply.contains("2.1.5"), "the MTA's own answer: {}", reply.text());
         client.ask("QUIT", 221)?;
-        degraded(&screener, "does not accept connections", false)
+        screener.wait_for_degraded("does not accept connections", false)
     });
 }
 
@@ -75,7 +50,7 @@ fn the_mtas_refusals_reach_the_client_in_its_own_words() {
         let (mx, internet) = Net::mx_and_internet()?;
         let refuse = "smtpd_sender_restrictions = check_sender_access inline:{ {bad@example.net = REJECT go away} }\n";
         let _mta = Mta::start(&mx, &format!("smtpd_delay_reject = no\n{refuse}"))?;
-        let _screener = Screener::start(&mx, CONFIG)?;
+        let _screener = Screener::start(&mx, USUAL)?;
         let mut client = Client::connect(&internet, "198.51.100.21".parse()?, port_25(&mx)?)?;
         client.expect(220)?;
         client.ask("EHLO sender.example.net", 250)?;
@@ -97,7 +72,7 @@ fn a_stop_tells_clients_to_come_again_and_lets_a_mail_finish() {
     cell::test("a_stop_tells_clients_to_come_again_and_lets_a_mail_finish", || {
         let (mx, internet) = Net::mx_and_internet()?;
         let mta = Mta::start(&mx, "")?;
-        let mut screener = Screener::start(&mx, CONFIG)?;
+        let mut screener = Screener::start(&mx, USUAL)?;
         let mut sending = Client::connect(&internet, "198.51.100.22".parse()?, port_25(&mx)?)?;
         sending.expect(220)?;
         sending.ask("EHLO sender.example.net", 250)?;
@@ -129,8 +104,8 @@ fn a_damaged_ledger_is_set_aside_and_screening_goes_on() {
         let (mx, internet) = Net::mx_and_internet()?;
         let _mta = Mta::start(&mx, "")?;
         mx.write("/var/lib/screener/ledger.redb", "this is no database")?;
-        let screener = Screener::start(&mx, CONFIG)?;
-        degraded(&screener, "/var/lib/screener/ledger.redb", true)?;
+        let screener = Screener::start(&mx, USUAL)?;
+        screener.wait_for_degraded("/var/lib/screener/ledger.redb", true)?;
         let files = mx.ask("ls", &["/var/lib/screener"])?;
         ensure!(files.lines().count() >= 2, "the damaged file is gone: {files}");
         let mut client = Client::connect(&internet, "198.51.100.24".parse()?, port_25(&mx)?)?;
@@ -144,7 +119,7 @@ fn in_front_mode_the_daemon_owns_the_port_and_relays() {
     cell::test("in_front_mode_the_daemon_owns_the_port_and_relays", || {
         let (mx, internet) = Net::mx_and_internet()?;
         let mta = Mta::start(&mx, "")?;
-        let front = CONFIG.to_owned() + "[listen]\nmode = \"front\"\naddresses = [\"0.0.0.0:2525\", \"[::]:2525\"]\n";
+        let front = USUAL.to_owned() + "[listen]\nmode = \"front\"\naddresses = [\"0.0.0.0:2525\", \"[::]:2525\"]\n";
         let screener = Screener::start(&mx, &front)?;
         screener.tell(&["deny", "add", "198.51.100.64/26"])?;
         screener.tell(&["deny", "add", "2001:db8:a:7::/64", "--action", "tag"])?;
@@ -178,7 +153,7 @@ fn a_client_over_its_ceiling_is_told_and_others_are_served() {
     cell::test("a_client_over_its_ceiling_is_told_and_others_are_served", || {
         let (mx, internet) = Net::mx_and_internet()?;
         let _mta = Mta::start(&mx, "")?;
-        let mut screener = Screener::start(&mx, &(CONFIG.to_owned() + "[limits]\nper_client = 2\n"))?;
+        let mut screener = Screener::start(&mx, &(USUAL.to_owned() + "[limits]\nper_client = 2\n"))?;
         let greedy: IpAddr = "198.51.100.26".parse()?;
         let _held =
             [Client::connect(&internet, greedy, port_25(&mx)?)?, Client::connect(&internet, greedy, port_25(&mx)?)?];
@@ -198,7 +173,7 @@ fn the_mta_restarts_while_the_daemon_holds_sessions() {
     cell::test("the_mta_restarts_while_the_daemon_holds_sessions", || {
         let (mx, internet) = Net::mx_and_internet()?;
         let mut mta = Mta::start(&mx, "")?;
-        let screener = Screener::start(&mx, CONFIG)?;
+        let screener = Screener::start(&mx, USUAL)?;
         let mut held = Client::connect(&internet, "198.51.100.28".parse()?, port_25(&mx)?)?;
         until("the session to be counted", SOON, || (screener.sessions().ok()? == 1).then_some(()))?;
         // Its socket stands in port 25's bind bucket: without SO_REUSEADDR the MTA could not bind again.
@@ -218,10 +193,13 @@ fn without_bpf_the_daemon_stands_in_front_and_says_so() {
         let (mx, internet) = Net::mx_and_internet()?;
         let _mta = Mta::start(&mx, "")?;
         let unprivileged = ["setpriv", "--bounding-set", "-bpf,-sys_admin,-net_admin,-perfmon"];
-        let front = CONFIG.replace("[kernel]", "[kernel]\nports = [2525]")
+        let front = USUAL.replace("[kernel]", "[kernel]\nports = [2525]")
             + "[listen]\naddresses = [\"0.0.0.0:2525\", \"[::]:2525\"]\n";
         let mut screener = Screener::start_under(&mx, &front, &unprivileged)?;
-        degraded(&screener, "in front mode, every connection goes through the daemon, because: no permission", true)?;
+        screener.wait_for_degraded(
+            "in front mode, every connection goes through the daemon, because: no permission",
+            true,
+        )?;
         screener.wait_for_log("warning: in front mode", SOON)?;
         ensure!(screener.json(&["status", "--json"])?["mode"] == "front");
         let mut client =

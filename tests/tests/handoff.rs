@@ -9,26 +9,17 @@ use screener_tests::cell;
 use screener_tests::client::Client;
 use screener_tests::mta::{BOB, DIRECT, Mta, RELAY};
 use screener_tests::net::{Family, Net};
-use screener_tests::screener::Screener;
+use screener_tests::screener::{Screener, USUAL};
 use screener_tests::sender::{Route, Sender};
 
 const SOON: Duration = Duration::from_secs(20);
-const CONFIG: &str = r#"
-hostname = "mx.example.com"
-[tests.pregreet]
-wait = "1s"
-[kernel]
-interfaces = ["eth0"]
-[control]
-group = "root"
-"#;
 
 #[test]
 fn a_version_1_header_tells_the_mta_the_true_address() {
     cell::test("a_version_1_header_tells_the_mta_the_true_address", || {
         let (mx, internet) = Net::mx_and_internet()?;
         let mta = Mta::start(&mx, "")?;
-        let screener = Screener::start(&mx, &(CONFIG.to_owned() + "[backend]\nhandoff = \"proxy-v1\"\n"))?;
+        let screener = Screener::start(&mx, &(USUAL.to_owned() + "[backend]\nhandoff = \"proxy-v1\"\n"))?;
         for source in ["198.51.100.30", "2001:db8:a:30::1"] {
             let source: IpAddr = source.parse()?;
             let server = SocketAddr::new(mx.address(Family::of(source))?, 25);
@@ -52,7 +43,7 @@ fn under_defer_a_sending_postfix_is_told_450_and_served_by_the_mta_when_it_comes
     cell::test("under_defer_a_sending_postfix_is_told_450_and_served_by_the_mta_when_it_comes_again", || {
         let (mx, internet) = Net::mx_and_internet()?;
         let mta = Mta::start(&mx, "")?;
-        let mut screener = Screener::start(&mx, &(CONFIG.to_owned() + "[backend]\nafter_tests = \"defer\"\n"))?;
+        let mut screener = Screener::start(&mx, &(USUAL.to_owned() + "[backend]\nafter_tests = \"defer\"\n"))?;
         let source: IpAddr = "198.51.100.31".parse()?;
         let from = "alice@example.net".to_owned();
         let server = mx.address(Family::V4)?;

@@ -6,10 +6,11 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use screener_tests::cell;
+use screener_tests::cli::{finish, run};
 use screener_tests::host::Host;
 use screener_tests::mta::Mta;
-use screener_tests::net::{Net, Plan, ip};
-use screener_tests::screener::executable;
+use screener_tests::net::{Net, ip};
+use screener_tests::screener::command;
 use screener_tests::xdp;
 
 const STEER: &str = r#"
@@ -23,33 +24,17 @@ group = "root"
 "#;
 
 fn mx() -> Result<Host> {
-    let mx = Net::new()?.host(&Plan { name: "mx", addresses: &["192.0.2.10", "2001:db8:25::10"], prefixes: &[] })?;
+    let mx = Net::mx()?;
     mx.write("/etc/screener/screener.toml", STEER)?;
     Ok(mx)
-}
-
-/// Runs a command to its end: its exit code, and what it printed on both outputs.
-fn run(host: &Host, command: &mut Command) -> Result<(i32, String)> {
-    let output = host.run(command)?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok((output.status.code().context("ended by a signal")?, String::from_utf8_lossy(&said).into_owned()))
-}
-
-/// A command of the screener, under a wrapper.
-fn screener(host: &Host, wrapper: &[&str], arguments: &[&str]) -> Result<Command> {
-    let program = executable()?.display().to_string();
-    let mut words = wrapper.iter().copied().chain([program.as_str()]).chain(arguments.iter().copied());
-    let mut command = host.command(words.next().context("no program")?);
-    command.args(words);
-    Ok(command)
 }
 
 /// Every way to attach must fail with all of these words: by command, by a daemon that may do nothing else, and in `doctor`.
 fn fails(host: &Host, change: impl Fn(&mut Command), wrapper: &[&str], parts: &[&str]) -> Result<()> {
     for (arguments, code) in [(&["kernel", "attach"][..], 2), (&["run"], 2), (&["doctor"], 1)] {
-        let mut command = screener(host, wrapper, arguments)?;
-        change(&mut command);
-        let (met, said) = run(host, &mut command)?;
+        let mut attempt = command(host, wrapper, arguments)?;
+        change(&mut attempt);
+        let (met, said) = finish(host, &mut attempt)?;
         let line = arguments.join(" ");
         ensure!(met == code, "{line}: exit code {met} instead of {code}: {said}");
         ensure!(!said.contains("panicked"), "{line}: {said}");
@@ -67,17 +52,17 @@ fn without_bpf_in_the_system_the_message_names_both_causes_and_the_way_without()
         let mx = mx()?;
         let refused = |command: &mut Command| xdp::deny_bpf(command, libc::ENOSYS);
         for (arguments, code) in [(&["kernel", "attach"][..], 2), (&["run"], 2)] {
-            let mut command = screener(&mx, &[], arguments)?;
-            refused(&mut command);
-            let (met, said) = run(&mx, &mut command)?;
+            let mut attempt = command(&mx, &[], arguments)?;
+            refused(&mut attempt);
+            let (met, said) = finish(&mx, &mut attempt)?;
             ensure!(met == code, "exit code {met}: {said}");
             for part in ["no bpf(2) at all", "seccomp filter", "CONFIG_BPF_SYSCALL", "listen.mode = \"front\""] {
                 ensure!(said.contains(part), "{part:?} is not in: {said}");
             }
         }
-        let mut doctor = screener(&mx, &[], &["doctor"])?;
+        let mut doctor = command(&mx, &[], &["doctor"])?;
         refused(&mut doctor);
-        let (met, said) = run(&mx, &mut doctor)?;
+        let (met, said) = finish(&mx, &mut doctor)?;
         ensure!(met == 1 && said.contains("problem  bpf(2): Function not implemented"), "{met}: {said}");
         Ok(())
     });
@@ -99,15 +84,15 @@ fn without_capabilities_the_message_names_those_that_are_lacking() {
         let parts = ["no permission to", "this process lacks CAP_BPF, CAP_PERFMON", "AmbientCapabilities="];
         fails(&mx, |_| (), &weak, &parts)?;
         // Enough for maps, not enough for programs that see packets.
-        let (code, said) = run(
+        let (code, said) = finish(
             &mx,
-            &mut screener(&mx, &["setpriv", "--bounding-set", "-net_admin,-sys_admin"], &["kernel", "attach"])?,
+            &mut command(&mx, &["setpriv", "--bounding-set", "-net_admin,-sys_admin"], &["kernel", "attach"])?,
         )?;
         ensure!(code == 2 && said.contains("lacks CAP_NET_ADMIN"), "{code}: {said}");
         // Nobody at all cannot even read the pins.
         let nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
         for arguments in [&["kernel", "attach"][..], &["kernel", "status"], &["kernel", "detach"]] {
-            let (code, said) = run(&mx, &mut screener(&mx, &nobody, arguments)?)?;
+            let (code, said) = finish(&mx, &mut command(&mx, &nobody, arguments)?)?;
             ensure!(code == 2, "{}: {code}: {said}", arguments.join(" "));
             ensure!(said.contains("no permission to"), "{}: {said}", arguments.join(" "));
             ensure!(said.contains("lacks CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON"), "{}: {said}", arguments.join(" "));
@@ -122,16 +107,16 @@ fn a_missing_bpf_file_system_is_mounted_or_the_message_says_how() {
         let mx = mx()?;
         mx.ask("umount", &["/sys/fs/bpf"])?;
         let weak = ["setpriv", "--bounding-set", "-sys_admin"];
-        let (code, said) = run(&mx, &mut screener(&mx, &weak, &["kernel", "attach"])?)?;
+        let (code, said) = finish(&mx, &mut command(&mx, &weak, &["kernel", "attach"])?)?;
         ensure!(code == 2 && said.contains("`mount -t bpf bpf /sys/fs/bpf`"), "{code}: {said}");
         ensure!(said.contains("mounting it here failed: Operation not permitted"), "{said}");
-        let (_, said) = run(&mx, &mut screener(&mx, &[], &["doctor"])?)?;
+        let (_, said) = run(&mx, &["doctor"])?;
         ensure!(said.contains("warning  BPF file system: none is mounted at /sys/fs/bpf"), "{said}");
-        let (code, said) = run(&mx, &mut screener(&mx, &[], &["kernel", "attach"])?)?;
+        let (code, said) = run(&mx, &["kernel", "attach"])?;
         ensure!(code == 0 && said.contains("screen on eth0 (veth): native"), "{code}: {said}");
         ensure!(mx.ask("stat", &["-f", "-c", "%T", "/sys/fs/bpf"])?.trim() == "bpf_fs");
         // Somewhere else nothing is mounted unasked.
-        let (code, said) = run(&mx, &mut screener(&mx, &[], &["kernel", "attach", "--pin", "/run/screener/pins"])?)?;
+        let (code, said) = run(&mx, &["kernel", "attach", "--pin", "/run/screener/pins"])?;
         ensure!(code == 2 && said.contains("/run/screener/pins is not on a BPF file system"), "{code}: {said}");
         Ok(())
     });
@@ -142,16 +127,16 @@ fn an_interface_that_does_not_exist_and_a_large_mtu_are_named() {
     cell::test("an_interface_that_does_not_exist_and_a_large_mtu_are_named", || {
         let mx = mx()?;
         let attach = ["kernel", "attach", "--interface", "eth7"];
-        let (code, said) = run(&mx, &mut screener(&mx, &[], &attach)?)?;
+        let (code, said) = run(&mx, &attach)?;
         ensure!(code == 0 && said.contains("steer: attached"), "steer stands all the same: {code}: {said}");
         ensure!(
             said.contains("there is no interface eth7: correct kernel.interfaces (`ip link` lists them)"),
             "{said}"
         );
-        run(&mx, &mut screener(&mx, &[], &["kernel", "detach"])?)?;
+        run(&mx, &["kernel", "detach"])?;
         ip("link set to-mx mtu 9000\n")?;
         mx.in_ns(|| ip("link set eth0 mtu 9000\n"))?;
-        let (code, said) = run(&mx, &mut screener(&mx, &[], &["kernel", "attach"])?)?;
+        let (code, said) = run(&mx, &["kernel", "attach"])?;
         // With a program for frames in several buffers it runs natively; without, the reason is told.
         let native = said.contains("eth0 (veth): native");
         let told = said.contains("eth0 (veth): generic") && said.contains("an MTU of 9000, or that of the other end");
@@ -165,7 +150,7 @@ fn doctor_finds_a_healthy_machine_healthy_and_an_mta_that_is_away() {
     cell::test("doctor_finds_a_healthy_machine_healthy_and_an_mta_that_is_away", || {
         let mx = mx()?;
         let mut mta = Mta::start(&mx, "")?;
-        let (code, said) = run(&mx, &mut screener(&mx, &[], &["doctor"])?)?;
+        let (code, said) = run(&mx, &["doctor"])?;
         ensure!(code == 0, "{said}");
         for part in [
             "ok       kernel: Linux",
@@ -181,14 +166,14 @@ fn doctor_finds_a_healthy_machine_healthy_and_an_mta_that_is_away() {
         ] {
             ensure!(said.contains(part), "{part:?} is not in: {said}");
         }
-        run(&mx, &mut screener(&mx, &[], &["kernel", "attach"])?)?;
-        let output = mx.run(&mut screener(&mx, &[], &["doctor", "--json"])?)?;
+        run(&mx, &["kernel", "attach"])?;
+        let output = mx.run(&mut command(&mx, &[], &["doctor", "--json"])?)?;
         let findings: serde_json::Value = serde_json::from_slice(&output.stdout)?;
         let findings = findings.as_array().context("no list")?;
         ensure!(findings.iter().all(|finding| finding["state"] == "ok"), "{findings:?}");
         ensure!(findings.iter().any(|finding| finding["found"] == "screen runs in native mode"), "{findings:?}");
         mta.stop()?;
-        let (code, said) = run(&mx, &mut screener(&mx, &[], &["doctor"])?)?;
+        let (code, said) = run(&mx, &["doctor"])?;
         ensure!(code == 1, "{said}");
         for part in ["problem  port 25, IPv4: nobody listens", "problem  MTA at 127.0.0.1:10025", "start the MTA"] {
             ensure!(said.contains(part), "{part:?} is not in: {said}");

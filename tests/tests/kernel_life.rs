@@ -10,48 +10,22 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use screener_tests::cell;
+use screener_tests::cli::{expect_all, run};
 use screener_tests::client::Client;
 use screener_tests::host::Host;
 use screener_tests::mta::Mta;
-use screener_tests::net::{Family, Net, Plan, ip};
-use screener_tests::screener::{Screener, executable};
+use screener_tests::net::{Family, MX, Net, ip};
+use screener_tests::screener::{Screener, USUAL, command};
 use screener_tests::wait::until_or_show;
 use screener_tests::xdp;
 
 const SOON: Duration = Duration::from_secs(25);
-const MX: Plan<'_> = Plan { name: "mx", addresses: &["192.0.2.10", "2001:db8:25::10"], prefixes: &[] };
-const CONFIG: &str = r#"
-hostname = "mx.example.com"
-[tests.pregreet]
-wait = "1s"
-[kernel]
-interfaces = ["eth0"]
-[control]
-group = "root"
-"#;
 const GOOD: &str = "198.51.100.20";
 const DENIED: &str = "198.51.100.77";
 const DENY: &str = "198.51.100.64/26";
 
-/// Runs a command without any daemon: its exit code, and what it printed on both outputs.
-fn command(host: &Host, arguments: &[&str]) -> Result<(i32, String)> {
-    let output = host.run(host.command(executable()?).args(arguments))?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok((output.status.code().context("ended by a signal")?, String::from_utf8_lossy(&said).into_owned()))
-}
-
-fn expect(host: &Host, arguments: &[&str], code: i32, parts: &[&str]) -> Result<()> {
-    let (met, said) = command(host, arguments)?;
-    let line = arguments.join(" ");
-    ensure!(met == code, "screener {line}: exit code {met} instead of {code}: {said}");
-    for part in parts {
-        ensure!(said.contains(part), "screener {line}: {part:?} is not in: {said}");
-    }
-    Ok(())
-}
-
 fn kernel_status(host: &Host) -> Result<Value> {
-    let output = host.run(host.command(executable()?).args(["kernel", "status", "--json"]))?;
+    let output = host.run(&mut command(host, &[], &["kernel", "status", "--json"])?)?;
     serde_json::from_slice(&output.stdout).context("kernel status prints no JSON")
 }
 
@@ -66,22 +40,6 @@ fn mode(screener: &Screener, interface: &str, wanted: &str) -> Result<()> {
             let status = screener.json(&["status", "--json"])?;
             let all = status["kernel"]["interfaces"].as_array().context("no interfaces")?.clone();
             Ok(all.iter().any(|one| one["name"] == interface && one["mode"] == wanted).then_some(()))
-        },
-    )
-}
-
-/// Waits until `status` shows (or no longer shows) a degraded mode that holds a text.
-fn degraded(screener: &Screener, part: &str, shown: bool) -> Result<()> {
-    let what = format!("status {} {part:?}", if shown { "to show" } else { "to stop showing" });
-    until_or_show(
-        &what,
-        SOON,
-        || screener.log(),
-        || {
-            let status = screener.json(&["status", "--json"])?;
-            let sentences = status["degraded"].as_array().cloned().unwrap_or_default();
-            let found = sentences.iter().any(|sentence| sentence.as_str().is_some_and(|text| text.contains(part)));
-            Ok((found == shown).then_some(()))
         },
     )
 }
@@ -107,17 +65,17 @@ fn attached_without_a_daemon_denies_act_and_everybody_else_reaches_the_mta() {
         let (mx, internet) = Net::mx_and_internet()?;
         let _mta = Mta::start(&mx, "")?;
         let attach = &["kernel", "attach", "--interface", "eth0"];
-        expect(&mx, attach, 0, &["screen on eth0 (veth): native", "steer: attached"])?;
+        expect_all(&mx, attach, 0, &["screen on eth0 (veth): native", "steer: attached"])?;
         ensure!(greeting(&mx, &internet, GOOD)? == Some(1), "the MTA itself greets");
-        expect(&mx, &["kernel", "detach"], 0, &["detached: screen eth0, steer"])?;
+        expect_all(&mx, &["kernel", "detach"], 0, &["detached: screen eth0, steer"])?;
         // What a daemon has put into the maps goes on without it, and through an attach.
-        let mut screener = Screener::start(&mx, CONFIG)?;
+        let mut screener = Screener::start(&mx, USUAL)?;
         screener.tell(&["deny", "add", DENY])?;
         ensure!(greeting(&mx, &internet, GOOD)? == Some(2), "screened");
         let before = kernel_status(&mx)?;
         ensure!(before["holder"]["name"] == "screener", "{before}");
         screener.kill9()?;
-        expect(&mx, attach, 0, &["screen on eth0 (veth): native"])?;
+        expect_all(&mx, attach, 0, &["screen on eth0 (veth): native"])?;
         ensure!(greeting(&mx, &internet, GOOD)? == Some(1), "without a daemon the MTA greets");
         ensure!(greeting(&mx, &internet, DENIED)?.is_none(), "a deny is lost");
         let after = kernel_status(&mx)?;
@@ -130,17 +88,17 @@ fn attached_without_a_daemon_denies_act_and_everybody_else_reaches_the_mta() {
         ensure!(bytes("SETTINGS") > Some(0) && bytes("PASS4") > Some(1 << 20), "{after}");
         let shown =
             ["ABI version", "held by nobody", "program", "tag", "loaded", "eth0 is a veth", "ports 25", "SETTINGS"];
-        expect(&mx, &["kernel", "status"], 0, &shown)?;
-        expect(
+        expect_all(&mx, &["kernel", "status"], 0, &shown)?;
+        expect_all(
             &mx,
             &["kernel", "attach", "--interface", "eth0", "--xdp", "off", "--port", "2525"],
             0,
             &["steer: attached"],
         )?;
-        expect(&mx, &["kernel", "status"], 0, &["ports 2525"])?;
-        expect(&mx, &["kernel", "attach", "--xdp", "fast"], 2, &["use auto, native, generic or off"])?;
-        expect(&mx, &["kernel", "detach"], 0, &["detached: steer;"])?;
-        expect(&mx, &["kernel", "status"], 1, &["nothing is attached"])
+        expect_all(&mx, &["kernel", "status"], 0, &["ports 2525"])?;
+        expect_all(&mx, &["kernel", "attach", "--xdp", "fast"], 2, &["use auto, native, generic or off"])?;
+        expect_all(&mx, &["kernel", "detach"], 0, &["detached: steer;"])?;
+        expect_all(&mx, &["kernel", "status"], 1, &["nothing is attached"])
     });
 }
 
@@ -149,19 +107,19 @@ fn a_second_daemon_says_who_is_there_and_leaves_it_untouched() {
     cell::test("a_second_daemon_says_who_is_there_and_leaves_it_untouched", || {
         let (mx, internet) = Net::mx_and_internet()?;
         let _mta = Mta::start(&mx, "")?;
-        let screener = Screener::start(&mx, CONFIG)?;
+        let screener = Screener::start(&mx, USUAL)?;
         let before = kernel_status(&mx)?;
         let held = format!("another screener (process {}) holds /sys/fs/bpf/screener", before["holder"]["process"]);
         // Its own socket and ledger, as somebody who tries something out would have it; in whatever mode.
         for mode in ["auto", "steer", "front"] {
-            let other = CONFIG.replace("[control]", "[control]\nsocket = \"/run/screener/other.sock\"")
+            let other = USUAL.replace("[control]", "[control]\nsocket = \"/run/screener/other.sock\"")
                 + &format!("[listen]\nmode = \"{mode}\"\n[ledger]\npath = \"/var/lib/screener/other.redb\"\n");
             mx.write("/etc/screener/other.toml", &other)?;
-            expect(&mx, &["run", "--config", "/etc/screener/other.toml"], 2, &[&held])?;
+            expect_all(&mx, &["run", "--config", "/etc/screener/other.toml"], 2, &[&held])?;
         }
         // With everything as the first one has it, it does not even come so far.
-        expect(&mx, &["run", "--config", "/etc/screener/screener.toml"], 2, &["/run/screener/control.sock"])?;
-        expect(&mx, &["kernel", "attach"], 2, &[&held])?;
+        expect_all(&mx, &["run", "--config", "/etc/screener/screener.toml"], 2, &["/run/screener/control.sock"])?;
+        expect_all(&mx, &["kernel", "attach"], 2, &[&held])?;
         let after = kernel_status(&mx)?;
         for part in ["interfaces", "steer", "settings"] {
             let (mut before, mut after) = (before[part].clone(), after[part].clone());
@@ -175,7 +133,7 @@ fn a_second_daemon_says_who_is_there_and_leaves_it_untouched() {
             ensure!(before == after, "{before} {after}");
         }
         ensure!(greeting(&mx, &internet, GOOD)? == Some(2), "the first one screens");
-        degraded(&screener, "", false)
+        screener.wait_for_degraded("", false)
     });
 }
 
@@ -184,7 +142,7 @@ fn the_next_daemon_lets_no_denied_client_through_while_it_takes_over() {
     cell::test("the_next_daemon_lets_no_denied_client_through_while_it_takes_over", || {
         let (mx, internet) = Net::mx_and_internet()?;
         let _mta = Mta::start(&mx, "")?;
-        let denying = CONFIG.to_owned() + &format!("[[deny]]\nprefix = \"{DENY}\"\n");
+        let denying = USUAL.to_owned() + &format!("[[deny]]\nprefix = \"{DENY}\"\n");
         let mut screener = Screener::start(&mx, &denying)?;
         let server = SocketAddr::new(mx.address(Family::V4)?, 25);
         let over = AtomicBool::new(false);
@@ -236,17 +194,17 @@ fn an_interface_that_is_made_anew_is_screened_again() {
     cell::test("an_interface_that_is_made_anew_is_screened_again", || {
         let (mx, internet) = Net::mx_and_internet()?;
         let _mta = Mta::start(&mx, "")?;
-        let mut screener = Screener::start(&mx, CONFIG)?;
+        let mut screener = Screener::start(&mx, USUAL)?;
         screener.tell(&["deny", "add", DENY])?;
         mode(&screener, "eth0", "native")?;
         ensure!(!metric(&mx)?, "degraded from the start");
         ip("link del to-mx\n")?;
-        degraded(&screener, "eth0: nothing is dropped early: there is no interface eth0", true)?;
+        screener.wait_for_degraded("eth0: nothing is dropped early: there is no interface eth0", true)?;
         ensure!(metric(&mx)?, "not in the metrics");
         screener.wait_for_log("warning: eth0: nothing is dropped early: there is no interface eth0", SOON)?;
         Net::reconnect(&MX, &mx)?;
         screener.wait_for_log("eth0: XDP is attached in native mode", SOON)?;
-        degraded(&screener, "eth0", false)?;
+        screener.wait_for_degraded("eth0", false)?;
         mode(&screener, "eth0", "native")?;
         ensure!(!metric(&mx)?, "still in the metrics");
         ensure!(greeting(&mx, &internet, DENIED)?.is_none(), "the deny is lost");
@@ -259,27 +217,27 @@ fn an_interface_that_is_made_anew_is_screened_again() {
 #[test]
 fn an_interface_that_goes_down_or_has_another_name_stays_screened() {
     cell::test("an_interface_that_goes_down_or_has_another_name_stays_screened", || {
-        let mx = Net::new()?.host(&MX)?;
-        let mut screener = Screener::start(&mx, CONFIG)?;
+        let mx = Net::mx()?;
+        let mut screener = Screener::start(&mx, USUAL)?;
         mode(&screener, "eth0", "native")?;
         let before = kernel_status(&mx)?["interfaces"][0]["program"]["id"].clone();
         mx.in_ns(|| ip("link set eth0 down\nlink set eth0 up\n"))?;
-        degraded(&screener, "eth0", false)?;
+        screener.wait_for_degraded("eth0", false)?;
         mx.in_ns(|| ip("link set eth0 down\nlink set eth0 name wan0\nlink set wan0 up\n"))?;
-        degraded(&screener, "eth0 is called wan0 now, where it is still screened", true)?;
+        screener.wait_for_degraded("eth0 is called wan0 now, where it is still screened", true)?;
         screener.wait_for_log("eth0 is called wan0 now", SOON)?;
         mode(&screener, "eth0", "native")?;
         mx.in_ns(|| ip("link set wan0 down\nlink set wan0 name eth0\nlink set eth0 up\n"))?;
-        degraded(&screener, "wan0", false)?;
+        screener.wait_for_degraded("wan0", false)?;
         ensure!(kernel_status(&mx)?["interfaces"][0]["program"]["id"] == before, "it was never attached anew");
         // Under the name that the configuration learns, the next daemon finds the attachment of the old name.
         mx.in_ns(|| ip("link set eth0 down\nlink set eth0 name wan0\nlink set wan0 up\n"))?;
-        degraded(&screener, "wan0", true)?;
+        screener.wait_for_degraded("wan0", true)?;
         screener.stop()?;
-        mx.write("/etc/screener/screener.toml", &CONFIG.replace("eth0", "wan0"))?;
+        mx.write("/etc/screener/screener.toml", &USUAL.replace("eth0", "wan0"))?;
         screener.restart()?;
         mode(&screener, "wan0", "native")?;
-        degraded(&screener, "wan0", false)?;
+        screener.wait_for_degraded("wan0", false)?;
         let interfaces = kernel_status(&mx)?["interfaces"].clone();
         ensure!(interfaces.as_array().map(Vec::len) == Some(1), "the old pin is left: {interfaces}");
         Ok(())
@@ -289,16 +247,16 @@ fn an_interface_that_goes_down_or_has_another_name_stays_screened() {
 #[test]
 fn an_interface_that_comes_after_the_start_is_attached_then() {
     cell::test("an_interface_that_comes_after_the_start_is_attached_then", || {
-        let mx = Net::new()?.host(&MX)?;
+        let mx = Net::mx()?;
         for listen in ["", "[listen]\nmode = \"front\"\n"] {
             let both =
-                CONFIG.replace("\"eth0\"", if listen.is_empty() { "\"eth0\", \"eth1\"" } else { "\"eth1\"" }) + listen;
+                USUAL.replace("\"eth0\"", if listen.is_empty() { "\"eth0\", \"eth1\"" } else { "\"eth1\"" }) + listen;
             let mut screener = Screener::start(&mx, &both)?;
-            degraded(&screener, "there is no interface eth1", true)?;
+            screener.wait_for_degraded("there is no interface eth1", true)?;
             mx.in_ns(|| ip("link add eth1 type veth peer name eth1peer\nlink set eth1 up\n"))?;
             screener.wait_for_log("eth1: XDP is attached in native mode", SOON)?;
             mode(&screener, "eth1", "native")?;
-            degraded(&screener, "eth1", false)?;
+            screener.wait_for_degraded("eth1", false)?;
             screener.stop()?;
             mx.in_ns(|| ip("link del eth1\n"))?;
         }
@@ -311,23 +269,22 @@ fn what_is_detached_under_a_daemon_stays_out_and_the_daemon_says_so() {
     cell::test("what_is_detached_under_a_daemon_stays_out_and_the_daemon_says_so", || {
         let (mx, internet) = Net::mx_and_internet()?;
         let _mta = Mta::start(&mx, "")?;
-        let mut screener = Screener::start(&mx, CONFIG)?;
+        let mut screener = Screener::start(&mx, USUAL)?;
         mode(&screener, "eth0", "native")?;
-        expect(&mx, &["kernel", "detach"], 0, &["a daemon is running", "detached: screen eth0, steer"])?;
+        expect_all(&mx, &["kernel", "detach"], 0, &["a daemon is running", "detached: screen eth0, steer"])?;
         // News of an interface, so that it looks.
         mx.in_ns(|| ip("link add eth1 type veth peer name eth1peer\n"))?;
-        degraded(
-            &screener,
+        screener.wait_for_degraded(
             "eth0: nothing is dropped early: taken out of the kernel by `screener kernel detach`",
             true,
         )?;
-        degraded(&screener, "clients are not steered: taken out", true)?;
+        screener.wait_for_degraded("clients are not steered: taken out", true)?;
         ensure!(greeting(&mx, &internet, GOOD)? == Some(1), "everybody reaches the MTA");
-        expect(&mx, &["kernel", "status"], 1, &["nothing is attached"])?;
+        expect_all(&mx, &["kernel", "status"], 1, &["nothing is attached"])?;
         screener.stop()?;
         screener.restart()?;
         mode(&screener, "eth0", "native")?;
-        degraded(&screener, "taken out", false)?;
+        screener.wait_for_degraded("taken out", false)?;
         ensure!(greeting(&mx, &internet, GOOD)? == Some(2), "screened again");
         Ok(())
     });
@@ -336,7 +293,7 @@ fn what_is_detached_under_a_daemon_stays_out_and_the_daemon_says_so() {
 #[test]
 fn the_program_of_somebody_else_stays_and_its_owner_is_named() {
     cell::test("the_program_of_somebody_else_stays_and_its_owner_is_named", || {
-        let mx = Net::new()?.host(&MX)?;
+        let mx = Net::mx()?;
         let native = &["kernel", "attach", "--interface", "eth0", "--xdp", "native"];
         let still_there = |name: &str| -> Result<()> {
             let shown = mx.ask("ip", &["-details", "link", "show", "eth0"])?;
@@ -352,7 +309,7 @@ fn the_program_of_somebody_else_stays_and_its_owner_is_named() {
             mx.in_ns(|| ip(&format!("link set dev eth0 {way} pinned /sys/fs/bpf/somebody\n")))?;
             for policy in ["auto", "native", "generic"] {
                 let attach = ["kernel", "attach", "--interface", "eth0", "--xdp", policy];
-                let (code, said) = command(&mx, &attach)?;
+                let (code, said) = run(&mx, &attach)?;
                 ensure!(code == 0, "steer is attached all the same: {said}");
                 for part in
                     ["eth0 already has an XDP program of somebody else", "\"somebody\", attached by netlink", advice]
@@ -361,33 +318,33 @@ fn the_program_of_somebody_else_stays_and_its_owner_is_named() {
                 }
             }
             still_there(way)?;
-            expect(&mx, &["doctor"], 1, &["somebody", advice])?;
+            expect_all(&mx, &["doctor"], 1, &["somebody", advice])?;
             mx.in_ns(|| ip(&format!("link set dev eth0 {way} off\n")))?;
         }
         // By a link that this very process holds.
         let held = mx.in_ns(|| xdp::link(&program, "eth0"))?;
         let this = format!("({})", std::process::id());
-        expect(&mx, native, 0, &["attached by link", "held by", &this, "it goes when"])?;
+        expect_all(&mx, native, 0, &["attached by link", "held by", &this, "it goes when"])?;
         still_there("the link")?;
         drop(held);
         // libxdp's, by its name.
         let dispatcher = xdp::program("xdp_dispatcher")?;
         let held = mx.in_ns(|| xdp::link(&dispatcher, "eth0"))?;
-        expect(&mx, native, 0, &["libxdp's dispatcher", "`xdp-loader unload eth0 --all`"])?;
+        expect_all(&mx, native, 0, &["libxdp's dispatcher", "`xdp-loader unload eth0 --all`"])?;
         // The daemon attaches by itself when the place is free.
-        let mut screener = Screener::start(&mx, CONFIG)?;
-        degraded(&screener, "libxdp's dispatcher", true)?;
+        let mut screener = Screener::start(&mx, USUAL)?;
+        screener.wait_for_degraded("libxdp's dispatcher", true)?;
         drop(held);
         screener.wait_for_log("eth0: XDP is attached in native mode", SOON)?;
-        degraded(&screener, "eth0", false)?;
+        screener.wait_for_degraded("eth0", false)?;
         // Another screener of ours is told by its pins.
         let other = ["kernel", "attach", "--interface", "eth0", "--pin", "/sys/fs/bpf/other"];
-        expect(
+        expect_all(
             &mx,
             &other,
             0,
             &["it belongs to another screener: `screener kernel detach --pin /sys/fs/bpf/screener`"],
         )?;
-        expect(&mx, &["doctor"], 1, &["sk_lookup: a program of somebody else", "\"steer\""])
+        expect_all(&mx, &["doctor"], 1, &["sk_lookup: a program of somebody else", "\"steer\""])
     });
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use screener_tests::cell;
 use screener_tests::cli::{expect, run, shell};
 use screener_tests::host::Host;
-use screener_tests::net::{Net, Plan};
+use screener_tests::net::Net;
 use screener_tests::screener::Screener;
 
 const CONFIG: &str = r#"
@@ -22,13 +22,9 @@ prefix = "192.0.2.128/25"
 group = "root"
 "#;
 
-fn mx() -> Result<Host> {
-    Net::new()?.host(&Plan { name: "mx", addresses: &["192.0.2.10", "2001:db8:25::10"], prefixes: &[] })
-}
-
 /// A host on which a daemon was, and left its maps.
 fn left() -> Result<Host> {
-    let mx = mx()?;
+    let mx = Net::mx()?;
     Screener::start(&mx, CONFIG)?.stop()?;
     Ok(mx)
 }
@@ -46,7 +42,7 @@ fn dump(host: &Host) -> Result<String> {
 #[test]
 fn without_maps_every_verb_says_how_to_have_them() {
     cell::test("without_maps_every_verb_says_how_to_have_them", || {
-        let mx = mx()?;
+        let mx = Net::mx()?;
         mx.write("/tmp/file", "deny 198.51.100.0/24 drop\n")?;
         for verb in [
             &["list"][..],
@@ -227,7 +223,7 @@ fn restore_replaces_what_a_file_names_and_nothing_else() {
 #[test]
 fn a_daemon_that_holds_the_maps_is_asked_for_changes() {
     cell::test("a_daemon_that_holds_the_maps_is_asked_for_changes", || {
-        let mx = mx()?;
+        let mx = Net::mx()?;
         let screener = Screener::start(&mx, CONFIG)?;
         map(&mx, &["set", "deny", "198.51.100.0/24", "tag"], 0, "198.51.100.0/24: tag")?;
         map(&mx, &["set", "permit", "203.0.113.0/24"], 0, "203.0.113.0/24: permit")?;
@@ -266,7 +262,7 @@ fn a_daemon_that_holds_the_maps_is_asked_for_changes() {
 #[test]
 fn a_daemon_says_what_it_removes_from_the_kernel_when_it_starts() {
     cell::test("a_daemon_says_what_it_removes_from_the_kernel_when_it_starts", || {
-        let mx = mx()?;
+        let mx = Net::mx()?;
         let mut screener = Screener::start(&mx, CONFIG)?;
         screener.tell(&["deny", "add", "198.51.100.0/24"])?;
         screener.stop()?;

@@ -8,35 +8,18 @@ use anyhow::{Result, ensure};
 use screener_tests::cell;
 use screener_tests::cli::{expect, shell};
 use screener_tests::host::Host;
-use screener_tests::net::{Net, Plan};
-use screener_tests::screener::{Screener, executable};
+use screener_tests::net::Net;
+use screener_tests::screener::{GUARDED, Screener, command};
 
-const CONFIG: &str = r#"
-hostname = "mx.example.com"
-[listen]
-mode = "steer"
-own_networks = ["127.0.0.0/8", "::1/128", "10.7.0.0/16"]
-[kernel]
-interfaces = ["eth0"]
-[[permit]]
-prefix = "192.0.2.128/25"
-comment = "our own relays"
-[[deny]]
-prefix = "203.0.113.128/25"
-action = "reject"
-[control]
-group = "root"
-"#;
-
-fn mx() -> Result<Host> {
-    Net::new()?.host(&Plan { name: "mx", addresses: &["192.0.2.10", "2001:db8:25::10"], prefixes: &[] })
+fn start(mx: &Host) -> Result<Screener> {
+    Screener::start(mx, &(GUARDED.to_owned() + "[[deny]]\nprefix = \"203.0.113.128/25\"\naction = \"reject\"\n"))
 }
 
 #[test]
 fn a_permit_beats_what_denies_it_for_as_long_as_it_stands() {
     cell::test("a_permit_beats_what_denies_it_for_as_long_as_it_stands", || {
-        let mx = mx()?;
-        let mut screener = Screener::start(&mx, CONFIG)?;
+        let mx = Net::mx()?;
+        let mut screener = start(&mx)?;
         let permit = |arguments: &[&str], code, part| expect(&mx, &[&["permit"], arguments].concat(), code, part);
         permit(&["add", "198.51.100.7/24"], 2, "write 198.51.100.0/24 for the network")?;
         permit(&["add", "0.0.0.0/0"], 2, "permitting 0.0.0.0/0 is wider than /8")?;
@@ -78,8 +61,8 @@ fn a_permit_beats_what_denies_it_for_as_long_as_it_stands() {
 #[test]
 fn a_list_is_denied_as_a_whole_or_not_at_all() {
     cell::test("a_list_is_denied_as_a_whole_or_not_at_all", || {
-        let mx = mx()?;
-        let mut screener = Screener::start(&mx, CONFIG)?;
+        let mx = Net::mx()?;
+        let mut screener = start(&mx)?;
         let import = |text: &str, more: &[&str], code, part: &str| {
             mx.write("/tmp/list", text)?;
             expect(&mx, &[&["deny", "import", "/tmp/list"], more].concat(), code, part)
@@ -151,15 +134,15 @@ fn a_list_is_denied_as_a_whole_or_not_at_all() {
 #[test]
 fn a_list_that_the_kernel_cannot_hold_changes_nothing() {
     cell::test("a_list_that_the_kernel_cannot_hold_changes_nothing", || {
-        let mx = mx()?;
-        let screener = Screener::start(&mx, CONFIG)?;
+        let mx = Net::mx()?;
+        let screener = start(&mx)?;
         screener.tell(&["deny", "add", "2001:db8:1::/48", "--action", "tag"])?;
         // More IPv6 prefixes than there is room for.
         shell(
             &mx,
             "awk 'BEGIN { for (i = 0; i < 300000; i++) printf \"2a%02x:%x:%x::/48\\n\", i % 16, i / 4096, i % 4096 }' > /tmp/list",
         )?;
-        let mut import = mx.spawn(mx.command(executable()?).args(["deny", "import", "/tmp/list"]))?;
+        let mut import = mx.spawn(&mut command(&mx, &[], &["deny", "import", "/tmp/list"])?)?;
         import.wait_for_line("is full", Duration::from_secs(100))?;
         ensure!(import.wait(Duration::from_secs(5))?.code() == Some(2), "{}", import.log());
         let denies = screener.json(&["deny", "list", "--json"])?;

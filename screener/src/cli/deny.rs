@@ -5,11 +5,14 @@ mod list;
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 
+use super::entries::{Del, Entries};
 use super::output::Form;
-use super::{Answer, output, prefix};
+use super::{Answer, prefix};
 use crate::control::Client;
-use crate::control::api::{self, DenyRequest};
+use crate::control::api::DenyRequest;
 use crate::feed::DenyAction;
+
+const ENTRIES: Entries = Entries("/v1/denies");
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Deny {
@@ -41,48 +44,18 @@ pub(super) struct Add {
     force: bool,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct Del {
-    /// The prefix
-    #[arg(value_parser = prefix::parse)]
-    prefix: IpNet,
-}
-
 impl Deny {
     pub(super) async fn carry_out(self, client: &Client) -> anyhow::Result<Answer> {
         match self {
-            Self::List(form) => {
-                let entries: Vec<api::Static> = client.get("/v1/denies").await?;
-                if form.json {
-                    output::json(&entries)?;
-                } else {
-                    show(entries)?;
-                }
-            }
+            Self::List(form) => ENTRIES.show(client, form).await?,
             Self::Add(add) => {
                 let request = DenyRequest { action: add.action, comment: add.comment, force: add.force };
-                let entry: api::Static = client.put(&format!("/v1/denies/{}", add.prefix), &request).await?;
-                output::line(format!("{}: {}", entry.prefix, entry.action))?;
+                ENTRIES.put(client, add.prefix, &request).await?;
             }
-            Self::Del(del) => {
-                client.delete(&format!("/v1/denies/{}", del.prefix)).await?;
-                output::line(format!("{}: removed", del.prefix))?;
-            }
+            Self::Del(del) => ENTRIES.remove(client, del).await?,
             Self::Import(import) => return import.carry_out(client).await,
             Self::Export(export) => return export.carry_out(client).await,
         }
         Ok(Answer::Yes)
     }
-}
-
-/// Shows permits or denies.
-pub(super) fn show(entries: Vec<api::Static>) -> std::io::Result<()> {
-    output::rows(
-        ["prefix", "action", "origin", "added", "hits", "last seen", "comment"],
-        entries.into_iter().map(|entry| {
-            let last_seen = output::or_dash(entry.last_seen.as_ref());
-            let hits = entry.hits.to_string();
-            [entry.prefix, entry.action, entry.origin, entry.added, hits, last_seen, entry.comment.unwrap_or_default()]
-        }),
-    )
 }

@@ -7,6 +7,7 @@ mod completions;
 mod deny;
 mod dnsbl;
 mod doctor;
+mod entries;
 mod explain;
 mod input;
 mod kernel;

@@ -3,10 +3,13 @@
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 
+use super::entries::{Del, Entries};
 use super::output::Form;
-use super::{Answer, output, prefix};
+use super::{Answer, prefix};
 use crate::control::Client;
-use crate::control::api::{self, PermitRequest};
+use crate::control::api::PermitRequest;
+
+const ENTRIES: Entries = Entries("/v1/permits");
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Permit {
@@ -31,33 +34,15 @@ pub(super) struct Add {
     force: bool,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct Del {
-    /// The prefix
-    #[arg(value_parser = prefix::parse)]
-    prefix: IpNet,
-}
-
 impl Permit {
     pub(super) async fn carry_out(self, client: &Client) -> anyhow::Result<Answer> {
         match self {
-            Self::List(form) => {
-                let entries: Vec<api::Static> = client.get("/v1/permits").await?;
-                if form.json {
-                    output::json(&entries)?;
-                } else {
-                    super::deny::show(entries)?;
-                }
-            }
+            Self::List(form) => ENTRIES.show(client, form).await?,
             Self::Add(add) => {
                 let request = PermitRequest { comment: add.comment, force: add.force };
-                let entry: api::Static = client.put(&format!("/v1/permits/{}", add.prefix), &request).await?;
-                output::line(format!("{}: {}", entry.prefix, entry.action))?;
+                ENTRIES.put(client, add.prefix, &request).await?;
             }
-            Self::Del(del) => {
-                client.delete(&format!("/v1/permits/{}", del.prefix)).await?;
-                output::line(format!("{}: removed", del.prefix))?;
-            }
+            Self::Del(del) => ENTRIES.remove(client, del).await?,
         }
         Ok(Answer::Yes)
     }

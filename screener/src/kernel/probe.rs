@@ -26,7 +26,6 @@ const BPF_MAP_TYPE_SOCKMAP: u32 = 15;
 const BPF_MAP_TYPE_RINGBUF: u32 = 27;
 const BPF_F_NO_PREALLOC: u32 = 1;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
-const BPF_F_INNER_MAP: u32 = 1 << 12;
 /// The number of the loopback interface. It has no driver: nothing can be attached to it in native mode.
 const LOOPBACK: u32 = 1;
 
@@ -48,8 +47,8 @@ pub enum Feature {
     Tries,
     /// Ring buffers.
     RingBuffers,
-    /// Arrays that can be mapped into memory, and exchanged within an array of maps.
-    InnerMaps,
+    /// Arrays that can be mapped into memory.
+    MappedArrays,
     /// The boot clock within programs.
     BootClock,
 }
@@ -64,7 +63,7 @@ impl Feature {
         Self::SocketMaps,
         Self::Tries,
         Self::RingBuffers,
-        Self::InnerMaps,
+        Self::MappedArrays,
         Self::BootClock,
     ];
 
@@ -78,7 +77,7 @@ impl Feature {
             Self::SocketMaps => "socket maps",
             Self::Tries => "longest-prefix tries",
             Self::RingBuffers => "BPF ring buffers",
-            Self::InnerMaps => "mapped arrays within arrays of maps",
+            Self::MappedArrays => "arrays mapped into memory",
             Self::BootClock => "the boot clock in BPF programs",
         }
     }
@@ -92,7 +91,7 @@ impl Feature {
             Self::SocketMaps => "5.7",
             Self::Tries => "4.11",
             Self::RingBuffers | Self::BootClock => "5.8",
-            Self::InnerMaps => "5.10",
+            Self::MappedArrays => "5.5",
         }
     }
 
@@ -116,7 +115,7 @@ impl Feature {
             Self::Tries => map(BPF_MAP_TYPE_LPM_TRIE, 8, 4, 1, BPF_F_NO_PREALLOC),
             // One page of any size that is in use.
             Self::RingBuffers => map(BPF_MAP_TYPE_RINGBUF, 0, 0, 1 << 16, 0),
-            Self::InnerMaps => map(BPF_MAP_TYPE_ARRAY, 4, 4, 1, BPF_F_MMAPABLE | BPF_F_INNER_MAP),
+            Self::MappedArrays => map(BPF_MAP_TYPE_ARRAY, 4, 4, 1, BPF_F_MMAPABLE),
         };
         match there {
             Ok(()) => Ok(true),
@@ -331,11 +330,11 @@ mod tests {
 
     #[test]
     fn what_an_old_kernel_lacks_is_named_with_the_version_that_brought_it() {
-        let old = features_by(|feature| Ok(!matches!(feature, Feature::SkLookup | Feature::InnerMaps)));
+        let old = features_by(|feature| Ok(!matches!(feature, Feature::SkLookup | Feature::MappedArrays)));
         let missing = missing_of(&old).unwrap();
         assert_eq!(
             missing,
-            "sk_lookup programs (Linux 5.9 and later), mapped arrays within arrays of maps (Linux 5.10 and later)"
+            "sk_lookup programs (Linux 5.9 and later), arrays mapped into memory (Linux 5.5 and later)"
         );
         // One can do without this one.
         assert_eq!(missing_of(&features_by(|feature| Ok(feature != Feature::XdpFrags))), None);

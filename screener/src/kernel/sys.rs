@@ -17,6 +17,7 @@ const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_SK_LOOKUP: u32 = 36;
 const BPF_XDP: u32 = 37;
@@ -56,6 +57,19 @@ struct ObjectAttributes {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
+}
+
+/// Takes what is in a place of an array of maps out of it; lookups that have begun go on in peace.
+pub(super) fn map_delete(map: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    #[repr(C)]
+    struct Element {
+        map_fd: u32,
+        _pad: u32,
+        key: u64,
+    }
+    let attributes = Element { map_fd: descriptor(map), _pad: 0, key: std::ptr::from_ref(&index) as u64 };
+    // SAFETY: laid out as <linux/bpf.h> has it; the key lives until after the call.
+    unsafe { bpf(BPF_MAP_DELETE_ELEM, &attributes) }.map(drop)
 }
 
 /// The object that is pinned at a path.

@@ -13,12 +13,13 @@ use screener::kernel::{Event, EventStream, Hook, Kernel, Verdict, XdpPolicy};
 use screener_ebpf::Counter;
 use screener_ebpf::parse::syn;
 use screener_tests::cell;
-use screener_tests::host::Host;
-use screener_tests::net::ip;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use screener_tests::frames::{Reads, socket};
+use screener_tests::listener::port_25;
+use screener_tests::net::{MX, Net};
+use socket2::Socket;
 
-use super::mutant::{Dice, SERVER_MAC, attempt, plain};
-use super::{SERVER, WIRE, clients, mta, options};
+use super::mutant::{Dice, attempt, plain};
+use super::{options, take_known_mac};
 
 const SEED: u64 = 0x5c4e_e4e4_2026_1125;
 const BATCHES: u32 = 30;
@@ -33,16 +34,16 @@ const PERMITTED: [&str; 2] = ["10.128.0.0/9", "2001:db8:d:8000::/49"];
 #[test]
 fn screen_and_the_kernel_agree_about_what_a_syn_is() {
     cell::test("differential::screen_and_the_kernel_agree_about_what_a_syn_is", || {
-        let internet = clients()?;
-        let _mta = mta()?;
-        ip(&format!("link set {WIRE} address {}\n", SERVER_MAC.map(|byte| format!("{byte:02x}")).join(":")))?;
+        let internet = Net::internet_and_mx_here()?;
+        let _mta = port_25()?;
+        take_known_mac()?;
         let kernel = Kernel::start(&options(XdpPolicy::Native))?;
         for (prefixes, action) in [(DENIED, StaticAction::Deny(DenyAction::Drop)), (PERMITTED, StaticAction::Permit)] {
             for prefix in prefixes {
                 kernel.put_static(prefix.parse()?, action)?;
             }
         }
-        let socket = packet_socket(&internet)?;
+        let sender = Socket::from(socket(&internet, Reads::Nothing)?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut seen = Seen::default();
         runtime.block_on(async {
@@ -55,9 +56,10 @@ fn screen_and_the_kernel_agree_about_what_a_syn_is() {
                     frames.extend(attempt(&mut dice, source, server));
                 }
                 let last = Ipv4Addr::from(0x0aff_0000 + batch);
-                for frame in frames.iter().chain([&plain(last.octets(), SERVER[0].parse::<Ipv4Addr>()?.octets())]) {
+                for frame in frames.iter().chain([&plain(last.octets(), MX.addresses[0].parse::<Ipv4Addr>()?.octets())])
+                {
                     // One that is too short to be a frame does not get onto the wire.
-                    if socket.send(frame).is_err() {
+                    if sender.send(frame).is_err() {
                         seen.unsent += 1;
                     }
                 }
@@ -89,30 +91,7 @@ fn ends(dice: &mut Dice, number: u32) -> Result<(IpAddr, IpAddr)> {
         };
         Ipv4Addr::from(upper + number).into()
     };
-    Ok((source, SERVER[usize::from(six)].parse()?))
-}
-
-/// A socket that sends whole frames from the clients' end of the wire.
-pub(super) fn packet_socket(internet: &Host) -> Result<Socket> {
-    internet.in_ns(|| {
-        let all = u16::to_be(libc::ETH_P_ALL as u16);
-        // Protocol 0: it only sends.
-        let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
-        let index = nix::net::if_::if_nametoindex("eth0")?;
-        // SAFETY: the closure fills in a whole `sockaddr_ll`, for which the storage is large enough, and its length.
-        let ((), address) = unsafe {
-            SockAddr::try_init(|storage, length| {
-                let address = storage.cast::<libc::sockaddr_ll>();
-                (*address).sll_family = libc::AF_PACKET as u16;
-                (*address).sll_protocol = all;
-                (*address).sll_ifindex = index.cast_signed();
-                *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-                Ok(())
-            })
-        }?;
-        socket.bind(&address)?;
-        Ok(socket)
-    })
+    Ok((source, MX.addresses[usize::from(six)].parse()?))
 }
 
 /// What was seen of all the frames.

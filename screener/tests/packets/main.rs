@@ -5,7 +5,7 @@ mod differential;
 mod mutant;
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -13,48 +13,26 @@ use screener::feed::{DenyAction, StaticAction};
 use screener::kernel::{Feature, Kernel, Mode, Options, Settings, XdpPolicy, features};
 use screener_tests::cell;
 use screener_tests::client::{Client, Trouble};
+use screener_tests::frames::{Reads, socket};
 use screener_tests::host::Host;
-use screener_tests::net::{Net, Plan, ip, take_frames_back};
+use screener_tests::listener::port_25;
+use screener_tests::net::{MX, Net, TO_INTERNET, ip};
 use screener_tests::wait::until;
-use socket2::{Domain, Protocol, Socket, Type};
-
-const SERVER: [&str; 2] = ["192.0.2.10", "2001:db8:25::10"];
-/// The server's end of the wire.
-const WIRE: &str = "to-internet";
-
-/// Gives the cell's own network the server's addresses, and a wire to a host with the clients'.
-fn clients() -> Result<Host> {
-    let net = Net::new()?;
-    let internet = net.host(&Plan {
-        name: "internet",
-        addresses: &["198.51.100.10", "2001:db8:a::10"],
-        prefixes: &["198.51.100.0/24", "2001:db8:a::/48"],
-    })?;
-    ip(&format!(
-        "link set lo up\n\
-         addr add {}/32 dev lo\n\
-         addr add {}/128 dev lo nodad\n",
-        SERVER[0], SERVER[1]
-    ))?;
-    Ok(internet)
-}
+use screener_tests::xdp::take_frames_back;
+use socket2::Socket;
 
 fn options(xdp: XdpPolicy) -> Options {
-    Options { interfaces: vec![WIRE.to_owned()], xdp, ..Options::default() }
+    Options { interfaces: vec![TO_INTERNET.to_owned()], xdp, ..Options::default() }
 }
 
 fn deny(kernel: &Kernel, prefix: &str, action: DenyAction) -> Result<()> {
     Ok(kernel.put_static(prefix.parse()?, StaticAction::Deny(action))?)
 }
 
-/// The MTA on port 25 of both families.
-fn mta() -> Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_only_v6(false)?;
-    socket.bind(&"[::]:25".parse::<SocketAddr>()?.into())?;
-    socket.listen(16)?;
-    Ok(socket.into())
+/// Gives the server's end of the wire the address to which frames are made.
+fn take_known_mac() -> Result<()> {
+    let address = mutant::SERVER_MAC.map(|byte| format!("{byte:02x}")).join(":");
+    ip(&format!("link set {TO_INTERNET} address {address}\n"))
 }
 
 /// How many packets a hook has counted under a name, in both families.
@@ -64,7 +42,7 @@ fn counted(kernel: &Kernel, hook: &str, name: &str) -> Result<u64> {
 }
 
 fn server(client: IpAddr) -> Result<SocketAddr> {
-    Ok(SocketAddr::new(SERVER[usize::from(client.is_ipv6())].parse()?, 25))
+    Ok(SocketAddr::new(MX.addresses[usize::from(client.is_ipv6())].parse()?, 25))
 }
 
 /// Connects, which must be refused, and sooner than a SYN is repeated.
@@ -83,8 +61,8 @@ fn is_refused(internet: &Host, client: &str) -> Result<()> {
 #[test]
 fn a_client_under_reject_is_refused_at_once_by_xdp_and_where_that_cannot_be_by_the_stack() {
     cell::test("a_client_under_reject_is_refused_at_once_by_xdp_and_where_that_cannot_be_by_the_stack", || {
-        let internet = clients()?;
-        let _mta = mta()?;
+        let internet = Net::internet_and_mx_here()?;
+        let _mta = port_25()?;
         for (policy, mode) in [(XdpPolicy::Native, Mode::Native), (XdpPolicy::Generic, Mode::Generic)] {
             let kernel = Kernel::start(&options(policy))?;
             let status = kernel.status()?;
@@ -140,66 +118,61 @@ fn on_a_native_veth_refusals_are_left_to_steer_unless_the_operator_says_otherwis
 }
 
 #[test]
-fn an_interface_with_jumbo_frames_is_screened_in_native_mode_where_the_kernel_can_and_carries_them() {
-    cell::test(
-        "an_interface_with_jumbo_frames_is_screened_in_native_mode_where_the_kernel_can_and_carries_them",
-        || {
-            let internet = clients()?;
-            let mta = mta()?;
-            ip(&format!("link set {WIRE} mtu 9000\n"))?;
-            internet.in_ns(|| ip("link set eth0 mtu 9000\n"))?;
-            let frags =
-                features().into_iter().any(|found| found.feature == Feature::XdpFrags && found.there == Some(true));
-            let (policy, mode) =
-                if frags { (XdpPolicy::Native, Mode::Native) } else { (XdpPolicy::Auto, Mode::Generic) };
-            let kernel = Kernel::start(&options(policy))?;
-            let status = kernel.status()?;
-            for interface in &status.interfaces {
-                ensure!(interface.mode == mode, "{interface:?}");
-                let reason = interface.reason.as_deref().unwrap_or_default();
-                ensure!(frags || reason.contains("Linux 5.18"), "{reason}");
-            }
-            deny(&kernel, "198.51.100.16/28", DenyAction::Drop)?;
-            let client = "198.51.100.17".parse()?;
-            match Client::connect_within(&internet, client, server(client)?, Duration::from_millis(300)) {
-                Err(Trouble::Silence(_)) => {}
-                other => bail!("{other:?} instead of silence"),
-            }
-            ensure!(counted(&kernel, "screen", "drop_denied")? > 0);
+fn an_interface_with_jumbo_frames_is_screened_in_native_mode_and_carries_them() {
+    cell::test("an_interface_with_jumbo_frames_is_screened_in_native_mode_and_carries_them", || {
+        let internet = Net::internet_and_mx_here()?;
+        let [mta, _] = port_25()?;
+        ip(&format!("link set {TO_INTERNET} mtu 9000\n"))?;
+        internet.in_ns(|| ip("link set eth0 mtu 9000\n"))?;
+        let frags = features().into_iter().any(|found| found.feature == Feature::XdpFrags && found.there == Some(true));
+        // A kernel before 5.18 cannot, and says so.
+        let (policy, mode) = if frags { (XdpPolicy::Native, Mode::Native) } else { (XdpPolicy::Auto, Mode::Generic) };
+        let kernel = Kernel::start(&options(policy))?;
+        for interface in kernel.status()?.interfaces {
+            ensure!(interface.mode == mode, "{interface:?}");
+            let reason = interface.reason.unwrap_or_default();
+            ensure!(frags || reason.contains("Linux 5.18"), "{reason}");
+        }
+        deny(&kernel, "198.51.100.16/28", DenyAction::Drop)?;
+        let client = "198.51.100.17".parse()?;
+        match Client::connect_within(&internet, client, server(client)?, Duration::from_millis(300)) {
+            Err(Trouble::Silence(_)) => {}
+            other => bail!("{other:?} instead of silence"),
+        }
+        ensure!(counted(&kernel, "screen", "drop_denied")? > 0);
 
-            let client = "198.51.100.1".parse()?;
-            let mut connection = Client::connect(&internet, client, server(client)?)?;
-            let (mut accepted, _) = mta.accept()?;
-            let sent: Vec<u8> = (0..400_000u32).flat_map(u32::to_ne_bytes).collect();
-            std::thread::scope(|scope| {
-                let sender = scope.spawn(|| connection.send_raw(&sent));
-                let mut received = vec![0; sent.len()];
-                accepted.set_read_timeout(Some(Duration::from_secs(20)))?;
-                accepted.read_exact(&mut received).context("reading what was sent")?;
-                ensure!(received == sent, "something was changed on the way");
-                sender.join().ok().context("the sender broke")??;
-                Ok(())
-            })?;
-            accepted.write_all(b"250 taken\r\n")?;
-            connection.expect(250)?;
+        let client = "198.51.100.1".parse()?;
+        let mut connection = Client::connect(&internet, client, server(client)?)?;
+        let (mut accepted, _) = mta.accept()?;
+        let sent: Vec<u8> = (0..400_000u32).flat_map(u32::to_ne_bytes).collect();
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| connection.send_raw(&sent));
+            let mut received = vec![0; sent.len()];
+            accepted.set_read_timeout(Some(Duration::from_secs(20)))?;
+            accepted.read_exact(&mut received).context("reading what was sent")?;
+            ensure!(received == sent, "something was changed on the way");
+            sender.join().ok().context("the sender broke")??;
             Ok(())
-        },
-    );
+        })?;
+        accepted.write_all(b"250 taken\r\n")?;
+        connection.expect(250)?;
+        Ok(())
+    });
 }
 
 #[test]
 fn a_flood_is_told_by_a_sample_and_a_quiet_day_in_full() {
     cell::test("a_flood_is_told_by_a_sample_and_a_quiet_day_in_full", || {
-        let internet = clients()?;
-        ip(&format!("link set {WIRE} address {}\n", mutant::SERVER_MAC.map(|byte| format!("{byte:02x}")).join(":")))?;
+        let internet = Net::internet_and_mx_here()?;
+        take_known_mac()?;
         let kernel = Kernel::start(&options(XdpPolicy::Native))?;
         deny(&kernel, "10.0.0.0/8", DenyAction::Drop)?;
         ensure!(kernel.adapt_sampling()? == 1);
-        let socket = differential::packet_socket(&internet)?;
+        let sender = Socket::from(socket(&internet, Reads::Nothing)?);
         let frame = mutant::plain([10, 1, 2, 3], [192, 0, 2, 10]);
         let count = 30_000;
         for _ in 0..count {
-            socket.send(&frame)?;
+            sender.send(&frame)?;
         }
         until("all of them to be dropped", Duration::from_secs(20), || {
             (counted(&kernel, "screen", "drop_denied").ok()? >= count).then_some(())

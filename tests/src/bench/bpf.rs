@@ -3,16 +3,18 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::ptr;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::{Map, MapInfo, MapType};
 
-const LOOK_UP: libc::c_long = 1;
-const RUN: libc::c_long = 10;
-const PROGRAM_BY_ID: libc::c_long = 13;
+use crate::bpf::{bpf, bpf_fd};
+
+const LOOK_UP: libc::c_int = 1;
+const RUN: libc::c_int = 10;
+const PROGRAM_BY_ID: libc::c_int = 13;
 
 /// `BPF_F_TEST_XDP_LIVE_FRAMES`.
 const LIVE_FRAMES: u32 = 1 << 1;
@@ -57,7 +59,8 @@ pub(crate) fn run(program: BorrowedFd<'_>, frame: &[u8], repeat: u32, out: Optio
         attributes.out_size = u32::try_from(out.len()).context("too long for a frame")?;
         attributes.data_out = out.as_mut_ptr() as u64;
     }
-    call(RUN, &mut attributes).context("BPF_PROG_TEST_RUN")?;
+    // SAFETY: laid out as <linux/bpf.h> has it; the frame and the room for its end live until after the call.
+    unsafe { bpf(RUN, &mut attributes) }.context("BPF_PROG_TEST_RUN")?;
     Ok(attributes.answer)
 }
 
@@ -67,7 +70,8 @@ pub(crate) fn run(program: BorrowedFd<'_>, frame: &[u8], repeat: u32, out: Optio
 pub(crate) fn run_live(program: BorrowedFd<'_>, frame: &[u8], frames: u32, batch: u32) -> Result<u32> {
     let attributes = attributes(program, frame)?;
     let mut attributes = RunAttributes { repeat: frames, batch, flags: LIVE_FRAMES, ..attributes };
-    call(RUN, &mut attributes).context("BPF_PROG_TEST_RUN with live frames (Linux 5.18)")?;
+    // SAFETY: laid out as <linux/bpf.h> has it; the frame lives until after the call.
+    unsafe { bpf(RUN, &mut attributes) }.context("BPF_PROG_TEST_RUN with live frames (Linux 5.18)")?;
     Ok(attributes.duration)
 }
 
@@ -82,10 +86,8 @@ fn attributes(program: BorrowedFd<'_>, frame: &[u8]) -> Result<RunAttributes> {
 
 /// The program with this number.
 pub(crate) fn program_by_id(id: u32) -> Result<OwnedFd> {
-    // The number, the next one, flags.
-    let fd = call(PROGRAM_BY_ID, &mut [id, 0, 0]).with_context(|| format!("program {id}"))?;
-    // SAFETY: the kernel has just given this descriptor to us.
-    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).context("a descriptor")?) })
+    // SAFETY: three numbers: that of the program, the next one, flags.
+    unsafe { bpf_fd(PROGRAM_BY_ID, &mut [id, 0, 0]) }.with_context(|| format!("program {id}"))
 }
 
 /// Writes the first elements of an array map that was made for mmap(2).
@@ -165,18 +167,12 @@ fn inner_map(outer: BorrowedFd<'_>, place: u32) -> Result<Option<MapInfo>> {
         value: &raw mut id as u64,
         ..ElementAttributes::default()
     };
-    match call(LOOK_UP, &mut attributes) {
+    // SAFETY: laid out as <linux/bpf.h> has it; the key and the value live until after the call.
+    match unsafe { bpf(LOOK_UP, &mut attributes) } {
         Ok(_) => MapInfo::from_id(id).map(Some).context("an inner map"),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error).context("looking into an array of maps"),
     }
-}
-
-fn call<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
-    // SAFETY: the attributes are of the command's own layout, live until the call returns, and are as long as is said;
-    // the pointers in them lead to memory that lives as long.
-    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, ptr::from_mut(attributes), size_of::<T>()) };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
 /// What the kernel has taken for itself, in bytes: slabs, vmalloc and per-CPU memory.

@@ -10,7 +10,7 @@ use crate::client::{Client, Trouble};
 use crate::dnsl::Dnsl;
 use crate::host::Host;
 use crate::mta::Mta;
-use crate::net::{Family, Net, Plan};
+use crate::net::{Family, INTERNET, MX, Net, Plan};
 use crate::screener::Screener;
 use crate::sender::{Route, Sender};
 
@@ -114,13 +114,9 @@ impl Lab {
     /// When a host or a server does not come about.
     pub fn build() -> Result<Self> {
         let net = Net::new()?;
-        let mx = net.host(&Plan { name: "mx", addresses: &["192.0.2.10", "2001:db8:25::10"], prefixes: &[] })?;
+        let mx = net.host(&MX)?;
         let dns = net.host(&Plan { name: "dns", addresses: &["192.0.2.53", "2001:db8:25::53"], prefixes: &[] })?;
-        let internet = net.host(&Plan {
-            name: "internet",
-            addresses: &["198.51.100.10", "2001:db8:a::10"],
-            prefixes: &["198.51.100.0/24", "203.0.113.0/24", "2001:db8:a::/48", "2001:db8:b::/48"],
-        })?;
+        let internet = net.host(&INTERNET)?;
         let mut lists = Dnsl::start(&dns, &[LIST])?;
         for family in Family::BOTH {
             let entry = match Role::Listed.address(family) {

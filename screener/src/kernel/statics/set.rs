@@ -5,10 +5,11 @@
 //! there. Never decides which entries there should be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
-use aya::maps::{ArrayOfMaps, MapData, MapError};
+use aya::maps::{ArrayOfMaps, Map, MapData, MapError};
 use screener_ebpf::deny::{Fate, MAGIC, Quads, four as table4, header, six as table6};
 use screener_ebpf::{self as abi, action};
 
@@ -20,28 +21,49 @@ use super::{SyncReport, four, six};
 use crate::kernel::error::KernelError;
 use crate::kernel::load;
 use crate::kernel::pin::{self, PinDirectory};
+use crate::kernel::sys;
 
-/// Free words for changes behind the IPv4 table: 2 MiB, four times what a /8 needs.
-const ROOM4: usize = 1 << 18;
-/// Free words behind the IPv6 table. A change takes a few.
+/// Free words that changes must find behind a new IPv4 table: 1 MiB, twice what a /8 needs.
+const ROOM4: usize = 1 << 17;
+/// The same behind an IPv6 table. A change takes a few.
 const ROOM6: usize = 1 << 16;
 /// The widest change in place; a wider one compiles anew.
 const WIDEST4: u8 = 8;
 /// Low bits of an address within an /18.
 const IN_18: u8 = 14;
-/// How many words a table may have: spans point to blocks with 27 bits.
-const MOST_WORDS: usize = 1 << 27;
 
-/// How many entries a family may have: some 50 MiB of memory then, 10 in IPv6.
+/// How many entries a family may have. So many have room in any mixture but of very many actions side by side.
 pub(super) const fn most_entries(bits: u8) -> usize {
-    if bits == V4 { 1 << 21 } else { 1 << 18 }
+    if bits == V4 { 5 << 18 } else { 1 << 17 }
+}
+
+/// How many quads its map has.
+const fn quads(bits: u8) -> u32 {
+    if bits == V4 { abi::DENY4_QUADS } else { abi::DENY6_QUADS }
+}
+
+/// The map that the set stands in.
+pub(super) struct Outer {
+    map: ArrayOfMaps<MapData, QuadMap>,
+    /// The same again: aya cannot take a map out of its place.
+    fd: OwnedFd,
+}
+
+impl TryFrom<Map> for Outer {
+    type Error = MapError;
+
+    fn try_from(map: Map) -> Result<Self, MapError> {
+        let Map::ArrayOfMaps(data) = &map else { return Err(MapError::InvalidMapType { map_type: 0 }) };
+        let fd = data.fd().as_fd().try_clone_to_owned().map_err(MapError::IoError)?;
+        Ok(Self { map: map.try_into()?, fd })
+    }
 }
 
 /// The deny set of one family.
 pub(super) struct DenySet {
     bits: u8,
     name: &'static str,
-    outer: ArrayOfMaps<MapData, QuadMap>,
+    outer: Outer,
     /// `None`: nothing is denied.
     live: Option<Live>,
     writable: bool,
@@ -67,14 +89,9 @@ impl DenySet {
         Self::over(map, bits, pin::map_pin(directory, name(bits)), writable).map(Some)
     }
 
-    pub(super) fn over(
-        outer: ArrayOfMaps<MapData, QuadMap>,
-        bits: u8,
-        path: PathBuf,
-        writable: bool,
-    ) -> Result<Self, KernelError> {
+    pub(super) fn over(outer: Outer, bits: u8, path: PathBuf, writable: bool) -> Result<Self, KernelError> {
         let mut set = Self { bits, name: name(bits), outer, live: None, writable };
-        match set.outer.get(&0, 0) {
+        match set.outer.map.get(&0, 0) {
             Ok(map) => {
                 let words = Words::over(map, writable).map_err(|error| set.failed(error))?;
                 set.live = Some(Live::read(words, bits).ok_or(KernelError::ForeignMap { path })?);
@@ -222,8 +239,10 @@ impl DenySet {
         }
         self.holds(items.len())?;
         let live = compile(items, permits, self.bits).map_err(|error| self.failed(error))?;
+        let full = || KernelError::MapFull { map: self.name, max_entries: items.len() as u32 };
+        let live = live.ok_or_else(full)?;
         // Whoever looks up now sees the old set or the new one, whole. The kernel returns when the old one has no reader.
-        self.outer.set(0, live.words.map(), 0).map_err(|error| self.failed(error))?;
+        self.outer.map.set(0, live.words.map(), 0).map_err(|error| self.failed(error))?;
         self.live = Some(live);
         Ok(())
     }
@@ -232,13 +251,8 @@ impl DenySet {
         if self.live.take().is_none() {
             return Ok(());
         }
-        // A set of a header alone: the smallest, in which nothing is found.
-        let mut words = Words::create(header::QUADS).map_err(|error| self.failed(error))?;
-        let end = words.get().len() as u64;
-        words.get_mut()[header::MAGIC] = MAGIC;
-        words.get_mut()[header::LIST] = end;
-        words.get_mut()[header::FREE] = end;
-        self.outer.set(0, words.map(), 0).map_err(|error| self.failed(error))
+        // In an empty place nothing is found.
+        sys::map_delete(self.outer.fd.as_fd(), 0).map_err(|error| self.failed(MapError::IoError(error)))
     }
 
     /// Whether a writer died within a change.
@@ -285,8 +299,8 @@ fn compare(old: impl Iterator<Item = Item>, new: impl Iterator<Item = Item>, rep
     }
 }
 
-/// A new set of these entries, in no place yet.
-fn compile(items: &[Item], permits: &Permits, bits: u8) -> Result<Live, MapError> {
+/// A new set of these entries, in no place yet; `None`: they do not fit.
+fn compile(items: &[Item], permits: &Permits, bits: u8) -> Result<Option<Live>, MapError> {
     let whole = Prefix { first: 0, length: 0 };
     let all = merge(items.iter().copied(), permits.about(whole, bits));
     let (parts, mask, wide) = if bits == V4 {
@@ -302,12 +316,11 @@ fn compile(items: &[Item], permits: &Permits, bits: u8) -> Result<Live, MapError
     let room = if bits == V4 { ROOM4 } else { ROOM6 };
     let head = header::QUADS as usize * 4;
     let free = head + parts.iter().map(Vec::len).sum::<usize>();
-    let list = free + room;
     let entry = entry_words(bits);
-    let end = list + (items.len() + CHANGES_ROOM) * entry;
-    let quads = u32::try_from(end.div_ceil(4)).ok().filter(|_| free < MOST_WORDS);
-    let quads = quads.ok_or_else(|| MapError::IoError(std::io::Error::from_raw_os_error(libc::E2BIG)))?;
-    let mut words = Words::create(quads)?;
+    let end = quads(bits) as usize * 4;
+    let list = end.checked_sub((items.len() + CHANGES_ROOM) * entry).filter(|list| free + room <= *list);
+    let Some(list) = list else { return Ok(None) };
+    let mut words = Words::create(quads(bits))?;
     let memory = words.get_mut();
     let mut at = head;
     for part in parts {
@@ -327,7 +340,7 @@ fn compile(items: &[Item], permits: &Permits, bits: u8) -> Result<Live, MapError
     ] {
         memory[index] = word;
     }
-    Ok(Live { words, changes: BTreeMap::new(), entries: items.len() })
+    Ok(Some(Live { words, changes: BTreeMap::new(), entries: items.len() }))
 }
 
 impl Live {
