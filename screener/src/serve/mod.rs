@@ -114,8 +114,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         warn!("{text}");
     }
     mirror_kernel(&daemon, changes)?;
+    upkeep::learn_features(Arc::clone(&daemon)).await;
     listen(&daemon, stand.listeners)?;
-    tokio::spawn(upkeep::learn_features(Arc::clone(&daemon)));
     tokio::spawn(upkeep::expire(Arc::clone(&daemon)));
     if let Some(address) = daemon.config.observe.metrics
         && let Err(error) = control::serve_metrics(address, Arc::clone(&daemon), daemon.going_down.clone()).await

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use crate::clock::Now;
@@ -15,11 +16,22 @@ use super::daemon::Daemon;
 const ASK_AGAIN: Duration = Duration::from_secs(600);
 /// How often while it does not answer.
 const ASK_SOON: Duration = Duration::from_secs(5);
+/// How long the first client waits for the MTA's first answer. An MTA that is there takes a fraction of it.
+const FIRST_ANSWER: Duration = Duration::from_secs(2);
 /// How often old passes and histories are looked for.
 const EXPIRE: Duration = Duration::from_secs(60);
 
-/// Keeps the EHLO features those of the MTA.
+/// Keeps the EHLO features those of the MTA. Returns when the MTA was asked for the first time, and goes on meanwhile: so the
+/// first client of all hears what the MTA offers, if the MTA is there.
 pub(super) async fn learn_features(daemon: Arc<Daemon>) {
+    let (asked, first) = oneshot::channel();
+    tokio::spawn(keep_learning(daemon, asked));
+    // Too late, or the task has ended: there are the defaults.
+    let _ = tokio::time::timeout(FIRST_ANSWER, first).await;
+}
+
+async fn keep_learning(daemon: Arc<Daemon>, asked: oneshot::Sender<()>) {
+    let mut asked = Some(asked);
     loop {
         let learned = handoff::learn(&daemon.config.backend, &daemon.policy.hostname).await;
         daemon.mta_answered(learned.as_ref().err());
@@ -38,6 +50,10 @@ pub(super) async fn learn_features(daemon: Arc<Daemon>) {
             }
             Err(HandoffError::Away { .. }) => ASK_SOON,
         };
+        if let Some(asked) = asked.take() {
+            // Nobody may be waiting any more.
+            let _ = asked.send(());
+        }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = daemon.going_down.cancelled() => return,
