@@ -72,6 +72,11 @@ impl Pinned {
         self.statics.list()
     }
 
+    /// Every permit, in the order of the prefixes.
+    pub fn permits(&self) -> impl Iterator<Item = IpNet> {
+        self.statics.permits()
+    }
+
     /// What exactly this prefix's entry says.
     pub fn get_static(&self, net: IpNet, kind: StaticKind) -> Option<StaticAction> {
         self.statics.get(net, kind)

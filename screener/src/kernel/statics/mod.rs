@@ -208,12 +208,17 @@ impl Statics {
         decode(fate.action()).or(counted)
     }
 
+    /// Every permit, IPv4 first, in the order of their prefixes.
+    pub(super) fn permits(&self) -> impl Iterator<Item = IpNet> {
+        [V4, V6].into_iter().flat_map(|bits| {
+            let known = self.permits.known(bits).iter();
+            known.filter_map(move |&prefix| network(prefix, bits))
+        })
+    }
+
     /// Every entry: permits, then denies, IPv4 first, in the order of their prefixes.
     pub(super) fn list(&self) -> impl Iterator<Item = (IpNet, StaticAction)> {
-        let permits = [V4, V6].into_iter().flat_map(|bits| {
-            let known = self.permits.known(bits).iter();
-            known.filter_map(move |&prefix| Some((network(prefix, bits)?, StaticAction::Permit)))
-        });
+        let permits = self.permits().map(|net| (net, StaticAction::Permit));
         let denies = [V4, V6].into_iter().flat_map(|bits| {
             let items = self.set(bits).iter();
             items.filter_map(move |item| Some((network(item.prefix, bits)?, decode(item.action)?)))

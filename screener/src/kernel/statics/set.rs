@@ -361,7 +361,11 @@ impl Live {
             .map(|words| list::decode(words, bits).map(|item| (item.prefix, item.action)))
             .collect();
         live.changes = noted?;
-        live.entries = if live.changes.is_empty() { listed } else { live.list(bits).iter().count() };
+        // Not by counting a million of them: the few that have changed were listed or not, and are there or not.
+        let before = List { changes: &BTreeMap::new(), ..live.list(bits) };
+        let gone = live.changes.keys().filter(|&&prefix| before.get(prefix).is_some()).count();
+        let there = live.changes.values().filter(|&&action| action != action::NONE).count();
+        live.entries = listed + there - gone;
         Some(live)
     }
 

@@ -195,8 +195,7 @@ fn judge(net: IpNet, action: StaticAction, maps: &Pinned) -> anyhow::Result<()> 
         );
         return Ok(());
     }
-    let permits = maps.statics().filter(|(_, action)| *action == StaticAction::Permit);
-    let judgement = feed::judge(&[net], &protected(permits.map(|(net, _)| net))?)?;
+    let judgement = feed::judge(&[net], &protected(maps.permits())?)?;
     ensure!(judgement.idle.is_empty(), "{net} lies in a permit, which wins: the entry would do nothing");
     Ok(())
 }
