@@ -28,12 +28,13 @@ pub(crate) struct Setup {
 }
 
 /// What has to be there to run the lab: a program and the package that brings it.
-const LAB: [(&str, &str); 7] = [
+const LAB: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("postfix", "postfix"),
     ("rbldnsd", "rbldnsd"),
     ("unbound", "unbound"),
+    ("curl", "curl"),
     ("nft", "nftables"),
     ("ipset", "ipset"),
 ];

@@ -10,7 +10,9 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
     for found in examine(&config.tests.dnsbl).await {
         match found.severity {
             Severity::Good => findings.ok(CHECK, found.finding),
-            Severity::Note | Severity::Warning => findings.warning(CHECK, found.finding, found.remedy),
+            // It is well as it is, and could be otherwise.
+            Severity::Note => findings.ok(CHECK, format!("{}: {}", found.finding, found.remedy)),
+            Severity::Warning => findings.warning(CHECK, found.finding, found.remedy),
             Severity::Problem => findings.problem(CHECK, found.finding, found.remedy),
         }
     }
