@@ -208,6 +208,10 @@ fn ipv6<P: Packet + ?Sized>(packet: &P, network: usize, request: &mut MaybeUnini
             }
             AUTHENTICATION => {
                 let [after, length] = packet.read(at).ok_or(Counter::Truncated)?;
+                // Three words stand in every one of them (RFC 4302 section 2.2).
+                if length == 0 {
+                    return Err(Counter::Malformed);
+                }
                 at += (usize::from(length) + 2) * 4;
                 next = after;
             }

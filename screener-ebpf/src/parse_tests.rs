@@ -266,6 +266,8 @@ fn extension_headers_are_followed_in_any_legal_chain_up_to_a_bound() {
     let many = |count| v6_behind(&std::vec![(DESTINATION, short); count]);
     assert_eq!(parse(&many(MAX_EXTENSION_HEADERS)), wanted(Address::V6(SOURCE6)));
     assert_eq!(parse(&many(MAX_EXTENSION_HEADERS + 1)), Err(Counter::HeaderDepth));
+    let too_short = v6_behind(&[(AUTHENTICATION, short)]);
+    assert_eq!(parse(&too_short), Err(Counter::Malformed), "no authentication header is shorter than twelve bytes");
 }
 
 #[test]
