@@ -1,7 +1,7 @@
 //! The PROXY protocol, versions 1 and 2: what a proxy says of the connection it makes on behalf of a client, read
 //! ([`parse`]) and written ([`Header::v1`], [`Header::v2`]).
 //!
-//! Bytes in, a header or an error out; the rules are those of the protocol's text by its author (HAProxy's
+//! Bytes in, a header or an error out; the rules are those of the protocol's text by its author (haproxy's
 //! `doc/proxy-protocol.txt`, sections 2.1 to 2.2.7). Never sees a socket or a clock, and decides nothing about who may send
 //! a header: anybody who may can claim any address.
 
