@@ -8,7 +8,7 @@ mod metrics;
 mod metrics_dnsbl;
 mod text;
 
-pub use init::{Format, init};
+pub use init::{Format, init, set_format};
 pub use json::decision;
 pub use metrics::Metrics;
 pub use text::{endpoint, line};

@@ -7,16 +7,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
+use crate::config::Origin;
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::handoff::HandoffError;
 use crate::kernel::{self, Kernel};
-use crate::ledger::{Ledger, Origin, Pass, What};
+use crate::ledger::{self, Ledger, Pass, What};
 use crate::observe::{self, Metrics};
 use crate::pass::Stamps;
 use crate::session::{Arrival, Decision, Event, Features, Outcome, Session, SessionId, Standing};
@@ -24,7 +26,9 @@ use crate::session::{Arrival, Decision, Event, Features, Outcome, Session, Sessi
 use super::degraded::Degraded;
 use super::limits::{Full, Limits};
 use super::live::Live;
+use super::metrics_door::MetricsDoor;
 use super::mirror;
+use super::sockets::Sockets;
 
 /// The daemon.
 pub(super) struct Daemon {
@@ -40,6 +44,16 @@ pub(super) struct Daemon {
     /// its holder locks the set for writing, so that those who read it never wait for a long change.
     pub(super) changing: Mutex<()>,
     pub(super) kernel: Option<Kernel>,
+    /// Where the configuration is read again.
+    pub(super) origin: Origin,
+    /// Held during a reload: one at a time.
+    pub(super) reloading: Mutex<()>,
+    /// Changes with each reload.
+    pub(super) reloaded: watch::Sender<()>,
+    /// To whoever brings passes to the kernel.
+    pub(super) realign: mpsc::Sender<mirror::Realign>,
+    pub(super) sockets: Sockets,
+    pub(super) metrics_door: MetricsDoor,
     pub(super) metrics: Metrics,
     pub(super) limits: Arc<Limits>,
     pub(super) counts: Counts,
@@ -142,7 +156,7 @@ impl Daemon {
     /// Remembers that a client passed. The kernel learns it from the ledger (`mirror`).
     pub(super) fn grant(&self, arrival: &Arrival, stamps: Stamps) {
         let now = Now::read().unix;
-        self.ledger.grant(self.key(arrival.client.ip()), &stamps, Origin::Screened, None, now);
+        self.ledger.grant(self.key(arrival.client.ip()), &stamps, ledger::Origin::Screened, None, now);
     }
 
     /// Logs what happened, and notes it in the client's history.

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use crate::config::Config;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Now, UnixTime};
+use crate::config::{Changes, Config};
 use crate::dnsbl::{Dnsbl, DnsblError};
 use crate::session::Policy;
 
@@ -13,12 +16,18 @@ use super::policy;
 
 /// The configuration in force, and what is made of it.
 pub(super) struct Live {
-    /// The file as it was read.
+    /// What runs: the file as it was read, but for what has to wait for a restart.
     pub(super) config: Config,
     /// What the engine is told.
     pub(super) policy: Arc<Policy>,
     /// The DNS lists; `None`: there are none.
     pub(super) lists: Option<Dnsbl>,
+    /// Ends the watch over these lists.
+    pub(super) watch: CancellationToken,
+    /// When the file was read.
+    pub(super) read: UnixTime,
+    /// What stands otherwise in the file and has to wait for a restart.
+    pub(super) needs_restart: Vec<&'static str>,
 }
 
 impl Live {
@@ -28,6 +37,24 @@ impl Live {
     /// When the DNS lists cannot be asked.
     pub(super) fn new(config: Config) -> Result<Self, DnsblError> {
         let lists = Dnsbl::configured(&config.tests.dnsbl)?;
-        Ok(Self { policy: Arc::new(policy::policy(&config)), lists, config })
+        Ok(Self::of(config, lists, Vec::new()))
+    }
+
+    /// What a configuration means that was read while this one ran: with all that is known of the DNS lists.
+    ///
+    /// # Errors
+    /// As [`Live::new`]; then this one is to stay.
+    pub(super) fn next(&self, config: Config, changes: &Changes) -> Result<Self, DnsblError> {
+        let lists = match &self.lists {
+            // Also where nothing has changed: the system may have other resolvers by now.
+            Some(lists) => lists.reconfigured(&config.tests.dnsbl)?,
+            None => Dnsbl::configured(&config.tests.dnsbl)?,
+        };
+        Ok(Self::of(config, lists, changes.at_restart.clone()))
+    }
+
+    fn of(config: Config, lists: Option<Dnsbl>, needs_restart: Vec<&'static str>) -> Self {
+        let policy = Arc::new(policy::policy(&config));
+        Self { policy, lists, config, watch: CancellationToken::new(), read: Now::read().unix, needs_restart }
     }
 }

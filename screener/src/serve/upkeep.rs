@@ -32,6 +32,7 @@ pub(super) async fn learn_features(daemon: Arc<Daemon>) {
 
 async fn keep_learning(daemon: Arc<Daemon>, asked: oneshot::Sender<()>) {
     let mut asked = Some(asked);
+    let mut reloaded = daemon.reloaded.subscribe();
     loop {
         let live = daemon.live();
         let learned = handoff::learn(&live.config.backend, &live.policy.hostname).await;
@@ -57,6 +58,8 @@ async fn keep_learning(daemon: Arc<Daemon>, asked: oneshot::Sender<()>) {
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            // It may be another MTA by now.
+            Ok(()) = reloaded.changed() => {}
             () = daemon.going_down.cancelled() => return,
         }
     }
