@@ -10,6 +10,7 @@ use tracing::{debug, info, warn};
 
 use crate::client::ClientKey;
 use crate::clock::{Now, UnixTime};
+use crate::config::Config;
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::kernel::text::Line;
 use crate::kernel::{EventStream, Kernel, KernelError};
@@ -27,6 +28,13 @@ const PAGE: usize = 4096;
 /// Until when a pass leaves the client to the MTA, if a pass must cover these tests; `None`: it does not, some test is owed.
 pub(super) fn valid_until(pass: &Pass, enabled: TestSet) -> Option<UnixTime> {
     pass.stamps.complete_until(enabled).filter(|&until| until > Now::read().unix)
+}
+
+/// Until when the kernel is to give the client to the MTA. Never, where a proxy's address is among the client's: its
+/// connections begin with a header that only the daemon takes.
+fn kernel_until(client: ClientKey, pass: &Pass, config: &Config) -> Option<UnixTime> {
+    let proxies = config.listen.meets_proxy(client.network(config.ledger.ipv6_prefix));
+    valid_until(pass, config.tests.enabled()).filter(|_| !proxies)
 }
 
 /// How many entries a log line names.
@@ -60,15 +68,15 @@ pub(super) fn tell_strangers(statics: &StaticSet, kernel: &Kernel) {
 }
 
 /// Makes the kernel's passes equal to the ledger's, and returns the changes from then on.
-pub(super) fn align(ledger: &Ledger, enabled: TestSet, kernel: &Kernel) -> Result<Changes, KernelError> {
+pub(super) fn align(ledger: &Ledger, config: &Config, kernel: &Kernel) -> Result<Changes, KernelError> {
     let mut changes = ledger.changes();
-    kernel.sync_passes(Beginning { enabled, changes: &mut changes, page: VecDeque::new() })?;
+    kernel.sync_passes(Beginning { config, changes: &mut changes, page: VecDeque::new() })?;
     Ok(changes)
 }
 
 /// Every pass that is worth something, page by page: a million of them need not stand in memory twice.
 struct Beginning<'a> {
-    enabled: TestSet,
+    config: &'a Config,
     changes: &'a mut Changes,
     page: VecDeque<Change>,
 }
@@ -79,7 +87,7 @@ impl Iterator for Beginning<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             while let Some(change) = self.page.pop_front() {
-                if let Some(until) = change.pass.and_then(|pass| valid_until(&pass, self.enabled)) {
+                if let Some(until) = change.pass.and_then(|pass| kernel_until(change.client, &pass, self.config)) {
                     return Some((change.client, until));
                 }
             }
@@ -91,7 +99,8 @@ impl Iterator for Beginning<'_> {
     }
 }
 
-/// Asks for the kernel's passes to be made equal to the ledger's again, because other tests are done now; hears when they are.
+/// Asks for the kernel's passes to be made equal to the ledger's again, because other tests are done or other proxies are
+/// known now; hears when they are.
 pub(super) type Realign = oneshot::Sender<Result<(), KernelError>>;
 
 /// Brings each change of a pass to the kernel.
@@ -104,8 +113,8 @@ pub(super) async fn follow(daemon: Arc<Daemon>, mut changes: Changes, mut orders
                 let worker = Arc::clone(&daemon);
                 // It walks over every pass. What changes meanwhile is in the new stream of changes.
                 let aligned = spawn_blocking(move || {
-                    let enabled = worker.live.load().policy.enabled();
-                    worker.kernel.as_ref().map(|kernel| align(&worker.ledger, enabled, kernel)).transpose()
+                    let live = worker.live();
+                    worker.kernel.as_ref().map(|kernel| align(&worker.ledger, &live.config, kernel)).transpose()
                 });
                 let aligned = aligned.await.unwrap_or(Ok(None)).map(|new| changes = new.unwrap_or_else(|| daemon.ledger.changes()));
                 // Whoever asked may have left.
@@ -115,7 +124,7 @@ pub(super) async fn follow(daemon: Arc<Daemon>, mut changes: Changes, mut orders
             () = daemon.going_down.cancelled() => return,
         };
         for Change { client, pass } in news {
-            let until = pass.as_ref().and_then(|pass: &Pass| daemon.valid_until(pass));
+            let until = pass.as_ref().and_then(|pass: &Pass| kernel_until(client, pass, &daemon.live.load().config));
             let done = match until {
                 Some(until) => kernel.put_pass(client, until),
                 None => kernel.del_pass(client).map(drop),

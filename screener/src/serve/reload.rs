@@ -21,7 +21,7 @@ use crate::observe;
 
 use super::daemon::{Daemon, Mode};
 use super::statics::Renewed;
-use super::{interfaces, policy};
+use super::{door, interfaces, policy};
 
 /// Why the running configuration stays.
 #[derive(Debug, Error)]
@@ -104,7 +104,7 @@ fn take_in(daemon: &Arc<Daemon>) -> Result<api::ReloadReport, ReloadError> {
         }
     }
 
-    let other_tests = running.policy.enabled() != next.policy.enabled();
+    let other_passes = running.policy.enabled() != next.policy.enabled() || changes.has("listen.proxy_from");
     daemon.live.store(Arc::clone(&next));
     // From here on new sessions go by it.
     if let Some(lists) = &next.lists {
@@ -124,7 +124,8 @@ fn take_in(daemon: &Arc<Daemon>) -> Result<api::ReloadReport, ReloadError> {
         }
     }
     daemon.reloaded.send_replace(());
-    if other_tests && let Some(note) = realign(daemon) {
+    door::look_for_permits(daemon);
+    if other_passes && let Some(note) = realign(daemon) {
         report.notes.push(note);
     }
     Ok(report)
@@ -138,7 +139,7 @@ fn give_back(daemon: &Daemon, running: &Config) {
     }
 }
 
-/// Tells the kernel which passes count under the tests that are done now. Returns what went wrong.
+/// Tells the kernel which passes count under the tests that are done and the proxies that are known now. Returns what went wrong.
 fn realign(daemon: &Daemon) -> Option<String> {
     let kernel: Option<&Kernel> = daemon.kernel.as_ref();
     kernel?;
