@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn without_a_kernel_half_its_keys_wait_for_a_restart() {
         let running = read("[kernel]\nxdp = \"off\"\n");
-        let mut wanted = read("[kernel]\nxdp = \"native\"\nports = [2525]\n");
+        let mut wanted = read("[kernel]\nxdp = \"native\"\nports = [25, 2525]\n");
         let changes = wanted.follow(&running, false);
         assert_eq!((changes.now.len(), &*changes.at_restart), (0, &["kernel.xdp", "kernel.ports"][..]));
         assert_eq!(wanted.kernel, running.kernel);
