@@ -313,8 +313,6 @@ fn what_is_not_built_is_refused_where_it_stands() {
     for (text, key) in [
         ("listen.proxy_from = [\"192.0.2.1/32\"]", "1:21: listen.proxy_from"),
         ("backend.handoff = \"postfix-pass\"", "1:19: backend.handoff"),
-        ("tls = { certificate = \"/a\", key = \"\" }", "1:23: tls.certificate"),
-        ("tls = { certificate = \"\", key = \"/a\" }", "1:33: tls.key"),
         ("tests.pregreet.action = \"tarpit\"", "1:25: tests.pregreet.action"),
         ("tests.dnsbl.action = \"tarpit\"", "1:22: tests.dnsbl.action"),
         ("tests.pipelining.action = \"tarpit\"", "1:27: tests.pipelining.action"),

@@ -16,7 +16,7 @@ pub use learn::{Learned, learn};
 pub use relay::copy;
 
 use crate::config::{Backend, BackendAddress, HandoffMethod};
-use crate::proxy::{Header, Origin};
+use crate::proxy::{Header, Origin, Tlv};
 use crate::session::Handoff;
 
 use mta::Mta;
@@ -62,7 +62,9 @@ pub async fn hand_off(
     handoff: &Handoff,
 ) -> Result<HandedOff, HandoffError> {
     let mut mta = Mta::connect(&backend.address).await?;
-    mta.send(&announcement(backend.handoff, &Header::for_client(client, server))).await?;
+    let mut header = Header::for_client(client, server);
+    header.tlvs.extend(handoff.tls.map(|tls| Tlv::tls(tls.protocol, tls.cipher)));
+    mta.send(&announcement(backend.handoff, &header)).await?;
     let mut reply = mta.reply().await?;
     if reply.code() != 220 {
         return Err(HandoffError::Refused { reply: reply.into_wire() });

@@ -126,6 +126,7 @@ impl Daemon {
             tagged: tagged || found == Some(StaticAction::Deny(DenyAction::Tag)),
             stamps: self.ledger.stamps(self.key(client.ip())),
             may_pass: live.config.listen.earns_pass(server),
+            terminates_tls: live.tls.is_ready(),
         })
     }
 
@@ -149,6 +150,11 @@ impl Daemon {
     pub(super) fn tell(&self, arrival: &Arrival, event: &Event) {
         let line = observe::line(arrival, event);
         info!(session = %arrival.id, "{line}");
+        match event {
+            Event::TlsEstablished(agreed) => self.metrics.handshake(agreed.protocol),
+            Event::TlsFailed(_) => self.metrics.handshake("failed"),
+            _ => {}
+        }
         if let Some(what) = history_of(event) {
             self.note(arrival, what, detail(line, arrival.client));
         }
@@ -256,11 +262,16 @@ fn history_of(event: &Event) -> Option<What> {
         Event::BareNewline(_) => What::BareNewline,
         Event::CountLimit(_) | Event::LengthLimit(_) => What::CommandLimit,
         Event::TimeLimit(_) => What::TimedOut,
+        Event::TlsFailed(_) => What::TlsFailed,
         Event::Reject { reply, .. } if reply.starts_with('4') => What::Deferred,
         Event::Reject { .. } | Event::Denylisted => What::Refused,
         Event::PassNew | Event::PassOld => What::Passed,
         Event::Hangup(..) => What::Hangup,
-        Event::Allowlisted | Event::AllowlistVeto | Event::Disconnect | Event::DataWithoutRcpt(_) => return None,
+        Event::Allowlisted
+        | Event::AllowlistVeto
+        | Event::Disconnect
+        | Event::DataWithoutRcpt(_)
+        | Event::TlsEstablished(_) => return None,
     })
 }
 
@@ -268,7 +279,7 @@ fn history_of(event: &Event) -> Option<What> {
 /// port the same thing again is the same event.
 fn detail(line: String, client: SocketAddr) -> String {
     let endpoint = observe::endpoint(client);
-    [format!(" from {endpoint}"), format!(" for {endpoint}"), format!(" {endpoint}")]
+    [format!(" from {endpoint}"), format!(" for {endpoint}"), format!(" peer={endpoint}"), format!(" {endpoint}")]
         .iter()
         .fold(line, |line, form| line.replacen(form.as_str(), "", 1))
 }
