@@ -38,9 +38,8 @@ async fn watch(daemon: Arc<Daemon>) {
         let keeper = Arc::clone(&daemon.live().tls);
         let worker = Arc::clone(&keeper);
         // The files may lie on a disk that is slow, or not there.
-        match tokio::task::spawn_blocking(move || worker.look(Now::read().unix)).await {
-            Ok(Some(news)) => tell(&keeper, &news),
-            Ok(None) | Err(_) => {}
+        if let Ok(Some(news)) = tokio::task::spawn_blocking(move || worker.look(Now::read().unix)).await {
+            tell(&keeper, &news);
         }
         let warning = warning_of(&keeper, Now::read().unix);
         if let Some(text) = warning.as_ref().filter(|_| warned.is_none()) {

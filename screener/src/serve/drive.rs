@@ -14,9 +14,11 @@ use tracing::{debug, warn};
 use crate::clock::Now;
 use crate::dnsbl;
 use crate::handoff::{self, HandedOff, HandoffError};
+use crate::proxy::{Header, Tlv, TlvKind};
 use crate::session::{Arrival, DnsblReport, Handoff, Input, Output, Session};
 
 use super::daemon::Daemon;
+use super::door;
 use super::limits::Full;
 use super::live::Live;
 use super::stream::{ClientStream, HandshakeFailed};
@@ -41,18 +43,15 @@ enum Next {
 pub(super) async fn connection(daemon: Arc<Daemon>, stream: TcpStream, tagged: bool) {
     // For the whole of the tests: a reload meanwhile changes nothing for this client.
     let live = daemon.live();
-    let arrival = match daemon.arrival(&live, &stream, tagged) {
-        Ok(arrival) => arrival,
-        // It has gone before it could be looked at.
-        Err(error) => return debug!("a connection without an end: {error}"),
-    };
+    let Some((stream, visit)) = door::open(&daemon, &live, stream).await else { return };
+    let arrival = daemon.arrival(&live, &visit, tagged);
     let slot = daemon.limits.admit(daemon.key(arrival.client.ip()));
     let ended = match slot {
         Ok(_slot) => {
             let session = daemon.begin(&live, arrival);
             let mut lists = Lists::default();
             let arrival = session.arrival().clone();
-            let ended = screen(&daemon, live, stream, session, &mut lists).await;
+            let ended = screen(&daemon, live, stream, session, &mut lists, &visit.tlvs).await;
             if let Some(check) = lists.left() {
                 super::lists::follow(Arc::clone(&daemon), &arrival, check);
             }
@@ -85,6 +84,7 @@ async fn screen(
     stream: TcpStream,
     mut session: Session,
     lists: &mut Lists,
+    tlvs: &[Tlv],
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = ClientStream::Plain(stream);
@@ -109,7 +109,7 @@ async fn screen(
                     return Ok(());
                 }
             },
-            Next::HandOff(handoff) => match hand_off(daemon, &live, session.arrival(), &handoff).await {
+            Next::HandOff(handoff) => match hand_off(daemon, &live, session.arrival(), tlvs, &handoff).await {
                 Ok(handed_off) => {
                     // The relay may last for hours; a late answer is not to wait for its end.
                     if let Some(check) = std::mem::take(lists).left() {
@@ -228,7 +228,7 @@ fn read(stream: &mut ClientStream, session: &mut Session) {
     }
 }
 
-/// Reset, timed out, no route any more, a TLS record that cannot be read, an end without close_notify: whatever it is, the
+/// Reset, timed out, no route any more, a TLS record that cannot be read, an end without `close_notify`: whatever it is, the
 /// client is gone.
 fn lost(session: &mut Session, error: &io::Error) {
     debug!("lost connection: {error}");
@@ -249,10 +249,17 @@ async fn hand_off(
     daemon: &Daemon,
     live: &Live,
     arrival: &Arrival,
+    tlvs: &[Tlv],
     handoff: &Handoff,
 ) -> Result<HandedOff, Option<Bytes>> {
+    let mut header = Header { tlvs: tlvs.to_vec(), ..Header::for_client(arrival.client, arrival.server) };
+    if let Some(tls) = handoff.tls {
+        // What a proxy before us says of the client's TLS is about another layer than the one that ends here.
+        header.tlvs.retain(|tlv| tlv.kind != TlvKind::SSL);
+        header.tlvs.push(Tlv::tls(tls.protocol, tls.cipher));
+    }
     // Boxed: this is the largest part of a session's state, and most sessions never come here.
-    let handing = Box::pin(handoff::hand_off(&live.config.backend, arrival.client, arrival.server, handoff));
+    let handing = Box::pin(handoff::hand_off(&live.config.backend, &header, handoff));
     let result = handing.await;
     daemon.mta_answered(result.as_ref().err());
     result.map_err(|error| match error {

@@ -6,6 +6,7 @@ mod answers;
 mod certificate;
 mod daemon;
 mod degraded;
+mod door;
 mod drive;
 mod interfaces;
 mod limits;
@@ -76,7 +77,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         warn!("{note}");
         degraded.set("control", note.to_owned());
     }
-    let content = Content { ledger: &ledger, enabled: live.policy.enabled(), statics: &statics };
+    let content = Content { ledger: &ledger, config: &live.config, statics: &statics };
     let stand = Stand::find(config, &content, &degraded)?;
     let (kernel, changes) = stand.kernel.map(|Filled { kernel, changes }| (kernel, changes)).unzip();
     for note in config.notes() {
@@ -116,6 +117,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(text) = daemon.rate_not_held() {
         warn!("{text}");
     }
+    door::look_for_permits(&daemon);
     mirror_kernel(&daemon, changes)?;
     upkeep::learn_features(Arc::clone(&daemon)).await;
     listen(&daemon, stand.listeners)?;
