@@ -11,8 +11,10 @@ use crate::clock::{Now, UnixTime};
 use crate::config::{Changes, Config};
 use crate::dnsbl::{Dnsbl, DnsblError};
 use crate::session::Policy;
+use crate::tls;
 
 use super::policy;
+use super::reload::ReloadError;
 
 /// The configuration in force, and what is made of it.
 pub(super) struct Live {
@@ -28,33 +30,39 @@ pub(super) struct Live {
     pub(super) read: UnixTime,
     /// What stands otherwise in the file and has to wait for a restart.
     pub(super) needs_restart: Vec<&'static str>,
+    /// The certificate, if `[tls]` names one.
+    pub(super) tls: Arc<tls::Keeper>,
 }
 
 impl Live {
-    /// What a configuration means, at the daemon's start.
+    /// What a configuration means, at the daemon's start. A bad certificate does not keep it from starting: mail must flow
+    /// after a reboot, too ([`super::certificate`] is loud about it).
     ///
     /// # Errors
     /// When the DNS lists cannot be asked.
     pub(super) fn new(config: Config) -> Result<Self, DnsblError> {
         let lists = Dnsbl::configured(&config.tests.dnsbl)?;
-        Ok(Self::of(config, lists, Vec::new()))
+        let tls = Arc::new(tls::Keeper::begin(config.tls.as_ref(), Now::read().unix));
+        Ok(Self::of(config, lists, tls, Vec::new()))
     }
 
     /// What a configuration means that was read while this one ran: with all that is known of the DNS lists.
     ///
     /// # Errors
-    /// As [`Live::new`]; then this one is to stay.
-    pub(super) fn next(&self, config: Config, changes: &Changes) -> Result<Self, DnsblError> {
+    /// As [`Live::new`], and when there is another certificate which cannot be used; then this one is to stay.
+    pub(super) fn next(&self, config: Config, changes: &Changes) -> Result<Self, ReloadError> {
         let lists = match &self.lists {
             // Also where nothing has changed: the system may have other resolvers by now.
             Some(lists) => lists.reconfigured(&config.tests.dnsbl)?,
             None => Dnsbl::configured(&config.tests.dnsbl)?,
         };
-        Ok(Self::of(config, lists, changes.at_restart.clone()))
+        let tls = self.tls.follow(config.tls.as_ref(), Now::read().unix)?;
+        Ok(Self::of(config, lists, tls, changes.at_restart.clone()))
     }
 
-    fn of(config: Config, lists: Option<Dnsbl>, needs_restart: Vec<&'static str>) -> Self {
+    fn of(config: Config, lists: Option<Dnsbl>, tls: Arc<tls::Keeper>, needs_restart: Vec<&'static str>) -> Self {
         let policy = Arc::new(policy::policy(&config));
-        Self { policy, lists, config, watch: CancellationToken::new(), read: Now::read().unix, needs_restart }
+        let (watch, read) = (CancellationToken::new(), Now::read().unix);
+        Self { policy, lists, tls, config, watch, read, needs_restart }
     }
 }

@@ -3,6 +3,7 @@
 //! Decides nothing about a client: the engine does, from what stands in the ledger, the static set and the DNS lists.
 
 mod answers;
+mod certificate;
 mod daemon;
 mod degraded;
 mod door;
@@ -20,6 +21,7 @@ mod signals;
 mod sockets;
 mod stand;
 mod statics;
+mod stream;
 mod tend;
 mod upkeep;
 
@@ -120,6 +122,7 @@ pub(crate) async fn run(origin: Origin, config: Config) -> anyhow::Result<()> {
     );
 
     lists::begin(&daemon);
+    certificate::begin(&daemon);
     if let Some(text) = daemon.rate_not_held() {
         warn!("{text}");
     }

@@ -18,6 +18,7 @@ use crate::control::{self, Refusal, api};
 use crate::dnsbl::DnsblError;
 use crate::kernel::{Kernel, KernelError};
 use crate::observe;
+use crate::tls::TlsError;
 
 use super::daemon::{Daemon, Mode};
 use super::statics::Renewed;
@@ -32,6 +33,9 @@ pub(super) enum ReloadError {
     /// The DNS lists cannot be asked.
     #[error(transparent)]
     Lists(#[from] DnsblError),
+    /// The certificate cannot be used.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
     /// The kernel half does not take it.
     #[error("kernel: {0}")]
     Kernel(#[from] KernelError),
@@ -65,7 +69,7 @@ pub(super) fn reload(daemon: &Arc<Daemon>) -> Result<api::ReloadReport, Refusal>
                 format!("the configuration read at {since} is in force, not the one in the file: {}", one_line(&text));
             daemon.degraded.set("config", shown);
             Err(match refused {
-                ReloadError::Config(_) | ReloadError::Lists(_) => Refusal::Wrong(text),
+                ReloadError::Config(_) | ReloadError::Lists(_) | ReloadError::Tls(_) => Refusal::Wrong(text),
                 ReloadError::Kernel(_) | ReloadError::System(_) => Refusal::Failed(text),
             })
         }
