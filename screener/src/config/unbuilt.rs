@@ -17,7 +17,6 @@ struct Unbuilt {
 
 /// The list.
 const UNBUILT: &[Unbuilt] = &[
-    Unbuilt { set: |raw| is(&raw.backend.handoff, &["postfix-pass"]), instead: "remove it or set it to \"proxy-v2\"" },
     Unbuilt {
         set: |raw| not_blank(&raw.tls.certificate),
         instead: "remove it or set it to \"\"; STARTTLS is the MTA's",
