@@ -3,6 +3,7 @@
 //! Decides nothing about a client: the engine does, from what stands in the ledger, the static set and the DNS lists.
 
 mod answers;
+mod certificate;
 mod daemon;
 mod degraded;
 mod door;
@@ -16,6 +17,7 @@ mod mirror;
 mod policy;
 mod stand;
 mod statics;
+mod stream;
 mod tend;
 mod upkeep;
 
@@ -112,6 +114,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     );
 
     lists::begin(&daemon);
+    certificate::begin(&daemon);
     if let Some(text) = daemon.rate_not_held() {
         warn!("{text}");
     }
