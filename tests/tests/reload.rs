@@ -61,6 +61,7 @@ fn a_bad_configuration_leaves_the_old_one_in_force_and_is_loud_until_a_good_one_
                 "screener.toml:2:10: deny[0].prefix: denying 192.0.2.0/24 would cover",
             ),
             ("[[tests.dnsbl.list]]\nzone = \"a.example\"\ncodes = { \"127.0.0.[9..2]\" = 1 }\n", "screener.toml:3:"),
+            ("[tls]\ncertificate = \"/etc/screener/no.pem\"\nkey = \"/etc/screener/no.key\"\n", "/etc/screener/no.pem"),
             (
                 "[observe]\nmetrics = \"203.0.113.77:9725\"\n",
                 "observe.metrics: 203.0.113.77:9725 cannot be listened on",
@@ -81,7 +82,7 @@ fn a_bad_configuration_leaves_the_old_one_in_force_and_is_loud_until_a_good_one_
         expect_all(&mx, &["reload"], 0, &["nothing has changed"])?;
         screener.wait_for_degraded("the configuration read at", false)?;
         let told = metrics(&mx)?;
-        ensure!(told.contains("screener_reloads_total{outcome=\"refused\"} 7"), "{told}");
+        ensure!(told.contains("screener_reloads_total{outcome=\"refused\"} 8"), "{told}");
         ensure!(told.contains("screener_reloads_total{outcome=\"taken\"} 1"), "{told}");
 
         // By the signal it is the same, and what is said stands in the log.
@@ -421,6 +422,9 @@ fn a_second_word_to_stop_ends_at_once_and_status_shows_the_drain() {
         )?;
         expect_all(&mx, &["status"], 0, &["going down: no new connections"])?;
         expect_all(&mx, &["reload"], 2, &["going down"])?;
+        // Whoever comes now is the MTA's: its greeting comes at once, and has one line.
+        let mut next = Client::connect(&internet, "198.51.100.51".parse()?, port_25(&mx)?)?;
+        ensure!(next.expect(220)?.lines.len() == 1);
         screener.stop()?;
         ensure!(screener.log().contains("told to stop again: 1 sessions are cut off"), "{}", screener.log());
         Ok(())

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -64,7 +64,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// When it cannot stand in any way: no listener, the ledger or the control socket in use by another screener, a
 /// configuration that contradicts itself.
 pub(crate) async fn run(origin: Origin, config: Config) -> anyhow::Result<()> {
-    observe::init(reload::log_format(&config))?;
+    // Dropped at the end of everything: then the last lines are written.
+    let _flush = observe::init(reload::log_format(&config))?;
     let mut signals = Signals::hear()?;
     raise_descriptors();
     // First of all, and until the end: what keeps a second daemon away from the ledger and the kernel.
@@ -94,6 +95,7 @@ pub(crate) async fn run(origin: Origin, config: Config) -> anyhow::Result<()> {
         mode: stand.mode,
         key_length: config.ledger.ipv6_prefix,
         features: ArcSwap::from_pointee(Features::default()),
+        learn_again: Notify::new(),
         limits: Limits::configured(&config.limits),
         ledger,
         statics: statics.into(),
@@ -153,10 +155,11 @@ async fn until_told_to_stop(daemon: &Arc<Daemon>, signals: &mut Signals) {
 }
 
 /// Takes no connections any more, and waits for those that are there: for a while, or until it is told to stop again.
-async fn drain(daemon: &Daemon, signals: &mut Signals) {
+async fn drain(daemon: &Arc<Daemon>, signals: &mut Signals) {
     info!("going down: {} sessions, relays have {} s", daemon.limits.active(), DRAIN.as_secs());
     daemon.going_down.cancel();
     daemon.live().watch.cancel();
+    daemon.sockets.end_all(daemon);
     daemon.tasks.close();
     tokio::select! {
         () = daemon.tasks.wait() => {}

@@ -135,15 +135,24 @@ impl Sockets {
             SockRef::from(&listening.socket).set_reuse_port(false)?;
             self.begin(daemon, listening)?;
         }
+        self.end(daemon, |open| open.listening.door == Door::Front && fronts.gone.contains(&open.listening.address));
+        Ok(())
+    }
+
+    /// Closes all of them: whoever waits is taken first, and hears from the daemon itself that it is going down.
+    pub(super) fn end_all(&self, daemon: &Arc<Daemon>) {
+        self.end(daemon, |_| true);
+    }
+
+    fn end(&self, daemon: &Arc<Daemon>, which: impl Fn(&Open) -> bool) {
         self.open().retain(|open| {
-            let goes = open.listening.door == Door::Front && fronts.gone.contains(&open.listening.address);
-            if goes {
+            let ends = which(open);
+            if ends {
                 open.stop.cancel();
                 listen::take_waiting(daemon, &open.listening.socket, open.listening.door.is_tagged());
             }
-            !goes
+            !ends
         });
-        Ok(())
     }
 
     fn open(&self) -> MutexGuard<'_, Vec<Open>> {
