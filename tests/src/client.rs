@@ -67,7 +67,18 @@ impl Client {
     /// When the connection does not come about in time.
     pub fn connect_within(host: &Host, source: IpAddr, server: SocketAddr, limit: Duration) -> Result<Self, Trouble> {
         let opened = host.in_ns(|| Ok(open(source, server, limit)));
-        let stream = opened.map_err(|error| Trouble::Other(io::Error::other(error)))??;
+        Self::over(opened.map_err(|error| Trouble::Other(io::Error::other(error)))??)
+    }
+
+    /// Connects from an address of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// When the connection does not come about within [`PATIENCE`].
+    pub fn here(source: IpAddr, server: SocketAddr) -> Result<Self, Trouble> {
+        Self::over(open(source, server, PATIENCE)?)
+    }
+
+    fn over(stream: TcpStream) -> Result<Self, Trouble> {
         let local = stream.local_addr().map_err(Trouble::Other)?;
         Ok(Self { stream, local, patience: PATIENCE, unread: Vec::new(), transcript: String::new() })
     }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::raw::{At, List, Raw};
+use super::raw::{At, Raw};
 
 /// One setting, or one value of it, that is not built.
 struct Unbuilt {
@@ -17,7 +17,6 @@ struct Unbuilt {
 
 /// The list.
 const UNBUILT: &[Unbuilt] = &[
-    Unbuilt { set: |raw| not_empty(&raw.listen.proxy_from), instead: "remove it or set it to []" },
     Unbuilt { set: |raw| is(&raw.backend.handoff, &["postfix-pass"]), instead: "remove it or set it to \"proxy-v2\"" },
     Unbuilt {
         set: |raw| not_blank(&raw.tls.certificate),
@@ -71,8 +70,4 @@ fn is(value: &At<String>, words: &[&str]) -> Vec<Range<usize>> {
 
 fn not_blank(value: &At<String>) -> Vec<Range<usize>> {
     if value.get_ref().is_empty() { vec![] } else { vec![value.span()] }
-}
-
-fn not_empty(list: &List) -> Vec<Range<usize>> {
-    if list.get_ref().is_empty() { vec![] } else { vec![list.span()] }
 }

@@ -263,7 +263,7 @@ impl Dialogue {
 
 /// Whether a deep test is to be run on the next line: once it has failed there is no more to learn.
 fn is_tested(core: &Core, test: Test) -> bool {
-    core.policy.deep(test).is_some_and(|deep| deep.enable) && !core.lattice.has_failed(test)
+    core.policy.deep(test).is_some_and(|deep| deep.enable) && !core.lattice.has_failed(test) && !core.is_unnamed()
 }
 
 fn fail(core: &mut Core, test: Test, refusal: &reply::Refusal, reason: String, remedy: &str) -> Action {

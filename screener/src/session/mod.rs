@@ -58,6 +58,12 @@ pub enum Standing {
     Denied,
     /// Nothing, or a tag: screened.
     Screened,
+    /// There is nobody to screen: a proxy's health check, or a client that a proxy cannot name. It is greeted like a client
+    /// that has passed everything, but nothing it says reaches the MTA, and nothing is remembered or told of it.
+    Unnamed {
+        /// Whether the MTA answers at the moment; without it the greeting is 421, so that the proxy looks elsewhere.
+        mta_answers: bool,
+    },
 }
 
 /// All that is known when the connection arrives.
@@ -190,6 +196,8 @@ impl Session {
                 core.log(Event::Denylisted);
                 core.drop_with(&reply::DENIED)
             }
+            Standing::Unnamed { mta_answers: true } => Dialogue::enter(&mut core, now),
+            Standing::Unnamed { mta_answers: false } => core.end_with(&reply::MTA_AWAY_AT_GREETING),
             Standing::Screened if core.lattice.nothing_due() => {
                 core.log(Event::PassOld);
                 core.hand_off_greeting()
@@ -247,6 +255,10 @@ impl Session {
 
 impl Core {
     fn log(&mut self, event: Event) {
+        // A health check comes every few seconds; mail that comes without an address is worth a line.
+        if self.is_unnamed() && !matches!(event, Event::Reject { .. }) {
+            return;
+        }
         self.output.push_back(Output::Log(event));
     }
 
@@ -304,7 +316,12 @@ impl Core {
     /// Whether the client is to come again instead of going to the MTA, although it has failed nothing: always on an
     /// address without passes, and elsewhere when it has gone through tests that need the dialogue.
     fn defers(&self) -> bool {
-        self.policy.after_tests == AfterTests::Defer
+        self.policy.after_tests == AfterTests::Defer || self.is_unnamed()
+    }
+
+    /// Whether there is no client behind the connection that could be screened.
+    fn is_unnamed(&self) -> bool {
+        matches!(self.arrival.standing, Standing::Unnamed { .. })
     }
 
     /// Whether a client without a pass never reaches the MTA here.
@@ -330,7 +347,7 @@ impl Core {
     }
 
     fn decide(&mut self, outcome: Outcome) {
-        if !self.decided {
+        if !self.decided && !self.is_unnamed() {
             self.decided = true;
             let evidence = std::mem::take(&mut self.evidence);
             let dnsbl = self.lists.clone();
