@@ -137,12 +137,17 @@ impl Correspondence {
     pub fn commands(&self, door: &str, client: u8) -> Result<Vec<String>> {
         let left = format!(": disconnect from unknown[{}] ", self.setting.source(client));
         let what = format!("every connection of client {client} to end");
-        until_or_show(&what, SOON, || self.mta.log(), || {
-            let log = self.mta.log();
-            let lines = log.lines().filter(|line| line.contains(door));
-            let ends: Vec<String> = lines.filter_map(|line| Some(line.split_once(&left)?.1.to_owned())).collect();
-            Ok((ends.len() == self.connections(door, client)).then_some(ends))
-        })
+        until_or_show(
+            &what,
+            SOON,
+            || self.mta.log(),
+            || {
+                let log = self.mta.log();
+                let lines = log.lines().filter(|line| line.contains(door));
+                let ends: Vec<String> = lines.filter_map(|line| Some(line.split_once(&left)?.1.to_owned())).collect();
+                Ok((ends.len() == self.connections(door, client)).then_some(ends))
+            },
+        )
     }
 
     /// The account: every letter that the sender takes for delivered is in the mailbox once, and every other letter is not.
@@ -161,7 +166,11 @@ impl Correspondence {
         for (letter, fates) in &self.sent {
             for Fate { to, accepted, said } in fates {
                 let count = Mailbox::of(&self.mx, to).count(&letter.id)?;
-                ensure!(count == usize::from(*accepted), "{} is {count} times in the mailbox of {to}: {said}", letter.id);
+                ensure!(
+                    count == usize::from(*accepted),
+                    "{} is {count} times in the mailbox of {to}: {said}",
+                    letter.id
+                );
             }
         }
         Ok(())

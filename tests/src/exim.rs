@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 use crate::host::{Host, User};
 use crate::mailbox::Mailbox;
 use crate::proc::Proc;
-use crate::{certificate, software};
 use crate::wait::until_or_show;
+use crate::{certificate, software};
 
 /// Where Debian's Exim looks for its configuration first.
 pub(crate) const CONFIG: &str = "/etc/exim4/exim4.conf";

@@ -37,7 +37,8 @@ fn configuration(name: &str, ways: &[Way]) -> String {
             "action \"out{number}\" relay host \"{protocol}://{server}:25\"{security} src {source} helo {name}.example.net\n",
             source = route.source,
         );
-        matches += &format!("match from local mail-from \"{from}\" for any action \"out{number}\"\n", from = route.from);
+        matches +=
+            &format!("match from local mail-from \"{from}\" for any action \"out{number}\"\n", from = route.from);
     }
     format!("smtp max-message-size 100M\nlisten on socket\n{actions}{matches}")
 }
