@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::certificate;
-use crate::host::Host;
+use crate::certificate::Certificate;
+use crate::host::{Host, ROOT};
 use crate::letter::{Fate, Letter};
 use crate::mailbox::{Mail, Mailbox};
 use crate::mailer::{Kind, Mailer, Way};
@@ -63,7 +63,7 @@ impl Correspondence {
     /// When a host or a server does not come about.
     pub fn start(setting: Setting, extra: &str) -> Result<Self> {
         let (mx, internet) = Net::mx_and_internet()?;
-        certificate::make(&mx, "/etc/postfix/mx.pem", None)?;
+        Certificate::new("mx.example.com")?.install_as(&mx, "/etc/postfix/mx.pem", &ROOT)?;
         let tls = "smtpd_tls_security_level = may\nsmtpd_tls_chain_files = /etc/postfix/mx.pem\n";
         let doors: &[Door] = if setting.mode == "front" { &[Door::Relay] } else { &[Door::Direct, Door::Relay] };
         let mta = Mta::start_with(&mx, &format!("{tls}{extra}"), doors)?;

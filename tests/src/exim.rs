@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::certificate::Certificate;
 use crate::host::{Host, User};
 use crate::mailbox::Mailbox;
 use crate::proc::Proc;
+use crate::software;
 use crate::wait::until_or_show;
-use crate::{certificate, software};
 
 /// Where Debian's Exim looks for its configuration first.
 pub(crate) const CONFIG: &str = "/etc/exim4/exim4.conf";
@@ -106,7 +107,7 @@ impl Exim {
     pub fn start(host: &Host) -> Result<Self> {
         prepare(host)?;
         Mailbox::make_room(host)?;
-        certificate::make(host, "/etc/exim4/exim.pem", Some(&USER))?;
+        Certificate::new("mx.example.com")?.install_as(host, "/etc/exim4/exim.pem", &USER)?;
         host.write(CONFIG, &format!("{COMMON}{MTA}"))?;
         let mut daemon = host.spawn(host.command("exim4").args(["-bdf", "-q10m"]))?;
         let own = daemon.log_file().to_owned();

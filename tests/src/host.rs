@@ -44,6 +44,9 @@ pub struct User {
     pub home: &'static str,
 }
 
+/// The one that every host has.
+pub const ROOT: User = User { name: "root", id: 0, home: "/root" };
+
 #[derive(Debug)]
 struct Inner {
     name: String,

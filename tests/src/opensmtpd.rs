@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::host::{Host, User};
+use crate::certificate::Certificate;
+use crate::host::{Host, ROOT, User};
 use crate::mailbox::Mailbox;
 use crate::proc::Proc;
+use crate::software;
 use crate::wait::until_or_show;
-use crate::{certificate, software};
 
 const CONFIG: &str = "/etc/smtpd.conf";
 
 /// The users that its processes run as.
 const DAEMON: User = User { name: "opensmtpd", id: 5104, home: EMPTY };
 const QUEUE: User = User { name: "opensmtpq", id: 5105, home: EMPTY };
-const ROOT: User = User { name: "root", id: 0, home: "/root" };
 
 /// Where they are locked in.
 const EMPTY: &str = "/var/lib/opensmtpd/empty";
@@ -84,7 +84,7 @@ impl OpenSmtpd {
     /// When it is not unpacked or does not start.
     pub fn start(host: &Host) -> Result<Self> {
         Mailbox::make_room(host)?;
-        certificate::make(host, "/etc/opensmtpd/certificate.pem", None)?;
+        Certificate::new("mx.example.com")?.install_as(host, "/etc/opensmtpd/certificate.pem", &ROOT)?;
         Self::start_with(host, MTA)
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct Setup {
 }
 
 /// What has to be there to run the lab: a program and the package that brings it.
-const LAB: [(&str, &str); 12] = [
+const LAB: [(&str, &str); 11] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("postfix", "postfix"),
@@ -39,7 +39,6 @@ const LAB: [(&str, &str); 12] = [
     ("curl", "curl"),
     ("nft", "nftables"),
     ("ipset", "ipset"),
-    ("openssl", "openssl"),
     // Senders of mail. Python: Debian's, whatever else is on the path.
     ("msmtp", "msmtp"),
     ("swaks", "swaks"),

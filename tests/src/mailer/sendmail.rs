@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Mailer, PATIENCE, Way, lay_down, way_of};
-use crate::host::{Host, User};
+use crate::host::{Host, ROOT, User};
 use crate::letter::{Fate, Letter};
 use crate::net::Family;
 use crate::{proc, software};
@@ -27,12 +27,11 @@ struct Sendmail {
 
 pub(super) fn start(host: &Host, ways: &[Way]) -> Result<Box<dyn Mailer>> {
     software::lay(host, "sendmail")?;
-    let root = User { name: "root", id: 0, home: "/root" };
     for user in &USERS {
         host.add_user(user)?;
     }
-    host.directory(SPOOL, &root, 0o700)?;
-    host.directory("/var/lib/sendmail", &root, 0o755)?;
+    host.directory(SPOOL, &ROOT, 0o700)?;
+    host.directory("/var/lib/sendmail", &ROOT, 0o755)?;
     host.write("/etc/mail/aliases", "")?;
     // It asks for names only there, and wants a full one for its host, or it waits for a minute.
     host.write("/etc/mail/service.switch", "hosts files\naliases files\n")?;
