@@ -65,7 +65,7 @@ impl Correspondence {
         let (mx, internet) = Net::mx_and_internet()?;
         Certificate::new("mx.example.com")?.install_as(&mx, "/etc/postfix/mx.pem", &ROOT)?;
         let tls = "smtpd_tls_security_level = may\nsmtpd_tls_chain_files = /etc/postfix/mx.pem\n";
-        let doors: &[Door] = if setting.mode == "front" { &[Door::Relay] } else { &[Door::Direct, Door::Relay] };
+        let doors: &[Door] = if setting.mode == "front" { &[Door::Relay, Door::Passed] } else { &Door::ALL };
         let mta = Mta::start_with(&mx, &format!("{tls}{extra}"), doors)?;
         let config = format!("{USUAL}[listen]\nmode = \"{}\"\n{}", setting.mode, setting.screener);
         let screener = Screener::start(&mx, &config)?;

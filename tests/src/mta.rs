@@ -1,7 +1,7 @@
 //! The MTA behind the screener: a real Postfix that delivers `example.com` to mailboxes of its own.
 //!
-//! It has the two doors of the design: port 25 for clients that need no screening, and 127.0.0.1:10025 which expects a
-//! PROXY header. The log tells them apart: [`DIRECT`] and [`RELAY`] are their names in it.
+//! It has three doors: port 25 for clients that need no screening, 127.0.0.1:10025 which expects a PROXY header, and a
+//! `pass` service, which takes descriptors. The log tells them apart: [`DIRECT`], [`RELAY`] and [`PASSED`] are their names in it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,6 +19,9 @@ pub const DIRECT: &str = "postfix/direct/smtpd";
 
 /// The log name of the door behind the screener.
 pub const RELAY: &str = "postfix/relay/smtpd";
+
+/// The log name of the service that takes descriptors.
+pub const PASSED: &str = "postfix/passed/smtpd";
 
 /// The mailbox the lab's mail goes to.
 pub const BOB: &str = "bob@example.com";
@@ -52,9 +55,14 @@ pub enum Door {
     Direct,
     /// 127.0.0.1:10025, which expects a PROXY header.
     Relay,
+    /// `private/smtpd`, which takes descriptors.
+    Passed,
 }
 
 impl Door {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Direct, Self::Relay, Self::Passed];
+
     fn service(self) -> &'static str {
         match self {
             Self::Direct => "smtp inet n - n - - smtpd\n  -o syslog_name=postfix/direct\n",
@@ -62,6 +70,7 @@ impl Door {
                 "127.0.0.1:10025 inet n - n - - smtpd\n  -o syslog_name=postfix/relay\n  \
                  -o smtpd_upstream_proxy_protocol=haproxy\n"
             }
+            Self::Passed => "smtpd pass - - n - - smtpd\n  -o syslog_name=postfix/passed\n",
         }
     }
 }
@@ -73,12 +82,12 @@ pub struct Mta {
 }
 
 impl Mta {
-    /// Starts the MTA; both doors are open when this returns. `extra` is added to `main.cf`.
+    /// Starts the MTA; its doors are open when this returns. `extra` is added to `main.cf`.
     ///
     /// # Errors
     /// When Postfix does not start.
     pub fn start(host: &Host, extra: &str) -> Result<Self> {
-        Self::start_with(host, extra, &[Door::Direct, Door::Relay])
+        Self::start_with(host, extra, &Door::ALL)
     }
 
     /// Starts it with some of its doors: in front mode port 25 is the screener's.
@@ -129,7 +138,7 @@ impl Mta {
         self.postfix.log()
     }
 
-    /// Whether the log of one door ([`DIRECT`] or [`RELAY`]) has seen a client.
+    /// Whether the log of one door ([`DIRECT`], [`RELAY`] or [`PASSED`]) has seen a client.
     #[must_use]
     pub fn has_seen(&self, door: &str, client: IpAddr) -> bool {
         find(&self.log(), &[door, &came(client)]).is_some()
