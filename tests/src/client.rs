@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
 use crate::host::Host;
@@ -159,6 +159,39 @@ impl Client {
     pub fn ask(&mut self, line: &str, code: u16) -> Result<Reply> {
         self.send_line(line).with_context(|| format!("sending {line:?} after:\n{}", self.transcript))?;
         self.expect(code)
+    }
+
+    /// Reads one line, whatever it is, without its end.
+    ///
+    /// # Errors
+    /// When it does not come in time or at all.
+    pub fn read_line(&mut self) -> Result<String, Trouble> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            if let Some(length) = self.unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=length).collect();
+                let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+                self.transcript += &format!("S: {line}\n");
+                return Ok(line);
+            }
+            self.read_some(deadline)?;
+        }
+    }
+
+    /// Says that nothing more will be sent, and stays to read.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn half_close(&mut self) -> Result<(), Trouble> {
+        self.stream.shutdown(std::net::Shutdown::Write).map_err(|error| Trouble::of(error, self.patience))
+    }
+
+    /// Goes with a RST.
+    ///
+    /// # Errors
+    /// When the kernel does not allow it.
+    pub fn reset(self) -> Result<(), Trouble> {
+        set_socket_linger(&self.stream, Some(Duration::ZERO)).map_err(|error| Trouble::Other(error.into()))
     }
 
     /// Makes sure that the server says nothing, and does not close, for a time.
