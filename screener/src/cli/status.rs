@@ -38,6 +38,12 @@ fn show(status: &api::Status) -> anyhow::Result<()> {
         sessions.total, sessions.active, sessions.handed_off, sessions.refused, sessions.tagged
     ))?;
     output::line(format!("passes: {}, deny entries: {}", status.passes, status.denies))?;
+    if let Some(tls) = &status.tls {
+        output::line(match (&tls.not_after, tls.days_left) {
+            (Some(until), Some(days)) => format!("TLS: {}, until {until} ({days} days left)", tls.names.join(", ")),
+            _ => format!("TLS: no certificate, {} is refused", tls.certificate.display()),
+        })?;
+    }
     match &status.kernel {
         None => output::line("kernel: nothing attached")?,
         Some(kernel) => {

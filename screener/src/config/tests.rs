@@ -312,8 +312,6 @@ fn min_ttl_above_max_ttl_points_at_the_one_that_is_written() {
 fn what_is_not_built_is_refused_where_it_stands() {
     for (text, key) in [
         ("backend.handoff = \"postfix-pass\"", "1:19: backend.handoff"),
-        ("tls = { certificate = \"/a\", key = \"\" }", "1:23: tls.certificate"),
-        ("tls = { certificate = \"\", key = \"/a\" }", "1:33: tls.key"),
         ("tests.pregreet.action = \"tarpit\"", "1:25: tests.pregreet.action"),
         ("tests.dnsbl.action = \"tarpit\"", "1:22: tests.dnsbl.action"),
         ("tests.pipelining.action = \"tarpit\"", "1:27: tests.pipelining.action"),

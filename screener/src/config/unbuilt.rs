@@ -18,11 +18,6 @@ struct Unbuilt {
 /// The list.
 const UNBUILT: &[Unbuilt] = &[
     Unbuilt { set: |raw| is(&raw.backend.handoff, &["postfix-pass"]), instead: "remove it or set it to \"proxy-v2\"" },
-    Unbuilt {
-        set: |raw| not_blank(&raw.tls.certificate),
-        instead: "remove it or set it to \"\"; STARTTLS is the MTA's",
-    },
-    Unbuilt { set: |raw| not_blank(&raw.tls.key), instead: "remove it or set it to \"\"; STARTTLS is the MTA's" },
     Unbuilt { set: |raw| is(&raw.tests.pregreet.action, &["tarpit"]), instead: NO_TARPIT },
     Unbuilt { set: |raw| is(&raw.tests.dnsbl.action, &["tarpit"]), instead: NO_TARPIT },
     Unbuilt { set: |raw| is(&raw.tests.pipelining.action, &["tarpit"]), instead: NO_TARPIT },
@@ -66,8 +61,4 @@ pub(super) fn find(raw: &Raw) -> Vec<(Range<usize>, String)> {
 
 fn is(value: &At<String>, words: &[&str]) -> Vec<Range<usize>> {
     if words.contains(&value.get_ref().as_str()) { vec![value.span()] } else { vec![] }
-}
-
-fn not_blank(value: &At<String>) -> Vec<Range<usize>> {
-    if value.get_ref().is_empty() { vec![] } else { vec![value.span()] }
 }

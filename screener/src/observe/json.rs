@@ -18,6 +18,9 @@ pub(super) const DECISION: &str = "screener::decision";
 
 /// Tells a decision.
 pub fn decision(arrival: &Arrival, decision: &Decision) {
+    if !tracing::enabled!(target: DECISION, tracing::Level::INFO) {
+        return;
+    }
     #[derive(Serialize)]
     struct Told<'a> {
         session: String,
@@ -124,10 +127,12 @@ mod tests {
             tagged: true,
             stamps: None,
             may_pass: true,
+            terminates_tls: false,
         };
         let evidence = Evidence { test: Test::Dnsbl, weight: 4, reason: "listed".into(), remedy: "ask".into() };
         tracing::subscriber::with_default(subscriber, || {
-            decision(&arrival, &Decision { outcome: Outcome::Refused, evidence: vec![evidence], dnsbl: None });
+            let evidence = vec![evidence];
+            decision(&arrival, &Decision { outcome: Outcome::Refused, evidence, dnsbl: None, tls: None });
             tracing::info!(session = %arrival.id, "DISCONNECT");
         });
         let lines = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();

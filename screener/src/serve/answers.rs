@@ -12,8 +12,10 @@ use crate::control::{Answers, Refusal, api_dnsbl};
 use crate::feed::{DenyAction, Match, StaticAction};
 use crate::kernel;
 use crate::ledger::{History, Origin, Pass, What};
+use crate::observe;
 use crate::pass::{Stamps, Test};
 
+use super::certificate;
 use super::daemon::{Daemon, Mode};
 
 /// How long a pass by hand lasts unless it is said.
@@ -59,6 +61,7 @@ impl Answers for Daemon {
                 queued: ledger.queued,
                 last_written: ledger.last_written.map(stamp),
             },
+            tls: certificate::shown(&self.live().tls, Now::read().unix),
             degraded: self.conditions().into_iter().map(|(_, text)| text).collect(),
             notes: self.live.load().config.notes(),
         }
@@ -187,8 +190,10 @@ impl Daemon {
                 (Err(error), _) | (_, Err(error)) => conditions.push(("kernel", error.to_string())),
             }
         }
+        conditions.extend(observe::trouble().map(|text| ("log", text)));
         conditions.extend(self.rate_not_held().map(|text| ("syn_rate", text)));
         conditions.extend(self.silent_resolver().map(|text| ("resolver", text)));
+        conditions.extend(certificate::conditions(&self.live().tls, Now::read().unix));
         let parked = self.lists_status().into_iter().filter(|list| list.state == "parked");
         conditions.extend(parked.map(|list| {
             let why = list.last_error.unwrap_or_default();

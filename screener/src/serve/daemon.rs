@@ -111,10 +111,11 @@ impl Daemon {
     /// Who came where, with what static entries and passes say of it.
     pub(super) fn arrival(&self, live: &Live, visit: &Visit, tagged: bool) -> Arrival {
         let Visit { client, server, .. } = *visit;
+        let (id, terminates_tls) = (self.next_id(), live.tls.is_ready());
         if visit.without_client {
             let standing = Standing::Unnamed { mta_answers: !self.degraded.holds("mta") };
             let (stamps, tagged, may_pass) = (None, false, false);
-            return Arrival { id: self.next_id(), client, server, standing, tagged, stamps, may_pass };
+            return Arrival { id, client, server, standing, tagged, stamps, may_pass, terminates_tls };
         }
         let found = self.statics().lookup(client.ip()).map(|found| found.action);
         let standing = match found {
@@ -123,13 +124,14 @@ impl Daemon {
             Some(StaticAction::Deny(DenyAction::Tag | DenyAction::Count)) | None => Standing::Screened,
         };
         Arrival {
-            id: self.next_id(),
+            id,
             client,
             server,
             standing,
             tagged: tagged || found == Some(StaticAction::Deny(DenyAction::Tag)),
             stamps: self.ledger.stamps(self.key(client.ip())),
             may_pass: live.config.listen.earns_pass(server),
+            terminates_tls,
         }
     }
 
@@ -153,6 +155,11 @@ impl Daemon {
     pub(super) fn tell(&self, arrival: &Arrival, event: &Event) {
         let line = observe::line(arrival, event);
         info!(session = %arrival.id, "{line}");
+        match event {
+            Event::TlsEstablished(agreed) => self.metrics.handshake(agreed.protocol),
+            Event::TlsFailed(_) => self.metrics.handshake("failed"),
+            _ => {}
+        }
         if let Some(what) = history_of(event) {
             self.note(arrival, what, detail(line, arrival.client));
         }
@@ -260,11 +267,16 @@ fn history_of(event: &Event) -> Option<What> {
         Event::BareNewline(_) => What::BareNewline,
         Event::CountLimit(_) | Event::LengthLimit(_) => What::CommandLimit,
         Event::TimeLimit(_) => What::TimedOut,
+        Event::TlsFailed(_) => What::TlsFailed,
         Event::Reject { reply, .. } if reply.starts_with('4') => What::Deferred,
         Event::Reject { .. } | Event::Denylisted => What::Refused,
         Event::PassNew | Event::PassOld => What::Passed,
         Event::Hangup(..) => What::Hangup,
-        Event::Allowlisted | Event::AllowlistVeto | Event::Disconnect | Event::DataWithoutRcpt(_) => return None,
+        Event::Allowlisted
+        | Event::AllowlistVeto
+        | Event::Disconnect
+        | Event::DataWithoutRcpt(_)
+        | Event::TlsEstablished(_) => return None,
     })
 }
 
@@ -272,7 +284,7 @@ fn history_of(event: &Event) -> Option<What> {
 /// port the same thing again is the same event.
 fn detail(line: String, client: SocketAddr) -> String {
     let endpoint = observe::endpoint(client);
-    [format!(" from {endpoint}"), format!(" for {endpoint}"), format!(" {endpoint}")]
+    [format!(" from {endpoint}"), format!(" for {endpoint}"), format!(" peer={endpoint}"), format!(" {endpoint}")]
         .iter()
         .fold(line, |line, form| line.replacen(form.as_str(), "", 1))
 }

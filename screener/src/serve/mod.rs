@@ -3,6 +3,7 @@
 //! Decides nothing about a client: the engine does, from what stands in the ledger, the static set and the DNS lists.
 
 mod answers;
+mod certificate;
 mod daemon;
 mod degraded;
 mod door;
@@ -16,6 +17,7 @@ mod mirror;
 mod policy;
 mod stand;
 mod statics;
+mod stream;
 mod tend;
 mod upkeep;
 
@@ -55,7 +57,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// When it cannot stand in any way: no listener, the ledger or the control socket in use by another screener, a
 /// configuration that contradicts itself.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
-    observe::init(match config.observe.log {
+    // Dropped at the end of everything: then the last lines are written.
+    let _flush = observe::init(match config.observe.log {
         LogFormat::Postscreen => observe::Format::Postscreen,
         LogFormat::Json => observe::Format::Json,
     })?;
@@ -111,6 +114,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     );
 
     lists::begin(&daemon);
+    certificate::begin(&daemon);
     if let Some(text) = daemon.rate_not_held() {
         warn!("{text}");
     }

@@ -1,9 +1,9 @@
 //! The strict SMTP conversation: the engine speaks for the MTA, runs the deep tests on every command, and hands the
-//! session over at the first recipient, or at STARTTLS.
+//! session over at the first recipient, or at STARTTLS if that is the MTA's to carry out.
 //!
 //! A client that comes as far as a well-formed EHLO or HELO, MAIL and RCPT, in this order and a reply each, has passed the
-//! deep tests. So has one that reaches STARTTLS: behind it nothing can be seen any more, the MTA takes over either way, and
-//! without this a sender that uses TLS would never be remembered.
+//! deep tests. So has one that reaches the MTA's STARTTLS: behind it nothing can be seen any more, the MTA takes over either
+//! way, and without this a sender that uses TLS would never be remembered. Where STARTTLS is ours the tests go on inside.
 
 use std::time::Instant;
 
@@ -15,9 +15,9 @@ use crate::pass::Test;
 use super::command::{Command, Verb};
 use super::event::{Event, Evidence, Moment, Outcome};
 use super::line::{self, Line, Taken};
-use super::lists::{self, Judgement};
 use super::reply::{self, Reply};
-use super::{Action, Core, Input, Phase};
+use super::start_tls::StartingTls;
+use super::{Action, Core, Input, Phase, lists};
 
 /// The dialogue so far.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ enum Next {
     Reply(Reply),
     /// The reply, and the end.
     Last(Reply),
+    /// The TLS handshake.
+    StartTls,
     /// The handoff; these lines are to be replayed.
     HandOff(Vec<Bytes>),
 }
@@ -67,6 +69,17 @@ impl Dialogue {
     pub(super) fn resume(mut self, core: &mut Core, now: Now) -> Phase {
         self.until = now.instant + core.policy.command_time;
         self.advance(core, now)
+    }
+
+    /// Goes on under TLS, where nothing counts that was said before.
+    pub(super) fn begin_anew(self, core: &Core, now: Now) -> Phase {
+        let until = now.instant + core.policy.command_time;
+        Phase::Dialogue(Self { until, helo: None, mail: None, ..self })
+    }
+
+    /// When the greeting was complete.
+    pub(super) fn began(&self) -> Instant {
+        self.began
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -91,13 +104,12 @@ impl Dialogue {
             }
             // An answer that came after the wait still counts, as long as the client is here.
             Input::Dnsbl(report) => {
-                if let Judgement::Drop(refusal) = lists::judge_late(core, report) {
-                    // Nothing but 421 may be said unasked: the next recipient hears it.
-                    core.refusal.get_or_insert(refusal);
-                }
+                lists::hear_late(core, report);
                 Phase::Dialogue(self)
             }
-            Input::Tick | Input::HandoffFailed(_) | Input::Shutdown => Phase::Dialogue(self),
+            Input::Tick | Input::TlsUp(_) | Input::TlsFailed(_) | Input::HandoffFailed(_) | Input::Shutdown => {
+                Phase::Dialogue(self)
+            }
         }
     }
 
@@ -129,6 +141,10 @@ impl Dialogue {
             match next {
                 Next::Reply(reply) => core.send(&reply),
                 Next::Last(reply) => return core.end_with(&reply),
+                Next::StartTls => {
+                    core.send(&reply::READY_FOR_TLS);
+                    return StartingTls::enter(core, self, now);
+                }
                 Next::HandOff(replay) => {
                     core.conclude(Outcome::HandedOff);
                     return core.hand_off(replay, Some(self));
@@ -201,7 +217,11 @@ impl Dialogue {
         let proto = if extended { "ESMTP" } else { "SMTP" };
         self.helo = Some(Helo { proto, line: line.clone(), name: command.argument.clone() });
         self.mail = None;
-        Next::Reply(if extended { core.features.reply(&core.policy) } else { reply::helo(&core.policy) })
+        Next::Reply(if extended {
+            core.features.reply(&core.policy, core.offers_tls())
+        } else {
+            reply::helo(&core.policy)
+        })
     }
 
     fn mail(&mut self, line: &Bytes, command: &Command) -> Next {
@@ -238,7 +258,15 @@ impl Dialogue {
         if !command.argument.is_empty() {
             return Next::Reply(reply::STARTTLS_SYNTAX);
         }
-        let Some(helo) = self.helo.as_ref().filter(|_| core.features.offers("STARTTLS")) else {
+        if core.tls.is_some() {
+            return Next::Reply(reply::TLS_ACTIVE);
+        }
+        if core.arrival.terminates_tls {
+            // As below; whoever sent something has failed the pipelining test by now.
+            core.input.clear();
+            return Next::StartTls;
+        }
+        let Some(helo) = self.helo.as_ref().filter(|_| core.offers_tls()) else {
             return Next::Reply(reply::NOT_IMPLEMENTED);
         };
         if core.is_refused() || core.vetoes() {
@@ -263,7 +291,8 @@ impl Dialogue {
 
 /// Whether a deep test is to be run on the next line: once it has failed there is no more to learn.
 fn is_tested(core: &Core, test: Test) -> bool {
-    core.policy.deep(test).is_some_and(|deep| deep.enable) && !core.lattice.has_failed(test) && !core.is_unnamed()
+    let tested = core.policy.deep(test).is_some_and(|deep| deep.enable) && !core.lattice.has_failed(test);
+    tested && !core.welcome && !core.is_unnamed()
 }
 
 fn fail(core: &mut Core, test: Test, refusal: &reply::Refusal, reason: String, remedy: &str) -> Action {

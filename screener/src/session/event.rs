@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::DnsblReport;
+use super::{DnsblReport, TlsSession};
 use crate::pass::Test;
 
 /// One finding about a client.
@@ -48,6 +48,9 @@ pub struct Decision {
     /// The arithmetic of the score, if the DNS lists were asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dnsbl: Option<DnsblReport>,
+    /// What was agreed on with the client, if the session was under TLS that we terminate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSession>,
 }
 
 /// Before or behind the greeting.
@@ -94,6 +97,10 @@ pub enum Event {
     CountLimit(String),
     /// It sent too long a line; the verb before.
     LengthLimit(String),
+    /// The session is under TLS from here on.
+    TlsEstablished(TlsSession),
+    /// The TLS handshake did not come to its end: why.
+    TlsFailed(String),
     /// It began a message with no recipient: the verb.
     DataWithoutRcpt(&'static str),
     /// A recipient was refused.

@@ -35,10 +35,13 @@ impl Features {
         &self.0
     }
 
-    /// The reply to EHLO.
-    pub(super) fn reply(&self, policy: &Policy) -> Reply {
+    /// The reply to EHLO. `tls`: whether STARTTLS is offered at this point, by the MTA or by ourselves.
+    pub(super) fn reply(&self, policy: &Policy, tls: bool) -> Reply {
         let mut wire = BytesMut::new();
-        let mut names = std::iter::once(policy.hostname.as_str()).chain(self.0.iter().map(String::as_str)).peekable();
+        let is_tls = |line: &str| line.eq_ignore_ascii_case("STARTTLS");
+        let ours = (tls && !self.offers("STARTTLS")).then_some("STARTTLS");
+        let lines = self.0.iter().map(String::as_str).filter(|line| tls || !is_tls(line)).chain(ours);
+        let mut names = std::iter::once(policy.hostname.as_str()).chain(lines).peekable();
         while let Some(name) = names.next() {
             wire.put_slice(if names.peek().is_some() { b"250-" } else { b"250 " });
             wire.put_slice(name.as_bytes());

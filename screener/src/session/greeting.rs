@@ -71,7 +71,7 @@ impl Greeting {
                 core.log(Event::Disconnect);
                 return core.close();
             }
-            Input::Tick | Input::HandoffFailed(_) | Input::Shutdown => {}
+            Input::Tick | Input::TlsUp(_) | Input::TlsFailed(_) | Input::HandoffFailed(_) | Input::Shutdown => {}
         }
         self.settle(core, now)
     }

@@ -18,6 +18,7 @@ mod lists;
 mod policy;
 mod reply;
 mod report;
+mod start_tls;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -32,10 +33,12 @@ use crate::pass::{Stamps, Test};
 use dialogue::Dialogue;
 use greeting::Greeting;
 use lattice::Lattice;
+use start_tls::StartingTls;
 
 pub use event::{Decision, Escaped, Event, Evidence, Moment, Outcome};
 pub use features::Features;
 pub use report::{DnsblHit, DnsblReport, DnsblUnknown};
+pub use start_tls::TlsSession;
 
 pub use policy::{Action, AfterTests, DeepPolicy, DnsblPolicy, Policy, PregreetPolicy};
 
@@ -83,6 +86,8 @@ pub struct Arrival {
     pub stamps: Option<Stamps>,
     /// Whether the address that it connected to is one on which a pass can be earned (`listen.pass_on`).
     pub may_pass: bool,
+    /// Whether STARTTLS is ours to carry out: a certificate is at hand. If not, it is the MTA's.
+    pub terminates_tls: bool,
 }
 
 /// What goes into the engine.
@@ -96,6 +101,10 @@ pub enum Input<'a> {
     Dnsbl(DnsblReport),
     /// Time has passed: at or after [`Session::deadline`].
     Tick,
+    /// The TLS handshake that came out is done; from here on bytes come from and go into TLS.
+    TlsUp(TlsSession),
+    /// The TLS handshake failed: why, in a few words. Nothing more can be said on this connection.
+    TlsFailed(String),
     /// The handoff did not come about. With the MTA's own refusal, or without where it could not be reached.
     HandoffFailed(Option<Bytes>),
     /// The daemon is going down.
@@ -115,6 +124,9 @@ pub enum Output {
     Log(Event),
     /// The final decision, once a session.
     Decided(Decision),
+    /// Begin the TLS handshake, as the server, once what was to be sent is sent. Ends in [`Input::TlsUp`] or
+    /// [`Input::TlsFailed`]; what is read until then belongs to the handshake.
+    StartTls,
     /// Give the connection to the MTA.
     Handoff(Handoff),
     /// Close the connection after what was sent.
@@ -131,6 +143,8 @@ pub struct Handoff {
     pub teaser_sent: bool,
     /// What the client sent behind the last line: the MTA's first input after the replay.
     pub pending: Bytes,
+    /// What the client and we have agreed on, if its connection is under TLS; the MTA's is not.
+    pub tls: Option<TlsSession>,
 }
 
 /// One connection under screening.
@@ -144,6 +158,7 @@ pub struct Session {
 enum Phase {
     Greeting(Greeting),
     Dialogue(Dialogue),
+    StartingTls(StartingTls),
     /// Waiting for the handoff that came out; with the dialogue to go back to if it fails.
     HandingOff(Option<Dialogue>),
     Closed,
@@ -164,6 +179,10 @@ struct Core {
     input: BytesMut,
     output: VecDeque<Output>,
     teaser_sent: bool,
+    /// It owed no test when it came, and gets none.
+    welcome: bool,
+    /// Since the handshake, if there was one.
+    tls: Option<TlsSession>,
     began: Instant,
     decided: bool,
 }
@@ -183,6 +202,8 @@ impl Session {
             input: BytesMut::new(),
             output: VecDeque::new(),
             teaser_sent: false,
+            welcome: false,
+            tls: None,
             began: now.instant,
             decided: false,
         };
@@ -190,7 +211,7 @@ impl Session {
         let phase = match core.arrival.standing {
             Standing::Permitted => {
                 core.log(Event::Allowlisted);
-                core.hand_off_greeting()
+                core.welcome(now)
             }
             Standing::Denied => {
                 core.log(Event::Denylisted);
@@ -200,7 +221,7 @@ impl Session {
             Standing::Unnamed { mta_answers: false } => core.end_with(&reply::MTA_AWAY_AT_GREETING),
             Standing::Screened if core.lattice.nothing_due() => {
                 core.log(Event::PassOld);
-                core.hand_off_greeting()
+                core.welcome(now)
             }
             Standing::Screened => {
                 if core.vetoes() {
@@ -222,6 +243,7 @@ impl Session {
             (Phase::HandingOff(_), Input::Eof) => core.close(),
             // The handoff is not ours to end any more.
             (Phase::HandingOff(dialogue), _) => Phase::HandingOff(dialogue),
+            (Phase::StartingTls(starting), input) => starting.handle(core, now, input),
             (_, Input::Shutdown) => core.end_with(&reply::GOING_DOWN),
             (Phase::Greeting(greeting), input) => greeting.handle(core, now, input),
             (Phase::Dialogue(dialogue), input) => dialogue.handle(core, now, input),
@@ -238,13 +260,19 @@ impl Session {
         match &self.phase {
             Phase::Greeting(greeting) => Some(greeting.deadline()),
             Phase::Dialogue(dialogue) => Some(dialogue.deadline()),
+            Phase::StartingTls(starting) => Some(starting.deadline()),
             Phase::HandingOff(_) | Phase::Closed => None,
         }
     }
 
+    /// Whether the session has come to its end, though there may be outputs left.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
     /// Whether nothing more can come of this session.
     pub fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed) && self.core.output.is_empty()
+        self.is_over() && self.core.output.is_empty()
     }
 
     /// Who came where, and as what.
@@ -316,7 +344,13 @@ impl Core {
     /// Whether the client is to come again instead of going to the MTA, although it has failed nothing: always on an
     /// address without passes, and elsewhere when it has gone through tests that need the dialogue.
     fn defers(&self) -> bool {
-        self.policy.after_tests == AfterTests::Defer || self.is_unnamed()
+        let deferred = self.policy.after_tests == AfterTests::Defer && !self.welcome;
+        deferred || self.is_unnamed()
+    }
+
+    /// Whether STARTTLS is to be had now, from us or from the MTA.
+    fn offers_tls(&self) -> bool {
+        self.tls.is_none() && (self.arrival.terminates_tls || self.features.offers("STARTTLS"))
     }
 
     /// Whether there is no client behind the connection that could be screened.
@@ -351,11 +385,17 @@ impl Core {
             self.decided = true;
             let evidence = std::mem::take(&mut self.evidence);
             let dnsbl = self.lists.clone();
-            self.output.push_back(Output::Decided(Decision { outcome, evidence, dnsbl }));
+            self.output.push_back(Output::Decided(Decision { outcome, evidence, dnsbl, tls: self.tls }));
         }
     }
 
-    fn hand_off_greeting(&mut self) -> Phase {
+    /// The client owes no test: it is the MTA's at once, unless it could have no TLS there although we have a certificate.
+    /// Then it gets it here, and goes to the MTA with its first recipient.
+    fn welcome(&mut self, now: Now) -> Phase {
+        if self.arrival.terminates_tls && !self.features.offers("STARTTLS") {
+            self.welcome = true;
+            return Dialogue::enter(self, now);
+        }
         self.decide(Outcome::HandedOff);
         self.hand_off(Vec::new(), None)
     }
@@ -363,7 +403,8 @@ impl Core {
     fn hand_off(&mut self, replay: Vec<Bytes>, back: Option<Dialogue>) -> Phase {
         // A copy: if the handoff fails, the dialogue goes on with it.
         let pending = Bytes::copy_from_slice(&self.input);
-        self.output.push_back(Output::Handoff(Handoff { replay, teaser_sent: self.teaser_sent, pending }));
+        let (teaser_sent, tls) = (self.teaser_sent, self.tls);
+        self.output.push_back(Output::Handoff(Handoff { replay, teaser_sent, pending, tls }));
         Phase::HandingOff(back)
     }
 

@@ -3,3 +3,4 @@
 mod behaviour;
 mod properties;
 mod rig;
+mod start_tls;

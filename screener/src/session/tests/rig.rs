@@ -9,10 +9,12 @@ use crate::clock::{Now, UnixTime};
 use crate::pass::Stamps;
 use crate::session::{
     Action, AfterTests, Arrival, Decision, DeepPolicy, DnsblHit, DnsblPolicy, DnsblReport, Event, Features, Handoff,
-    Input, Output, Policy, PregreetPolicy, Session, SessionId, Standing,
+    Input, Output, Policy, PregreetPolicy, Session, SessionId, Standing, TlsSession,
 };
 
 pub(super) const START: UnixTime = UnixTime(1_000_000);
+pub(super) const AGREED: TlsSession =
+    TlsSession { protocol: "TLSv1.3", cipher: "TLS_AES_256_GCM_SHA384", bits: 256, key_exchange: Some("X25519") };
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) fn policy() -> Policy {
@@ -47,6 +49,7 @@ pub(super) fn arrival() -> Arrival {
         tagged: false,
         stamps: None,
         may_pass: true,
+        terminates_tls: false,
     }
 }
 
@@ -69,6 +72,8 @@ pub(super) struct Rig {
     pub(super) events: Vec<Event>,
     pub(super) granted: Option<Stamps>,
     pub(super) handoff: Option<Handoff>,
+    pub(super) handshakes: usize,
+    handshakes_ended: usize,
     pub(super) decisions: usize,
     pub(super) decision: Option<Decision>,
     pub(super) asked: bool,
@@ -81,7 +86,16 @@ impl Rig {
     }
 
     pub(super) fn with(policy: Policy, arrival: Arrival) -> Self {
-        let features = Arc::new(Features::from_mta(["PIPELINING", "SIZE 1000", "STARTTLS", "8BITMIME"]));
+        Self::start(policy, Features::from_mta(["PIPELINING", "SIZE 1000", "STARTTLS", "8BITMIME"]), arrival)
+    }
+
+    /// Before an MTA that offers this.
+    pub(super) fn of_mta<'a>(offer: impl IntoIterator<Item = &'a str>, arrival: Arrival) -> Self {
+        Self::start(policy(), Features::from_mta(offer), arrival)
+    }
+
+    fn start(policy: Policy, features: Features, arrival: Arrival) -> Self {
+        let features = Arc::new(features);
         let began = Instant::now();
         let now = Now { instant: began, unix: START };
         let session = Session::start(Arc::new(policy), features, arrival, now);
@@ -93,6 +107,8 @@ impl Rig {
             events: Vec::new(),
             granted: None,
             handoff: None,
+            handshakes: 0,
+            handshakes_ended: 0,
             decisions: 0,
             decision: None,
             asked: false,
@@ -108,6 +124,7 @@ impl Rig {
 
     pub(super) fn input(&mut self, input: Input<'_>) -> &mut Self {
         let now = self.now();
+        self.handshakes_ended += usize::from(matches!(input, Input::TlsUp(_) | Input::TlsFailed(_)));
         self.session.handle(now, input);
         self.drain();
         self
@@ -115,6 +132,16 @@ impl Rig {
 
     pub(super) fn says(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.input(Input::Bytes(bytes.as_ref()))
+    }
+
+    /// Whether the engine waits for the end of a handshake.
+    pub(super) fn shaking_hands(&self) -> bool {
+        self.handshakes > self.handshakes_ended
+    }
+
+    /// The handshake that the engine waits for comes about.
+    pub(super) fn shakes_hands(&mut self) -> &mut Self {
+        self.input(Input::TlsUp(AGREED))
     }
 
     pub(super) fn lists_say(&mut self, report: DnsblReport) -> &mut Self {
@@ -168,6 +195,7 @@ impl Rig {
                     self.decisions += 1;
                     self.decision = Some(decision);
                 }
+                Output::StartTls => self.handshakes += 1,
                 Output::Handoff(handoff) => self.handoff = Some(handoff),
                 Output::Close => self.closed = true,
             }
