@@ -31,6 +31,7 @@ pub mod scripted;
 pub mod sender;
 pub mod software;
 pub mod unbound;
+pub mod versus;
 pub mod wait;
 pub mod way;
 pub mod xdp;
