@@ -23,6 +23,7 @@ pub mod proc;
 pub mod screener;
 pub mod scripted;
 pub mod sender;
+pub mod tls;
 pub mod unbound;
 pub mod wait;
 pub mod way;

@@ -61,8 +61,16 @@ impl Sender {
     /// # Errors
     /// When Postfix does not start.
     pub fn start(host: &Host, routes: &[Route]) -> Result<Self> {
+        Self::start_with(host, routes, "")
+    }
+
+    /// Starts a sender with settings of its own, which go behind the usual ones in `main.cf` and win over them.
+    ///
+    /// # Errors
+    /// When Postfix does not start.
+    pub fn start_with(host: &Host, routes: &[Route], extra: &str) -> Result<Self> {
         let (settings, services) = configuration(host.name(), routes);
-        let postfix = Postfix::start(host, &settings, &services)?;
+        let postfix = Postfix::start(host, &format!("{settings}{extra}"), &services)?;
         Ok(Self { postfix })
     }
 

@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use bytes::Bytes;
 use thiserror::Error;
 
-pub use learn::{Learned, learn};
+pub use learn::{Learned, demands_tls, learn};
 pub use relay::copy;
 
 use crate::config::{Backend, BackendAddress, HandoffMethod};
@@ -20,6 +20,9 @@ use crate::proxy::{Header, Origin};
 use crate::session::Handoff;
 
 use mta::Mta;
+
+/// "Must issue a STARTTLS command first" (RFC 3207 section 4).
+const MUST_START_TLS: u16 = 530;
 
 /// The MTA, brought to where the client is.
 #[derive(Debug)]
@@ -49,6 +52,17 @@ pub enum HandoffError {
         /// Its reply, as on the wire.
         reply: Bytes,
     },
+    /// The MTA wants TLS of a client that has it with us. The client must not hear that: there is nothing it could do.
+    #[error(
+        "the MTA at {backend} demands TLS of what is handed to it ({}): switch that off for this door alone (Postfix, in \
+         master.cf: -o smtpd_tls_security_level=none), TLS ends in the daemon", String::from_utf8_lossy(reply).trim_end()
+    )]
+    DemandsTls {
+        /// Which MTA.
+        backend: BackendAddress,
+        /// Its reply, as on the wire.
+        reply: Bytes,
+    },
 }
 
 /// Connects to the MTA, says by `header` who the client is, and replays.
@@ -66,6 +80,9 @@ pub async fn hand_off(backend: &Backend, header: &Header, handoff: &Handoff) -> 
     while let Some(line) = lines.next() {
         mta.send_line(line).await?;
         reply = mta.reply().await?;
+        if handoff.tls.is_some() && reply.code() == MUST_START_TLS {
+            return Err(HandoffError::DemandsTls { backend: backend.address.clone(), reply: reply.into_wire() });
+        }
         if lines.peek().is_some() && !reply.is_positive() {
             return Err(HandoffError::Refused { reply: reply.into_wire() });
         }

@@ -264,7 +264,7 @@ async fn hand_off(
     daemon.mta_answered(result.as_ref().err());
     result.map_err(|error| match error {
         HandoffError::Refused { reply } => Some(reply),
-        HandoffError::Away { .. } => None,
+        HandoffError::Away { .. } | HandoffError::DemandsTls { .. } => None,
     })
 }
 
