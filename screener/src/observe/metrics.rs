@@ -98,6 +98,9 @@ impl Metrics {
         let withdrawn = self.passes_withdrawn.clone();
         registry.register("passes_withdrawn", "Passes that a DNS list's later answer spoke against", withdrawn);
         registry.register("passes_renewed", "Passes in use that were renewed", self.passes_renewed.clone());
+        let lost: Counter = Counter::default();
+        lost.inc_by(super::lost());
+        registry.register("log_lines_lost", "Log lines that were not taken in time", lost);
         let gauge = |registry: &mut Registry, name: &str, help: &str, value: u64| {
             let gauge: Gauge = Gauge::default();
             gauge.set(value.try_into().unwrap_or(i64::MAX));

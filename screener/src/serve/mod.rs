@@ -57,7 +57,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// When it cannot stand in any way: no listener, the ledger or the control socket in use by another screener, a
 /// configuration that contradicts itself.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
-    observe::init(match config.observe.log {
+    // Dropped at the end of everything: then the last lines are written.
+    let _flush = observe::init(match config.observe.log {
         LogFormat::Postscreen => observe::Format::Postscreen,
         LogFormat::Json => observe::Format::Json,
     })?;
