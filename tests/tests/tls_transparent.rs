@@ -66,7 +66,10 @@ fn starttls_leads_to_the_mtas_own_certificate_and_earns_the_pass() {
         client.ask("QUIT", 221)?;
         let mail = &rig.mta.wait_for_mail(1, SOON)?[0];
         ensure!(mail.was_received_from(source) && mail.body == "under the MTA's TLS\n", "{mail:?}");
-        ensure!(mail.header("Received").is_some_and(|line| line.contains("with ESMTPS")), "the MTA knows of TLS: {mail:?}");
+        ensure!(
+            mail.header("Received").is_some_and(|line| line.contains("with ESMTPS")),
+            "the MTA knows of TLS: {mail:?}"
+        );
         rig.mta.wait_until_seen(RELAY, source, SOON)?;
         ensure!(rig.screener.has_pass(source)?, "no pass");
         Ok(())
