@@ -5,7 +5,7 @@ use crate::proxy::Header;
 use crate::session::Features;
 
 use super::mta::Mta;
-use super::{HandoffError, MUST_START_TLS, announcement};
+use super::{HandoffError, MUST_START_TLS};
 
 /// What the MTA says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +42,7 @@ pub async fn demands_tls(backend: &Backend, hostname: &str) -> Result<bool, Hand
 
 /// Up to the reply to EHLO.
 async fn greet(backend: &Backend, hostname: &str) -> Result<(Mta, Learned), HandoffError> {
-    let mut mta = Mta::connect(&backend.address).await?;
-    mta.send(&announcement(backend.handoff, &Header::local())).await?;
+    let mut mta = Mta::open(backend, &Header::local()).await?;
     let greeting = mta.reply().await?;
     if greeting.code() != 220 {
         return Err(HandoffError::Refused { reply: greeting.into_wire() });
