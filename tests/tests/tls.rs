@@ -86,7 +86,7 @@ fn a_real_sending_postfix_that_insists_on_tls_delivers_20_megabytes_bit_by_bit()
         let from = "alice@example.net".to_owned();
         let route = Route { from: from.clone(), source, server: rig.mx.address(Family::V4)? };
         let insist = "smtp_tls_security_level = encrypt\nsmtp_tls_loglevel = 1\nmessage_size_limit = 0\n";
-        let sender = Sender::start_with(&rig.internet, &[route], insist)?;
+        let sender = Sender::start_with(&rig.internet, [(&route, String::new())], insist)?;
         let body = noise(20 << 20);
         let id = sender.send(&from, BOB, &body)?;
         sender.wait_for_sent(&id, Duration::from_secs(60))?;

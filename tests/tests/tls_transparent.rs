@@ -139,7 +139,7 @@ fn a_sending_postfix_that_insists_on_tls_has_it_with_the_mta() {
         let route = Route { from: from.clone(), source, server: rig.mx.address(Family::V4)? };
         let insist = "smtp_tls_security_level = secure\nsmtp_tls_secure_cert_match = mx.example.com\n\
                       smtp_tls_CAfile = /etc/ssl/mx.pem\nsmtp_tls_loglevel = 1\n";
-        let sender = Sender::start_with(&rig.internet, &[route], insist)?;
+        let sender = Sender::start_with(&rig.internet, [(&route, String::new())], insist)?;
         // The first time by way of the daemon, the second time without it: the same certificate.
         for _ in 0..2 {
             let id = sender.send(&from, BOB, "Hello Bob")?;
