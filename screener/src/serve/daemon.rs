@@ -221,6 +221,12 @@ impl Daemon {
                     warn!("{error}: clients hear 421 or 451 and come again");
                 }
             }
+            Some(error @ HandoffError::DemandsTls { .. }) => {
+                self.metrics.handoff_failed();
+                if self.degraded.set_for_a_while("mta_tls", error.to_string()) {
+                    warn!("{error}: clients under TLS hear 451 and come again");
+                }
+            }
             Some(HandoffError::Refused { .. }) | None => {
                 if self.degraded.clear("mta") {
                     info!("the MTA at {} answers again", self.live.load().config.backend.address);

@@ -274,7 +274,7 @@ async fn hand_off(
     }
     result.map_err(|error| match error {
         HandoffError::Refused { reply } => Some(reply),
-        HandoffError::Away { .. } => None,
+        HandoffError::Away { .. } | HandoffError::DemandsTls { .. } => None,
     })
 }
 

@@ -46,7 +46,7 @@ async fn keep_learning(daemon: Arc<Daemon>, asked: oneshot::Sender<()>) {
                 }
                 ASK_AGAIN
             }
-            Err(error @ HandoffError::Refused { .. }) => {
+            Err(error @ (HandoffError::Refused { .. } | HandoffError::DemandsTls { .. })) => {
                 debug!("not learned what the MTA offers: {error}");
                 ASK_AGAIN
             }
