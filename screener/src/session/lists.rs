@@ -8,7 +8,8 @@ use crate::pass::Test;
 use super::event::{Event, Evidence};
 use super::policy::DnsblPolicy;
 use super::reply::Refusal;
-use super::{Action, Core, DnsblReport};
+use super::state::Core;
+use super::{Action, DnsblReport};
 
 /// Whether the lists have decided.
 pub(super) enum Judgement {
@@ -18,6 +19,8 @@ pub(super) enum Judgement {
     Decided,
     /// They have, and the session ends here.
     Drop(Refusal),
+    /// They have, and the session ends slowly.
+    Tarpit(Refusal),
 }
 
 /// Judges what is known. With `time_is_up` there is nothing more to wait for.
@@ -73,6 +76,7 @@ fn fail(core: &mut Core, policy: &DnsblPolicy, report: &DnsblReport) -> Judgemen
     };
     match core.fail(Test::Dnsbl, &refusal, evidence) {
         Action::Drop => Judgement::Drop(refusal),
+        Action::Tarpit => Judgement::Tarpit(refusal),
         Action::Ignore | Action::Enforce => Judgement::Decided,
     }
 }
