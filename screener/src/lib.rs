@@ -13,6 +13,7 @@ pub mod kernel;
 pub mod ledger;
 pub mod observe;
 pub mod pass;
+pub mod proxy;
 pub mod rate;
 pub mod serve;
 pub mod session;

@@ -6,6 +6,7 @@
 
 mod apt;
 mod linker;
+mod unpack;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 pub(crate) use self::apt::debian_archives;
+pub(crate) use self::unpack::Tree;
 use crate::bpf_toolchain::{self, Compiler, Core, Toolchain};
 use crate::process;
 
@@ -39,15 +41,12 @@ const LAB: [(&str, &str); 8] = [
     ("ipset", "ipset"),
 ];
 
-/// What has to be there to run tests on other kernels: a program and the package that brings it.
-const KERNELS: [(&str, &str); 6] = [
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("ip", "iproute2"),
-    ("insmod", "kmod"),
-    ("mount", "mount"),
-    ("strip", "binutils"),
-    ("xz", "xz-utils"),
-];
+/// What boots other kernels: the program, and the package that brings it.
+const QEMU: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
+
+/// What else has to be there to run tests on other kernels: a program and the package that brings it.
+const KERNELS: [(&str, &str); 5] =
+    [("ip", "iproute2"), ("insmod", "kmod"), ("mount", "mount"), ("strip", "binutils"), ("xz", "xz-utils")];
 
 /// What the kernel half is measured beside.
 const RIVALS: [(&str, &str); 3] = [("nft", "nftables"), ("ipset", "ipset"), ("ip6tables", "iptables")];
@@ -87,6 +86,12 @@ pub(crate) enum Done {
     Installed,
 }
 
+impl Done {
+    fn and(self, other: Self) -> Self {
+        if self == Self::Nothing { other } else { self }
+    }
+}
+
 /// What compiles the kernel half: a compiler for the BPF target and `bpf-linker`.
 ///
 /// # Errors
@@ -123,7 +128,31 @@ pub(crate) fn for_lab() -> Result<Done> {
 /// # Errors
 /// When something is missing and cannot be installed here.
 pub(crate) fn for_kernels() -> Result<Done> {
-    programs("the tests on other kernels", &KERNELS)
+    let who = "the tests on other kernels";
+    let done = programs(who, &KERNELS)?;
+    let (program, package) = QEMU;
+    if process::is_installed(program) || Tree::named(program).holds(&[package]) {
+        return Ok(done);
+    }
+    if apt::is_here() {
+        apt::refresh()?;
+        // A machine that has tools of another qemu's would lose them.
+        if !apt::would_remove(&[package])?.is_empty() {
+            return unpack::ensure_tree(program, &[package]);
+        }
+    }
+    Ok(done.and(programs(who, &[QEMU])?))
+}
+
+/// qemu, as [`for_kernels`] has brought it: the system's, or else the unpacked one.
+pub(crate) fn qemu() -> (PathBuf, Option<Tree>) {
+    match process::program(QEMU.0) {
+        Some(installed) => (installed, None),
+        None => {
+            let tree = Tree::named(QEMU.0);
+            (tree.join("usr/bin").join(QEMU.0), Some(tree))
+        }
+    }
 }
 
 /// The rivals of the bench.

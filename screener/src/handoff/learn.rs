@@ -1,10 +1,11 @@
 //! Asking the MTA what it offers, so that the engine can offer the same in its place.
 
 use crate::config::Backend;
+use crate::proxy::Header;
 use crate::session::Features;
 
 use super::mta::Mta;
-use super::{HandoffError, ProxyHeader};
+use super::{HandoffError, announcement};
 
 /// What the MTA says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Learned {
 /// When the MTA is away or refuses us.
 pub async fn learn(backend: &Backend, hostname: &str) -> Result<Learned, HandoffError> {
     let mut mta = Mta::connect(&backend.address).await?;
-    mta.send(&ProxyHeader::Local.wire(backend.handoff)).await?;
+    mta.send(&announcement(backend.handoff, &Header::local())).await?;
     let greeting = mta.reply().await?;
     if greeting.code() != 220 {
         return Err(HandoffError::Refused { reply: greeting.into_wire() });

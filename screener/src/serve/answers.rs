@@ -60,7 +60,7 @@ impl Answers for Daemon {
                 last_written: ledger.last_written.map(stamp),
             },
             degraded: self.conditions().into_iter().map(|(_, text)| text).collect(),
-            notes: self.config.notes(),
+            notes: self.live.load().config.notes(),
         }
     }
 
@@ -198,7 +198,7 @@ impl Daemon {
     }
 
     fn pass_shown(&self, client: &str, pass: &Pass) -> api::Pass {
-        let enabled = self.policy.enabled();
+        let enabled = self.live.load().policy.enabled();
         let expires = Test::ALL
             .into_iter()
             // A test that is not done has no say; what an operator granted for it is kept for when it is.
@@ -261,7 +261,7 @@ impl Would<'_> {
             };
             return format!("It has passed and {by} until {}.", stamp(until));
         }
-        let enabled = self.daemon.policy.enabled();
+        let enabled = self.daemon.live.load().policy.enabled();
         let stamps = self.pass.map(|pass| pass.stamps).unwrap_or_default();
         let owed: Vec<_> = stamps.owed(enabled, Now::read().unix).iter().map(Test::name).collect();
         let before = if self.pass.is_some() { "Its pass does not cover everything any more" } else { "It has no pass" };

@@ -11,34 +11,34 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::client::ClientKey;
+use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
-use crate::config::Config;
-use crate::dnsbl::{self, Dnsbl};
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::handoff::HandoffError;
 use crate::kernel::{self, Kernel};
 use crate::ledger::{Ledger, Origin, Pass, What};
 use crate::observe::{self, Metrics};
 use crate::pass::Stamps;
-use crate::session::{Arrival, Decision, Event, Features, Outcome, Policy, Session, SessionId, Standing};
+use crate::session::{Arrival, Decision, Event, Features, Outcome, Session, SessionId, Standing};
 
 use super::degraded::Degraded;
 use super::limits::{Full, Limits};
+use super::live::Live;
 use super::mirror;
 
 /// The daemon.
 pub(super) struct Daemon {
-    pub(super) config: Config,
+    /// What a reload exchanges: see [`Daemon::live`].
+    pub(super) live: ArcSwap<Live>,
+    /// How much of an IPv6 address is the client: the ledger's and the kernel's keys are cut to it, so it is for good.
+    pub(super) key_length: Ipv6KeyLength,
     pub(super) mode: Mode,
-    pub(super) policy: Arc<Policy>,
     pub(super) features: ArcSwap<Features>,
     pub(super) ledger: Ledger,
     pub(super) statics: RwLock<StaticSet>,
     /// Held by whoever changes static entries, from the look at what there is until set, kernel and ledger say the same. Only
     /// its holder locks the set for writing, so that those who read it never wait for a long change.
     pub(super) changing: Mutex<()>,
-    pub(super) lists: Option<Dnsbl>,
     pub(super) kernel: Option<Kernel>,
     pub(super) metrics: Metrics,
     pub(super) limits: Arc<Limits>,
@@ -77,9 +77,14 @@ pub(super) struct Counts {
 }
 
 impl Daemon {
+    /// The configuration in force and what is made of it, as one snapshot: two calls may give two different ones.
+    pub(super) fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
     /// The key of an address.
     pub(super) fn key(&self, address: IpAddr) -> ClientKey {
-        ClientKey::of(address, self.config.ledger.ipv6_prefix)
+        ClientKey::of(address, self.key_length)
     }
 
     /// The static entries, to read.
@@ -100,11 +105,11 @@ impl Daemon {
 
     /// Until when a pass leaves the client to the MTA; `None`: it does not, some test is owed.
     pub(super) fn valid_until(&self, pass: &Pass) -> Option<UnixTime> {
-        mirror::valid_until(pass, self.policy.enabled())
+        mirror::valid_until(pass, self.live.load().policy.enabled())
     }
 
     /// Who came where, with what static entries and passes say of it.
-    pub(super) fn arrival(&self, stream: &TcpStream, tagged: bool) -> io::Result<Arrival> {
+    pub(super) fn arrival(&self, live: &Live, stream: &TcpStream, tagged: bool) -> io::Result<Arrival> {
         let client = canonical(stream.peer_addr()?);
         let server = canonical(stream.local_addr()?);
         let found = self.statics().lookup(client.ip()).map(|found| found.action);
@@ -120,23 +125,18 @@ impl Daemon {
             standing,
             tagged: tagged || found == Some(StaticAction::Deny(DenyAction::Tag)),
             stamps: self.ledger.stamps(self.key(client.ip())),
-            may_pass: self.config.listen.earns_pass(server),
+            may_pass: live.config.listen.earns_pass(server),
         })
     }
 
     /// Starts a session.
-    pub(super) fn begin(&self, arrival: Arrival) -> Session {
+    pub(super) fn begin(&self, live: &Live, arrival: Arrival) -> Session {
         self.counts.total.fetch_add(1, Ordering::Relaxed);
         if arrival.tagged {
             self.counts.tagged.fetch_add(1, Ordering::Relaxed);
             self.note(&arrival, What::Tagged, String::new());
         }
-        Session::start(Arc::clone(&self.policy), self.features.load_full(), arrival, Now::read())
-    }
-
-    /// Starts asking the DNS lists about a client.
-    pub(super) fn ask_lists(&self, client: IpAddr) -> Option<dnsbl::Check> {
-        self.lists.as_ref().map(|lists| lists.start(client))
+        Session::start(Arc::clone(&live.policy), self.features.load_full(), arrival, Now::read())
     }
 
     /// Remembers that a client passed. The kernel learns it from the ledger (`mirror`).
@@ -173,9 +173,9 @@ impl Daemon {
     }
 
     /// The MTA has taken a session.
-    pub(super) fn handed_off(&self, arrival: &Arrival) {
+    pub(super) fn handed_off(&self, live: &Live, arrival: &Arrival) {
         self.counts.handed_off.fetch_add(1, Ordering::Relaxed);
-        self.note(arrival, What::HandedOff, self.config.backend.address.to_string());
+        self.note(arrival, What::HandedOff, live.config.backend.address.to_string());
     }
 
     /// How the MTA behaved at a handoff: its being away shows until it is back.
@@ -189,7 +189,7 @@ impl Daemon {
             }
             Some(HandoffError::Refused { .. }) | None => {
                 if self.degraded.clear("mta") {
-                    info!("the MTA at {} answers again", self.config.backend.address);
+                    info!("the MTA at {} answers again", self.live.load().config.backend.address);
                 }
             }
         }
@@ -222,7 +222,7 @@ impl Daemon {
 
     /// Why the ceiling of new connections holds nobody back, if that is so.
     pub(super) fn rate_not_held(&self) -> Option<String> {
-        self.config.kernel.syn_rate?;
+        self.live.load().config.kernel.syn_rate?;
         let interfaces = self.kernel.as_ref().and_then(|kernel| kernel.status().ok()).map(|status| status.interfaces);
         let held = interfaces.iter().flatten().any(|interface| interface.mode != kernel::Mode::None);
         (!held).then(|| "kernel.syn_rate holds nobody back: XDP is attached nowhere".to_owned())

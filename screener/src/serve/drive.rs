@@ -18,6 +18,7 @@ use crate::session::{Arrival, Handoff, Input, Output, Session};
 
 use super::daemon::Daemon;
 use super::limits::Full;
+use super::live::Live;
 
 /// How long a client may take to read a reply. Replies are short: one that does not fit into the socket's buffer comes from
 /// a client that has stopped reading.
@@ -36,7 +37,9 @@ enum Next {
 
 /// Screens a connection, and relays it if it is handed over.
 pub(super) async fn connection(daemon: Arc<Daemon>, stream: TcpStream, tagged: bool) {
-    let arrival = match daemon.arrival(&stream, tagged) {
+    // For the whole of the tests: a reload meanwhile changes nothing for this client.
+    let live = daemon.live();
+    let arrival = match daemon.arrival(&live, &stream, tagged) {
         Ok(arrival) => arrival,
         // It has gone before it could be looked at.
         Err(error) => return debug!("a connection without an end: {error}"),
@@ -44,10 +47,10 @@ pub(super) async fn connection(daemon: Arc<Daemon>, stream: TcpStream, tagged: b
     let slot = daemon.limits.admit(daemon.key(arrival.client.ip()));
     let ended = match slot {
         Ok(_slot) => {
-            let session = daemon.begin(arrival);
+            let session = daemon.begin(&live, arrival);
             let mut lists = Lists::default();
             let arrival = session.arrival().clone();
-            let ended = screen(&daemon, stream, session, &mut lists).await;
+            let ended = screen(&daemon, live, stream, session, &mut lists).await;
             if let Some(check) = lists.left() {
                 super::lists::follow(Arc::clone(&daemon), &arrival, check);
             }
@@ -76,6 +79,7 @@ impl Lists {
 
 async fn screen(
     daemon: &Arc<Daemon>,
+    live: Arc<Live>,
     mut stream: TcpStream,
     mut session: Session,
     lists: &mut Lists,
@@ -87,7 +91,7 @@ async fn screen(
             match output {
                 Output::Send(reply) => write(&mut stream, &reply).await?,
                 Output::AskDnsbl => {
-                    lists.check = daemon.ask_lists(session.arrival().client.ip());
+                    lists.check = live.lists.as_ref().map(|lists| lists.start(session.arrival().client.ip()));
                     // What the cache knows is known at once.
                     if let Some(check) = &lists.check {
                         session.handle(Now::read(), Input::Dnsbl(check.report()));
@@ -105,13 +109,15 @@ async fn screen(
         }
         match next {
             Next::Close => return linger(stream).await,
-            Next::HandOff(handoff) => match hand_off(daemon, session.arrival(), &handoff).await {
+            Next::HandOff(handoff) => match hand_off(daemon, &live, session.arrival(), &handoff).await {
                 Ok(handed_off) => {
                     // The relay may last for hours; a late answer is not to wait for its end.
                     if let Some(check) = std::mem::take(lists).left() {
                         super::lists::follow(Arc::clone(daemon), session.arrival(), check);
                     }
-                    return relay(daemon, stream, session, handed_off).await;
+                    daemon.handed_off(&live, session.arrival());
+                    drop(live);
+                    return relay(stream, session, handed_off).await;
                 }
                 Err(refusal) => session.handle(Now::read(), Input::HandoffFailed(refusal)),
             },
@@ -171,9 +177,14 @@ fn far_away() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_secs(86_400)
 }
 
-async fn hand_off(daemon: &Daemon, arrival: &Arrival, handoff: &Handoff) -> Result<HandedOff, Option<Bytes>> {
+async fn hand_off(
+    daemon: &Daemon,
+    live: &Live,
+    arrival: &Arrival,
+    handoff: &Handoff,
+) -> Result<HandedOff, Option<Bytes>> {
     // Boxed: this is the largest part of a session's state, and most sessions never come here.
-    let handing = Box::pin(handoff::hand_off(&daemon.config.backend, arrival.client, arrival.server, handoff));
+    let handing = Box::pin(handoff::hand_off(&live.config.backend, arrival.client, arrival.server, handoff));
     let result = handing.await;
     daemon.mta_answered(result.as_ref().err());
     result.map_err(|error| match error {
@@ -182,8 +193,7 @@ async fn hand_off(daemon: &Daemon, arrival: &Arrival, handoff: &Handoff) -> Resu
     })
 }
 
-async fn relay(daemon: &Daemon, mut stream: TcpStream, session: Session, handed_off: HandedOff) -> io::Result<()> {
-    daemon.handed_off(session.arrival());
+async fn relay(mut stream: TcpStream, session: Session, handed_off: HandedOff) -> io::Result<()> {
     drop(session);
     Box::pin(handoff::copy(&mut stream, handed_off)).await?;
     Ok(())

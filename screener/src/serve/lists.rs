@@ -13,7 +13,7 @@ use crate::control::{api, api_dnsbl};
 use crate::dnsbl::{Check, Contribution, Dnsbl, ListStatus};
 use crate::ledger::{Origin, Pass, What};
 use crate::pass::{Stamps, Test};
-use crate::session::Arrival;
+use crate::session::{Arrival, Policy};
 
 use super::daemon::Daemon;
 
@@ -30,14 +30,15 @@ const IN_USE: Duration = Duration::from_secs(3600);
 
 /// Puts the lists under watch.
 pub(super) fn begin(daemon: &Arc<Daemon>) {
-    let Some(lists) = &daemon.lists else { return };
-    lists.watch(&daemon.going_down);
-    tokio::spawn(renew(Arc::clone(daemon), lists.clone()));
+    if let Some(lists) = &daemon.live.load().lists {
+        lists.watch(&daemon.going_down);
+    }
+    tokio::spawn(renew(Arc::clone(daemon)));
 }
 
 /// A session is over and some list has not answered: what it says may still speak against a pass that was granted.
 pub(super) fn follow(daemon: Arc<Daemon>, arrival: &Arrival, mut check: Check) {
-    let Some(threshold) = daemon.policy.dnsbl.as_ref().map(|dnsbl| dnsbl.threshold) else { return };
+    let Some(threshold) = daemon.live.load().policy.dnsbl.as_ref().map(|dnsbl| dnsbl.threshold) else { return };
     let (tasks, key, session) = (daemon.tasks.clone(), daemon.key(arrival.client.ip()), arrival.id);
     tasks.spawn(async move {
         let report = tokio::select! {
@@ -58,7 +59,7 @@ pub(super) fn follow(daemon: Arc<Daemon>, arrival: &Arrival, mut check: Check) {
 }
 
 /// Asks about clients again whose pass is in use and expires soon.
-async fn renew(daemon: Arc<Daemon>, lists: Dnsbl) {
+async fn renew(daemon: Arc<Daemon>) {
     let work = async {
         loop {
             tokio::time::sleep(SWEEP).await;
@@ -74,8 +75,8 @@ async fn renew(daemon: Arc<Daemon>, lists: Dnsbl) {
             let pause = SWEEP / u32::try_from(due.len().div_ceil(AT_A_TIME)).unwrap_or(u32::MAX);
             for clients in due.chunks(AT_A_TIME) {
                 let asking = clients.iter().map(|&client| {
-                    let (daemon, lists) = (Arc::clone(&daemon), lists.clone());
-                    tokio::spawn(async move { renew_one(&daemon, &lists, client).await })
+                    let daemon = Arc::clone(&daemon);
+                    tokio::spawn(async move { renew_one(&daemon, client).await })
                 });
                 let asking: Vec<_> = asking.collect();
                 tokio::time::sleep(pause).await;
@@ -94,6 +95,7 @@ async fn renew(daemon: Arc<Daemon>, lists: Dnsbl) {
 
 /// The clients whose pass is to be renewed now.
 fn due(daemon: &Daemon) -> Vec<ClientKey> {
+    let live = daemon.live();
     let mut due = Vec::new();
     let mut after = None;
     loop {
@@ -101,18 +103,19 @@ fn due(daemon: &Daemon) -> Vec<ClientKey> {
         let Some((last, _)) = page.last() else { return due };
         after = Some(*last);
         let now = Now::read().unix;
-        due.extend(page.iter().filter(|(client, pass)| is_due(daemon, *client, pass, now)).map(|(client, _)| *client));
+        let wanted = page.iter().filter(|(client, pass)| is_due(daemon, &live.policy, *client, pass, now));
+        due.extend(wanted.map(|(client, _)| *client));
     }
 }
 
-fn is_due(daemon: &Daemon, client: ClientKey, pass: &Pass, now: UnixTime) -> bool {
+fn is_due(daemon: &Daemon, policy: &Policy, client: ClientKey, pass: &Pass, now: UnixTime) -> bool {
     let Some(until) = pass.stamps.get(Test::Dnsbl).filter(|&until| until > now) else { return false };
-    let longest = daemon.policy.dnsbl.as_ref().map_or(EARLIEST, |dnsbl| dnsbl.max_ttl);
+    let longest = policy.dnsbl.as_ref().map_or(EARLIEST, |dnsbl| dnsbl.max_ttl);
     if pass.origin != Origin::Screened || until.since(now) > moment(client, longest) {
         return false;
     }
     // The lists' is the one stamp that has to be renewed: where another expires first, the client is screened anyway.
-    let other_first = pass.stamps.complete_until(daemon.policy.enabled()).is_none_or(|complete| complete < until);
+    let other_first = pass.stamps.complete_until(policy.enabled()).is_none_or(|complete| complete < until);
     let seen_by_kernel = daemon.kernel.as_ref().and_then(|kernel| kernel.pass_last_used(client).ok().flatten());
     let seen_by_us = || daemon.ledger.history(client).filter(|history| history.sessions > 1).map(|it| it.last_seen);
     let seen = seen_by_kernel.max(seen_by_us());
@@ -128,8 +131,9 @@ fn moment(client: ClientKey, longest: Duration) -> Duration {
     earliest.mul_f64(1.0 / 3.0 + share as f64 / 1500.0).max(SWEEP * 3 / 2)
 }
 
-async fn renew_one(daemon: &Daemon, lists: &Dnsbl, client: ClientKey) {
-    let Some(policy) = daemon.policy.dnsbl.clone() else { return };
+async fn renew_one(daemon: &Daemon, client: ClientKey) {
+    let live = daemon.live();
+    let (Some(policy), Some(lists)) = (&live.policy.dnsbl, &live.lists) else { return };
     let mut check = lists.start_fresh(client.address());
     let report = check.complete().await;
     if report.score >= policy.threshold {
@@ -160,7 +164,7 @@ async fn renew_one(daemon: &Daemon, lists: &Dnsbl, client: ClientKey) {
 impl Daemon {
     /// The DNS lists, for `status`.
     pub(super) fn lists_status(&self) -> Vec<api::List> {
-        let lists = self.lists.as_ref().map(|lists| lists.status().lists).unwrap_or_default();
+        let lists = self.live.load().lists.as_ref().map(|lists| lists.status().lists).unwrap_or_default();
         let shown = lists.into_iter().map(|list| api::List {
             list: list.name,
             queries: list.questions,
@@ -175,7 +179,7 @@ impl Daemon {
 
     /// Why no list can be asked, if that is so.
     pub(super) fn silent_resolver(&self) -> Option<String> {
-        let silent = self.lists.as_ref().is_some_and(|lists| lists.status().resolver_is_silent);
+        let silent = self.live.load().lists.as_ref().is_some_and(|lists| lists.status().resolver_is_silent);
         silent.then(|| {
             "no DNS list answers, so clients are screened without them: is the resolver alive? See `screener doctor`"
                 .to_owned()
@@ -184,7 +188,9 @@ impl Daemon {
 
     /// The DNS lists, for `dnsbl status` and the metrics.
     pub(super) fn lists_shown(&self) -> api_dnsbl::Dnsbl {
-        let Some(status) = self.lists.as_ref().map(Dnsbl::status) else { return api_dnsbl::Dnsbl::default() };
+        let Some(status) = self.live.load().lists.as_ref().map(Dnsbl::status) else {
+            return api_dnsbl::Dnsbl::default();
+        };
         let names: Vec<_> = status.lists.iter().map(|list| list.name.clone()).collect();
         let mut overlap = Vec::new();
         for (first, counts) in status.counts.lists.iter().enumerate() {

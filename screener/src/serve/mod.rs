@@ -10,6 +10,7 @@ mod interfaces;
 mod limits;
 mod listen;
 mod lists;
+mod live;
 mod mirror;
 mod policy;
 mod stand;
@@ -31,7 +32,6 @@ use tracing::{info, warn};
 use crate::clock::Now;
 use crate::config::{Config, LogFormat};
 use crate::control;
-use crate::dnsbl::Dnsbl;
 use crate::kernel::{Class, Family};
 use crate::ledger::{self, Changes, Ledger};
 use crate::observe::{self, Metrics};
@@ -40,6 +40,7 @@ use crate::session::Features;
 use daemon::{Counts, Daemon, Mode};
 use degraded::Degraded;
 use limits::Limits;
+use live::Live;
 use stand::{Content, Filled, Stand};
 
 pub(crate) use interfaces::{NONE, kernel_options};
@@ -66,15 +67,15 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         warn!("{sentence}");
     }
     let statics = policy::statics(&config, &ledger, started.unix)?;
-    let lists = Dnsbl::configured(&config.tests.dnsbl)?;
+    let live = Live::new(config)?;
+    let config = &live.config;
     let degraded = Degraded::default();
     if let Some(note) = control.note() {
         warn!("{note}");
         degraded.set("control", note.to_owned());
     }
-    let policy = Arc::new(policy::policy(&config));
-    let content = Content { ledger: &ledger, enabled: policy.enabled(), statics: &statics };
-    let stand = Stand::find(&config, &content, &degraded)?;
+    let content = Content { ledger: &ledger, enabled: live.policy.enabled(), statics: &statics };
+    let stand = Stand::find(config, &content, &degraded)?;
     let (kernel, changes) = stand.kernel.map(|Filled { kernel, changes }| (kernel, changes)).unzip();
     for note in config.notes() {
         info!("note: {note}");
@@ -82,7 +83,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 
     let daemon = Arc::new(Daemon {
         mode: stand.mode,
-        policy,
+        key_length: config.ledger.ipv6_prefix,
         features: ArcSwap::from_pointee(Features::default()),
         limits: Limits::new(
             config.limits.connections.get() as usize,
@@ -91,7 +92,6 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         ledger,
         statics: statics.into(),
         changing: Mutex::default(),
-        lists,
         kernel,
         metrics: Metrics::default(),
         counts: Counts::default(),
@@ -99,7 +99,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         going_down: CancellationToken::new(),
         tasks: TaskTracker::new(),
         started,
-        config,
+        live: ArcSwap::from_pointee(live),
     });
     info!(
         "screener {} in {} mode: {} passes, {} static entries",
@@ -117,7 +117,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     upkeep::learn_features(Arc::clone(&daemon)).await;
     listen(&daemon, stand.listeners)?;
     tokio::spawn(upkeep::expire(Arc::clone(&daemon)));
-    if let Some(address) = daemon.config.observe.metrics
+    if let Some(address) = daemon.live().config.observe.metrics
         && let Err(error) = control::serve_metrics(address, Arc::clone(&daemon), daemon.going_down.clone()).await
     {
         let text = format!("metrics are only on the control socket: {address} cannot be listened on: {error}");

@@ -226,7 +226,7 @@ impl Daemon {
     }
 
     pub(super) fn export_denies(&self, request: &ExportRequest) -> String {
-        let mut text = format!("# deny entries of {}, {}\n", self.config.hostname, stamp(Now::read().unix));
+        let mut text = format!("# deny entries of {}, {}\n", self.live.load().config.hostname, stamp(Now::read().unix));
         for found in self.statics().entries() {
             let StaticAction::Deny(action) = found.action else { continue };
             let origin = found.source.to_string();

@@ -33,7 +33,8 @@ pub(super) async fn learn_features(daemon: Arc<Daemon>) {
 async fn keep_learning(daemon: Arc<Daemon>, asked: oneshot::Sender<()>) {
     let mut asked = Some(asked);
     loop {
-        let learned = handoff::learn(&daemon.config.backend, &daemon.policy.hostname).await;
+        let live = daemon.live();
+        let learned = handoff::learn(&live.config.backend, &live.policy.hostname).await;
         daemon.mta_answered(learned.as_ref().err());
         let pause = match learned {
             Ok(learned) => {
@@ -71,7 +72,7 @@ pub(super) async fn expire(daemon: Arc<Daemon>) {
         let worker = Arc::clone(&daemon);
         tokio::task::spawn_blocking(move || fold(&worker)).await.ok();
         let worker = Arc::clone(&daemon);
-        let retention = daemon.config.ledger.retention;
+        let retention = daemon.live.load().config.ledger.retention;
         // A walk over a million entries does not belong on a thread that serves sessions.
         let done = tokio::task::spawn_blocking(move || worker.ledger.expire(Now::read().unix, retention)).await;
         if let Ok(expired) = done {

@@ -52,6 +52,12 @@ pub(super) fn would_remove(packages: &[&str]) -> Result<Vec<String>> {
     Ok(parse_removed(&simulation))
 }
 
+/// The packages that installing these would bring, each as `name=version`: they and what they need.
+pub(super) fn would_install(packages: &[&str]) -> Result<Vec<String>> {
+    let simulation = process::ask(get().args(["-s", "install"]).args(packages).env("LC_ALL", "C"))?;
+    Ok(parse_installed(&simulation))
+}
+
 /// Installs packages.
 ///
 /// # Errors
@@ -221,6 +227,17 @@ fn parse_removed(simulation: &str) -> Vec<String> {
     removals.filter_map(|rest| Some(rest.split_whitespace().next()?.to_owned())).collect()
 }
 
+/// Reads `apt-get -s install`: `Inst name [version that is there] (version to come archive [architecture])`.
+fn parse_installed(simulation: &str) -> Vec<String> {
+    let installed = |line: &str| {
+        let rest = line.strip_prefix("Inst ")?;
+        let (name, rest) = rest.split_once(' ')?;
+        let version = rest.split_once('(')?.1.split_whitespace().next()?;
+        Some(format!("{name}={version}"))
+    };
+    simulation.lines().filter_map(installed).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,6 +258,15 @@ mod tests {
                           Inst postfix (3.7.11-0+deb12u1 Debian:12.15/oldstable [amd64])\n\
                           Conf postfix (3.7.11-0+deb12u1 Debian:12.15/oldstable [amd64])\n";
         assert_eq!(parse_removed(simulation), ["exim4-daemon-light", "exim4-base"]);
+    }
+
+    #[test]
+    fn a_simulation_names_what_would_be_installed_with_its_version() {
+        let simulation = "Remv qemu-utils [1:10.0.2+ds-2]\n\
+                          Inst libfdt1 (1.6.1-4+b1 Debian:12.15/oldstable [amd64])\n\
+                          Inst qemu-system-common [1:10.0.2] (1:7.2+dfsg-7+deb12u18+b3 Debian:12.15/oldstable [amd64])\n\
+                          Conf libfdt1 (1.6.1-4+b1 Debian:12.15/oldstable [amd64])\n";
+        assert_eq!(parse_installed(simulation), ["libfdt1=1.6.1-4+b1", "qemu-system-common=1:7.2+dfsg-7+deb12u18+b3"]);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::{Executable, package::Kernel};
-use crate::process;
 use crate::test::Tally;
+use crate::{process, setup};
 
 /// After this time a guest is killed. It needs about a minute on a machine that does nothing else.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -95,8 +95,15 @@ pub(super) fn run(kernel: &Kernel, initramfs: &Path, executables: &[Executable])
 
 /// qemu, under a program that ends it when it runs late, even if xtask itself is not there any more.
 fn qemu(kernel: &Kernel, initramfs: &Path, serial_ports: [&Path; 2]) -> Command {
+    let (program, tree) = setup::qemu();
     let mut command = Command::new("timeout");
-    command.args(["--foreground", "--kill-after=5", &LIMIT.as_secs().to_string(), "qemu-system-x86_64"]);
+    command.args(["--foreground", "--kill-after=5", &LIMIT.as_secs().to_string()]).arg(program);
+    if let Some(tree) = tree {
+        command.env("LD_LIBRARY_PATH", tree.libraries());
+        for data in ["usr/share/qemu", "usr/share/seabios"] {
+            command.arg("-L").arg(tree.join(data));
+        }
+    }
     command.args(["-nodefaults", "-no-user-config", "-nographic", "-no-reboot"]);
     // A plain processor: with the emulator's richest one the guest trusts a time stamp counter that a busy host upsets.
     command.args(["-machine", "pc", "-accel", "tcg", "-cpu", "qemu64", "-smp", "1", "-m", "1024"]);
