@@ -9,6 +9,7 @@ mod check;
 mod dnsbl;
 mod error;
 mod raw;
+mod replies;
 mod source;
 mod tree;
 mod unbuilt;
@@ -20,11 +21,11 @@ use std::path::Path;
 pub use error::{ConfigError, Place, Problem};
 pub use tree::{
     Backend, Code, Config, Control, DeepTest, Deny, DnsList, DnsblTest, ErrorCode, Feed, FeedSource, Kernel, Ledger,
-    Limits, Listen, Observe, Permit, PregreetTest, Tests, Tls,
+    Limits, Listen, Observe, Permit, PregreetTest, Replies, Tests, Tls,
 };
 pub use value::{
     AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, ListLevel, LocalAddress,
-    LogFormat, Mode, Secret, Stressed, TestAction, XdpMode, Zone,
+    LogFormat, Mode, Secret, Stressed, Tagged, TestAction, XdpMode, Zone,
 };
 
 use source::Source;

@@ -24,11 +24,6 @@ const UNBUILT: &[Unbuilt] = &[
         instead: "remove it or set it to \"\"; STARTTLS is the MTA's",
     },
     Unbuilt { set: |raw| not_blank(&raw.tls.key), instead: "remove it or set it to \"\"; STARTTLS is the MTA's" },
-    Unbuilt { set: |raw| is(&raw.tests.pregreet.action, &["tarpit"]), instead: NO_TARPIT },
-    Unbuilt { set: |raw| is(&raw.tests.dnsbl.action, &["tarpit"]), instead: NO_TARPIT },
-    Unbuilt { set: |raw| is(&raw.tests.pipelining.action, &["tarpit"]), instead: NO_TARPIT },
-    Unbuilt { set: |raw| is(&raw.tests.non_smtp_command.action, &["tarpit"]), instead: NO_TARPIT },
-    Unbuilt { set: |raw| is(&raw.tests.bare_newline.action, &["tarpit"]), instead: NO_TARPIT },
     Unbuilt {
         set: |raw| {
             if raw.ledger.shared.get_ref().expose().is_empty() { vec![] } else { vec![raw.ledger.shared.span()] }
@@ -40,8 +35,6 @@ const UNBUILT: &[Unbuilt] = &[
         instead: "remove this [[feed]]; single prefixes can stand under [[deny]]",
     },
 ];
-
-const NO_TARPIT: &str = "set it to \"ignore\", \"enforce\" or \"drop\"";
 
 /// What is accepted because it is a default, though nothing comes of it yet. Shown in `status`.
 pub(super) fn notes(config: &super::Config) -> Vec<String> {

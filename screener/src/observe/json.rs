@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::pass::Test;
-    use crate::session::{Evidence, Outcome, SessionId, Standing};
+    use crate::session::{Evidence, Outcome, Said, SessionId, Standing};
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -124,10 +124,14 @@ mod tests {
             tagged: true,
             stamps: None,
             may_pass: true,
+            stressed: false,
         };
         let evidence = Evidence { test: Test::Dnsbl, weight: 4, reason: "listed".into(), remedy: "ask".into() };
         tracing::subscriber::with_default(subscriber, || {
-            decision(&arrival, &Decision { outcome: Outcome::Refused, evidence: vec![evidence], dnsbl: None });
+            decision(
+                &arrival,
+                &Decision { outcome: Outcome::Refused, evidence: vec![evidence], dnsbl: None, said: Said::default() },
+            );
             tracing::info!(session = %arrival.id, "DISCONNECT");
         });
         let lines = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();

@@ -21,6 +21,12 @@ pub struct Metrics {
     handoffs_failed: Counter,
     passes_withdrawn: Counter,
     passes_renewed: Counter,
+    tarpit: Family<Place, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Place {
+    place: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,6 +83,11 @@ impl Metrics {
         self.passes_renewed.inc();
     }
 
+    /// A client was to be answered slowly, and there was a place for that or none.
+    pub fn tarpit(&self, place: bool) {
+        self.tarpit.get_or_create(&Place { place: if place { "taken" } else { "none" } }).inc();
+    }
+
     /// The text form of these and of what `status` knows.
     pub fn text(&self, status: &Status, dnsbl: &Dnsbl, degraded: &[&'static str]) -> String {
         let mut registry = Registry::with_prefix("screener");
@@ -86,12 +97,18 @@ impl Metrics {
         let withdrawn = self.passes_withdrawn.clone();
         registry.register("passes_withdrawn", "Passes that a DNS list's later answer spoke against", withdrawn);
         registry.register("passes_renewed", "Passes in use that were renewed", self.passes_renewed.clone());
+        let help = "Clients to be answered slowly, by whether there was a place for them; the others were dropped";
+        registry.register("tarpit", help, self.tarpit.clone());
         let gauge = |registry: &mut Registry, name: &str, help: &str, value: u64| {
             let gauge: Gauge = Gauge::default();
             gauge.set(value.try_into().unwrap_or(i64::MAX));
             registry.register(name, help, gauge);
         };
         gauge(&mut registry, "sessions_active", "Sessions that live, relays included", status.sessions.active as u64);
+        let help = "Sessions that are answered slowly";
+        gauge(&mut registry, "sessions_tarpitted", help, status.sessions.tarpitted as u64);
+        let help = "1: so many sessions that waits are shortened";
+        gauge(&mut registry, "stress", help, status.sessions.stress.into());
         gauge(&mut registry, "passes", "Clients with a pass", status.passes as u64);
         gauge(&mut registry, "denies", "Deny entries", status.denies as u64);
         gauge(&mut registry, "ledger_queued", "Changes that are not on the disk", status.ledger.queued as u64);

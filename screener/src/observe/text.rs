@@ -115,6 +115,7 @@ mod tests {
             tagged: false,
             stamps: None,
             may_pass: true,
+            stressed: false,
         }
     }
 

@@ -13,16 +13,17 @@ use tracing::{info, warn};
 
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
+use crate::config::Tagged;
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::handoff::HandoffError;
 use crate::kernel::{self, Kernel};
 use crate::ledger::{Ledger, Origin, Pass, What};
 use crate::observe::{self, Metrics};
 use crate::pass::Stamps;
-use crate::session::{Arrival, Decision, Event, Features, Outcome, Session, SessionId, Standing};
+use crate::session::{Arrival, Ceiling, Decision, Event, Features, Outcome, Session, SessionId, Standing};
 
 use super::degraded::Degraded;
-use super::limits::{Full, Limits};
+use super::limits::{Limits, TarpitPlace};
 use super::live::Live;
 use super::mirror;
 
@@ -113,9 +114,11 @@ impl Daemon {
         let client = canonical(stream.peer_addr()?);
         let server = canonical(stream.local_addr()?);
         let found = self.statics().lookup(client.ip()).map(|found| found.action);
+        let tagged = tagged || found == Some(StaticAction::Deny(DenyAction::Tag));
         let standing = match found {
             Some(StaticAction::Permit) => Standing::Permitted,
             Some(StaticAction::Deny(DenyAction::Drop | DenyAction::Reject)) => Standing::Denied,
+            _ if tagged && live.config.tests.tagged == Tagged::Tarpit => Standing::Tarpitted,
             Some(StaticAction::Deny(DenyAction::Tag | DenyAction::Count)) | None => Standing::Screened,
         };
         Ok(Arrival {
@@ -123,9 +126,10 @@ impl Daemon {
             client,
             server,
             standing,
-            tagged: tagged || found == Some(StaticAction::Deny(DenyAction::Tag)),
+            tagged,
             stamps: self.ledger.stamps(self.key(client.ip())),
             may_pass: live.config.listen.earns_pass(server),
+            stressed: self.limits.is_stressed(),
         })
     }
 
@@ -137,6 +141,12 @@ impl Daemon {
             self.note(&arrival, What::Tagged, String::new());
         }
         Session::start(Arc::clone(&live.policy), self.features.load_full(), arrival, Now::read())
+    }
+
+    /// Sends a client away that met a ceiling.
+    pub(super) fn turn_away(&self, live: &Live, arrival: Arrival, ceiling: Ceiling) -> Session {
+        let features = self.features.load_full();
+        Session::turned_away(Arc::clone(&live.policy), features, arrival, ceiling, Now::read())
     }
 
     /// Remembers that a client passed. The kernel learns it from the ledger (`mirror`).
@@ -163,6 +173,7 @@ impl Daemon {
                 "refused"
             }
             Outcome::Deferred => "deferred",
+            Outcome::Limited => "limited",
             Outcome::Left => "left",
         };
         self.metrics.session_decided(outcome);
@@ -195,19 +206,21 @@ impl Daemon {
         }
     }
 
-    /// A client met a ceiling: logs it, and returns the reply.
-    pub(super) fn too_many(&self, arrival: &Arrival, full: Full) -> &'static str {
-        let (why, reply) = match full {
-            Full::Client => ("too many connections", "421 4.7.0 Error: too many connections\r\n"),
-            Full::Total => ("all screening ports busy", "421 4.3.2 All screening ports are busy\r\n"),
-        };
-        let line = observe::line(arrival, &Event::Connect);
-        info!(session = %arrival.id, "{line}");
-        let client = observe::endpoint(arrival.client);
-        info!(session = %arrival.id, "NOQUEUE: reject: CONNECT from {client}: {why}");
-        self.metrics.session_decided("limited");
-        self.note(arrival, What::Limited, why.to_owned());
-        reply
+    /// A client is to be answered slowly: its place, or none.
+    pub(super) fn tarpit(&self, live: &Live) -> Option<TarpitPlace> {
+        let most = live.config.limits.tarpit as usize;
+        let place = self.limits.tarpit(most);
+        self.metrics.tarpit(place.is_some());
+        if place.is_none() {
+            let text = format!(
+                "the tarpit is full ({} clients, limits.tarpit is {most}) or closed under stress: clients are dropped instead",
+                self.limits.tarpitted()
+            );
+            if self.degraded.set_for_a_while("tarpit", text.clone()) {
+                warn!("{text}");
+            }
+        }
+        place
     }
 
     /// Accepting had to pause.
@@ -249,7 +262,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 fn history_of(event: &Event) -> Option<What> {
     Some(match event {
         Event::Connect => What::Connected,
-        Event::Pregreet(..) => What::Pregreet,
+        Event::Pregreet(..) | Event::EarlyHello(..) => What::Pregreet,
         Event::DnsblRank(_) => What::Dnsbl,
         Event::Pipelining(..) => What::Pipelining,
         Event::NonSmtpCommand(..) => What::NonSmtpCommand,
@@ -260,7 +273,14 @@ fn history_of(event: &Event) -> Option<What> {
         Event::Reject { .. } | Event::Denylisted => What::Refused,
         Event::PassNew | Event::PassOld => What::Passed,
         Event::Hangup(..) => What::Hangup,
-        Event::Allowlisted | Event::AllowlistVeto | Event::Disconnect | Event::DataWithoutRcpt(_) => return None,
+        Event::Limited(_) => What::Limited,
+        Event::Allowlisted
+        | Event::AllowlistVeto
+        | Event::Disconnect
+        | Event::DataWithoutRcpt(_)
+        | Event::KeywordsWithheld(_)
+        | Event::Tarpit
+        | Event::TarpitFull => return None,
     })
 }
 

@@ -8,16 +8,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, warn};
 
 use crate::clock::Now;
 use crate::dnsbl;
 use crate::handoff::{self, HandedOff, HandoffError};
-use crate::session::{Arrival, Handoff, Input, Output, Session};
+use crate::session::{Arrival, Handoff, Input, Output, Session, Standing};
 
 use super::daemon::Daemon;
-use super::limits::Full;
+use super::delivered;
+use super::limits::{Most, TarpitPlace};
 use super::live::Live;
 
 /// How long a client may take to read a reply. Replies are short: one that does not fit into the socket's buffer comes from
@@ -44,23 +46,31 @@ pub(super) async fn connection(daemon: Arc<Daemon>, stream: TcpStream, tagged: b
         // It has gone before it could be looked at.
         Err(error) => return debug!("a connection without an end: {error}"),
     };
-    let slot = daemon.limits.admit(daemon.key(arrival.client.ip()));
-    let ended = match slot {
-        Ok(_slot) => {
-            let session = daemon.begin(&live, arrival);
-            let mut lists = Lists::default();
-            let arrival = session.arrival().clone();
-            let ended = screen(&daemon, live, stream, session, &mut lists).await;
-            if let Some(check) = lists.left() {
-                super::lists::follow(Arc::clone(&daemon), &arrival, check);
-            }
-            ended
+    let most = Most::of(&live.config.limits, arrival.standing == Standing::Permitted);
+    let slot = daemon.limits.admit(daemon.key(arrival.client.ip()), most);
+    let mut held = Held { lists: Lists::default(), stress: daemon.limits.stress(), place: None };
+    let session = match &slot {
+        Ok(_) => {
+            let stressed = *held.stress.borrow_and_update();
+            daemon.begin(&live, Arrival { stressed, ..arrival })
         }
-        Err(full) => refuse(&daemon, stream, &arrival, full).await,
+        Err(ceiling) => daemon.turn_away(&live, arrival, *ceiling),
     };
+    let arrival = session.arrival().clone();
+    let ended = screen(&daemon, live, stream, session, &mut held).await;
+    if let Some(check) = held.lists.left() {
+        super::lists::follow(Arc::clone(&daemon), &arrival, check);
+    }
     if let Err(error) = ended {
         debug!("a connection broke: {error}");
     }
+}
+
+/// What a session holds beside its socket.
+struct Held {
+    lists: Lists,
+    stress: watch::Receiver<bool>,
+    place: Option<TarpitPlace>,
 }
 
 /// The DNS lists of a session: what is open there, and whether a late answer would matter.
@@ -82,7 +92,7 @@ async fn screen(
     live: Arc<Live>,
     mut stream: TcpStream,
     mut session: Session,
-    lists: &mut Lists,
+    held: &mut Held,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     loop {
@@ -91,14 +101,18 @@ async fn screen(
             match output {
                 Output::Send(reply) => write(&mut stream, &reply).await?,
                 Output::AskDnsbl => {
-                    lists.check = live.lists.as_ref().map(|lists| lists.start(session.arrival().client.ip()));
+                    held.lists.check = live.lists.as_ref().map(|lists| lists.start(session.arrival().client.ip()));
                     // What the cache knows is known at once.
-                    if let Some(check) = &lists.check {
+                    if let Some(check) = &held.lists.check {
                         session.handle(Now::read(), Input::Dnsbl(check.report()));
                     }
                 }
+                Output::AskTarpit => {
+                    held.place = daemon.tarpit(&live);
+                    session.handle(Now::read(), Input::Tarpit(held.place.is_some()));
+                }
                 Output::Grant(stamps) => {
-                    lists.granted = true;
+                    held.lists.granted = true;
                     daemon.grant(session.arrival(), stamps);
                 }
                 Output::Log(event) => daemon.tell(session.arrival(), &event),
@@ -112,7 +126,7 @@ async fn screen(
             Next::HandOff(handoff) => match hand_off(daemon, &live, session.arrival(), &handoff).await {
                 Ok(handed_off) => {
                     // The relay may last for hours; a late answer is not to wait for its end.
-                    if let Some(check) = std::mem::take(lists).left() {
+                    if let Some(check) = std::mem::take(&mut held.lists).left() {
                         super::lists::follow(Arc::clone(daemon), session.arrival(), check);
                     }
                     daemon.handed_off(&live, session.arrival());
@@ -121,33 +135,33 @@ async fn screen(
                 }
                 Err(refusal) => session.handle(Now::read(), Input::HandoffFailed(refusal)),
             },
-            Next::Wait => wait(daemon, &stream, &mut session, &mut lists.check).await?,
+            Next::Wait => wait(daemon, &stream, &mut session, held).await?,
         }
     }
 }
 
 /// Waits for whatever comes first and gives it to the engine.
-async fn wait(
-    daemon: &Daemon,
-    stream: &TcpStream,
-    session: &mut Session,
-    lists: &mut Option<dnsbl::Check>,
-) -> io::Result<()> {
+async fn wait(daemon: &Daemon, stream: &TcpStream, session: &mut Session, held: &mut Held) -> io::Result<()> {
     let deadline = session.deadline();
     tokio::select! {
         ready = stream.readable() => {
             ready?;
             return read(stream, session);
         }
-        report = next_report(lists) => {
+        report = next_report(&mut held.lists.check) => {
             if let Some(report) = report {
                 session.handle(Now::read(), Input::Dnsbl(report));
             } else {
-                *lists = None;
+                held.lists.check = None;
             }
         }
         () = sleep_until(deadline.map_or_else(far_away, Into::into)), if deadline.is_some() => {
             session.handle(Now::read(), Input::Tick);
+        }
+        // Its sender lives as long as the daemon.
+        _ = held.stress.changed() => {
+            let stressed = *held.stress.borrow_and_update();
+            session.handle(Now::read(), Input::Stress(stressed));
         }
         () = daemon.going_down.cancelled() => session.handle(Now::read(), Input::Shutdown),
     }
@@ -157,7 +171,12 @@ async fn wait(
 /// The buffer lives only for this call: a client that waits in silence costs none.
 fn read(stream: &TcpStream, session: &mut Session) -> io::Result<()> {
     let mut chunk = [0; 4096];
-    match stream.try_read(&mut chunk) {
+    let received = stream.try_read(&mut chunk);
+    // In this order: what is acknowledged after the look only hides something.
+    if session.asks_for_delivery() && delivered::to_client(stream)? {
+        session.handle(Now::read(), Input::Delivered);
+    }
+    match received {
         Ok(0) => session.handle(Now::read(), Input::Eof),
         Ok(count) => session.handle(Now::read(), Input::Bytes(&chunk[..count])),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -197,12 +216,6 @@ async fn relay(mut stream: TcpStream, session: Session, handed_off: HandedOff) -
     drop(session);
     Box::pin(handoff::copy(&mut stream, handed_off)).await?;
     Ok(())
-}
-
-async fn refuse(daemon: &Daemon, mut stream: TcpStream, arrival: &Arrival, full: Full) -> io::Result<()> {
-    let reply = daemon.too_many(arrival, full);
-    write(&mut stream, reply.as_bytes()).await?;
-    linger(stream).await
 }
 
 async fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {

@@ -5,6 +5,7 @@
 mod answers;
 mod daemon;
 mod degraded;
+mod delivered;
 mod drive;
 mod interfaces;
 mod limits;
@@ -85,10 +86,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         mode: stand.mode,
         key_length: config.ledger.ipv6_prefix,
         features: ArcSwap::from_pointee(Features::default()),
-        limits: Limits::new(
-            config.limits.connections.get() as usize,
-            config.limits.per_client.map_or(0, |most| most.get() as usize),
-        ),
+        limits: Limits::new(),
         ledger,
         statics: statics.into(),
         changing: Mutex::default(),

@@ -154,7 +154,9 @@ mod tests {
         assert_eq!(from("MAIL FROM:<>").as_deref(), Some(""));
         assert_eq!(from("MAIL from: a@b.test BODY=7BIT").as_deref(), Some("a@b.test"));
         assert_eq!(from("MAIL FROM:<\"a>b\\\"c\"@d.test>").as_deref(), Some("\"a>b\\\"c\"@d.test"));
-        for wrong in ["MAIL", "MAIL FROM", "MAIL FROM:", "MAIL TO:<a@b>", "MAIL FROM:<a@b", "MAIL a@b", "MAIL FROM:<a@b>x"] {
+        for wrong in
+            ["MAIL", "MAIL FROM", "MAIL FROM:", "MAIL TO:<a@b>", "MAIL FROM:<a@b", "MAIL a@b", "MAIL FROM:<a@b>x"]
+        {
             assert_eq!(from(wrong), None, "{wrong}");
         }
     }

@@ -80,8 +80,7 @@ impl Dialogue {
         match input {
             Input::Bytes(bytes) => {
                 core.input.extend_from_slice(bytes);
-                let verdict =
-                    if core.undelivered { deep::sent_ahead(core, &self.last) } else { Verdict::GoOn };
+                let verdict = if core.undelivered { deep::sent_ahead(core, &self.last) } else { Verdict::GoOn };
                 match verdict {
                     Verdict::GoOn => self.advance(core, now),
                     Verdict::Drop(refusal) => core.drop_with(&refusal),

@@ -26,7 +26,8 @@ impl Features {
         for line in lines {
             let keyword = keyword(line);
             let printable = line.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-            features.pipe_connect |= ["PIPECONNECT", "X_PIPE_CONNECT"].iter().any(|name| name.eq_ignore_ascii_case(keyword));
+            features.pipe_connect |=
+                ["PIPECONNECT", "X_PIPE_CONNECT"].iter().any(|name| name.eq_ignore_ascii_case(keyword));
             if printable && !keyword.is_empty() && !WITHHELD.iter().any(|name| name.eq_ignore_ascii_case(keyword)) {
                 features.lines.push(line.to_owned());
             }

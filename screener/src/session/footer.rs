@@ -43,7 +43,9 @@ const MACROS: [(&str, Piece); 4] = [
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FooterError {
     /// A macro that there is none of.
-    #[error("${0} is no macro: use $client_address, $client_port, $localtime or $server_name, and $$ for a dollar sign")]
+    #[error(
+        "${0} is no macro: use $client_address, $client_port, $localtime or $server_name, and $$ for a dollar sign"
+    )]
     UnknownMacro(String),
     /// A bracket behind `$` that is not closed.
     #[error("${0} is not closed")]
@@ -148,7 +150,7 @@ fn expand(mut line: String, piece: &Piece, values: &Values<'_>) -> String {
         Piece::ServerName => write!(line, "{}", values.server_name),
         Piece::LocalTime => {
             let stamp = i64::try_from(values.now.0).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-            let local = stamp.unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(values.zone.clone());
+            let local = stamp.unwrap_or(Timestamp::UNIX_EPOCH).to_zoned_datetime(values.zone.clone());
             write!(line, "{}", local.strftime("%b %e %H:%M:%S"))
         }
     };
@@ -180,7 +182,7 @@ mod tests {
     #[test]
     fn macros_tell_the_postmaster_what_to_quote() {
         let all = "time ($localtime) client (${client_address}) port $(client_port) server $server_name. $$1";
-        let expected = "time (Nov 24 22:04:34) client (203.0.113.5) port 34209 server mx.test. $1";
+        let expected = "time (Nov 25 02:04:34) client (203.0.113.5) port 34209 server mx.test. $1";
         assert_eq!(lines(all)[1], expected);
     }
 

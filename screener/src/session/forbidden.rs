@@ -47,7 +47,9 @@ pub enum ForbiddenError {
     #[error("the brackets of {0:?} do not match")]
     Brackets(String),
     /// A table that would have to be read from somewhere.
-    #[error("{0:?}: only words, regexp:{{{{/…/ text}}}} and pcre:{{{{/…/ text}}}} can stand here, no other tables and no files")]
+    #[error(
+        "{0:?}: only words, regexp:{{{{/…/ text}}}} and pcre:{{{{/…/ text}}}} can stand here, no other tables and no files"
+    )]
     Table(String),
     /// A rule without a pattern and a text.
     #[error("{0:?} is no rule: write it like {{/^pattern/ text}}")]
@@ -170,7 +172,7 @@ fn rule(token: &str) -> Result<Rule, ForbiddenError> {
     let line = bracketed(token).ok_or_else(wrong)?.trim();
     let bare = line.trim_start_matches('!');
     let inverted = (line.len() - bare.len()) % 2 == 1;
-    let mark = bare.chars().next().filter(|c| c.is_ascii_punctuation()).ok_or_else(wrong)?;
+    let mark = bare.chars().next().filter(char::is_ascii_punctuation).ok_or_else(wrong)?;
     let mut escaped = false;
     let end = bare[1..].find(|c| {
         let ends = c == mark && !escaped;

@@ -229,8 +229,8 @@ impl Session {
             (Phase::HandingOff(_), Input::Eof) => core.close(),
             // The handoff is not ours to end any more.
             (Phase::HandingOff(dialogue), _) => Phase::HandingOff(dialogue),
-            (phase, Input::Shutdown) => tarpit::end(phase, core, &reply::GOING_DOWN),
-            (Phase::Asking(asking), input) => asking.handle(core, now, input),
+            (phase, Input::Shutdown) => tarpit::end(&phase, core, &reply::GOING_DOWN),
+            (Phase::Asking(asking), input) => asking.handle(core, now, &input),
             (phase, input) if core.is_speaking() => tarpit::handle(phase, core, now, input),
             (Phase::Greeting(greeting), input) => greeting.handle(core, now, input),
             (Phase::Dialogue(dialogue), input) => dialogue.handle(core, now, input),
@@ -255,6 +255,12 @@ impl Session {
         }
     }
 
+    /// Whether the caller should look if what was sent has reached the client ([`Input::Delivered`]) before it brings what
+    /// the client sends: only where the answer means something.
+    pub fn asks_for_delivery(&self) -> bool {
+        self.core.undelivered && matches!(self.phase, Phase::Dialogue(_))
+    }
+
     /// Whether nothing more can come of this session.
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed) && self.core.output.is_empty()
@@ -273,7 +279,7 @@ impl Core {
         match phase {
             phase @ (Phase::Leaving | Phase::Dialogue(_)) if on && self.slow.is_some() => {
                 let reply = reply::limit(&self.policy);
-                tarpit::end(phase, self, &reply)
+                tarpit::end(&phase, self, &reply)
             }
             Phase::Greeting(greeting) => greeting.handle(self, now, Input::Tick),
             phase => phase,

@@ -87,7 +87,7 @@ pub(super) fn ask(core: &mut Core, refusal: &Refusal, then: Then) -> Phase {
 }
 
 impl Asking {
-    pub(super) fn handle(self: Box<Self>, core: &mut Core, now: Now, input: Input<'_>) -> Phase {
+    pub(super) fn handle(self: Box<Self>, core: &mut Core, now: Now, input: &Input<'_>) -> Phase {
         match input {
             Input::Tarpit(true) => {
                 core.log(Event::Tarpit);
@@ -131,7 +131,7 @@ pub(super) fn handle(phase: Phase, core: &mut Core, now: Now, input: Input<'_>) 
         }
         (phase, Input::Tick) if now.instant >= core.session_end() => {
             let reply = reply::timeout(&core.policy);
-            end(phase, core, &reply)
+            end(&phase, core, &reply)
         }
         (phase, Input::Tick) => {
             core.utter(now.instant);
@@ -148,7 +148,7 @@ pub(super) fn handle(phase: Phase, core: &mut Core, now: Now, input: Input<'_>) 
 }
 
 /// Says all that is left at once and closes with these last words: the time is up, or the room is needed.
-pub(super) fn end(phase: Phase, core: &mut Core, last_words: &Reply) -> Phase {
+pub(super) fn end(phase: &Phase, core: &mut Core, last_words: &Reply) -> Phase {
     core.hurry();
     match phase {
         // It has had its last words.

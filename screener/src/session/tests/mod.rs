@@ -1,5 +1,9 @@
 //! The engine's behaviour, with a virtual clock and no socket.
 
 mod behaviour;
+mod deep;
+mod limits;
 mod properties;
+mod replies;
 mod rig;
+mod tarpit;
