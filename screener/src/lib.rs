@@ -17,3 +17,4 @@ pub mod proxy;
 pub mod rate;
 pub mod serve;
 pub mod session;
+pub mod tls;

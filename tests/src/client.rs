@@ -3,6 +3,8 @@
 //! It sends exactly what it is told, when it is told, and never more; it tells a silence from a refusal and from a
 //! closed connection, because these are what a screener does to its clients.
 
+mod wire;
+
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -12,8 +14,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+use rustls::SupportedProtocolVersion;
+use rustls::version::{TLS12, TLS13};
 
+use crate::certificate::Certificate;
 use crate::host::Host;
+
+use wire::Wire;
 
 /// How long a client waits for a connection or a reply unless told otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -21,7 +28,7 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 /// A connection of a client.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Wire,
     local: SocketAddr,
     patience: Duration,
     unread: Vec<u8>,
@@ -67,8 +74,20 @@ impl Client {
     /// When the connection does not come about in time.
     pub fn connect_within(host: &Host, source: IpAddr, server: SocketAddr, limit: Duration) -> Result<Self, Trouble> {
         let opened = host.in_ns(|| Ok(open(source, server, limit)));
-        let stream = opened.map_err(|error| Trouble::Other(io::Error::other(error)))??;
+        Self::over(opened.map_err(|error| Trouble::Other(io::Error::other(error)))??)
+    }
+
+    /// Connects from an address of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// When the connection does not come about within [`PATIENCE`].
+    pub fn here(source: IpAddr, server: SocketAddr) -> Result<Self, Trouble> {
+        Self::over(open(source, server, PATIENCE)?)
+    }
+
+    fn over(stream: TcpStream) -> Result<Self, Trouble> {
         let local = stream.local_addr().map_err(Trouble::Other)?;
+        let stream = Wire::Plain(stream);
         Ok(Self { stream, local, patience: PATIENCE, unread: Vec::new(), transcript: String::new() })
     }
 
@@ -109,7 +128,7 @@ impl Client {
     /// When the connection is gone.
     pub fn send_raw(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
         self.transcript += &format!("C: {}\n", bytes.escape_ascii());
-        let sent = self.stream.write_all(bytes);
+        let sent = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
         sent.map_err(|error| Trouble::of(error, self.patience))
     }
 
@@ -150,6 +169,38 @@ impl Client {
         self.expect(code)
     }
 
+    /// Begins TLS, after the server has said that it is ready; what is sent and read from here on is inside. The server must
+    /// show this certificate.
+    ///
+    /// # Errors
+    /// When the handshake fails, or something in plain text stands before it.
+    pub fn start_tls(&mut self, certificate: &Certificate) -> Result<()> {
+        self.start_tls_in(certificate, &[&TLS13, &TLS12])
+    }
+
+    /// Begins TLS in one of these versions.
+    ///
+    /// # Errors
+    /// As [`Client::start_tls`].
+    pub fn start_tls_in(
+        &mut self,
+        certificate: &Certificate,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Result<()> {
+        ensure!(self.unread.is_empty(), "{} in plain text before TLS", self.unread.escape_ascii());
+        self.stream.tcp().set_read_timeout(Some(self.patience))?;
+        let shaken = self.stream.start_tls(certificate, versions);
+        shaken.with_context(|| format!("the TLS handshake, after:\n{}", self.transcript))?;
+        self.transcript += "(TLS)\n";
+        Ok(())
+    }
+
+    /// The protocol that TLS speaks, e.g. `TLSv1_3`; `None` in plain text.
+    #[must_use]
+    pub fn tls_protocol(&self) -> Option<String> {
+        self.stream.protocol()
+    }
+
     /// Makes sure that the server says nothing, and does not close, for a time.
     ///
     /// # Errors
@@ -188,7 +239,7 @@ impl Client {
     fn read_some(&mut self, deadline: Instant) -> Result<(), Trouble> {
         let left = deadline.saturating_duration_since(Instant::now());
         let limit = left.max(Duration::from_millis(1));
-        let asked = self.stream.set_read_timeout(Some(limit));
+        let asked = self.stream.tcp().set_read_timeout(Some(limit));
         asked.map_err(Trouble::Other)?;
         let mut bytes = [0; 4096];
         let read = self.stream.read(&mut bytes);

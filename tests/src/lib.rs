@@ -7,6 +7,7 @@
 pub mod bench;
 mod bpf;
 pub mod cell;
+pub mod certificate;
 pub mod cli;
 pub mod client;
 pub mod dns;

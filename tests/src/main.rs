@@ -5,11 +5,11 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 
-use screener_tests::bench;
+use screener_tests::bench::{self, Options};
 use screener_tests::cell::{self, Entered, Kept};
 use screener_tests::screener;
 use screener_tests::way::{self, Lab, Row};
@@ -41,7 +41,7 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Measure the kernel half beside an empty program and its rivals.
+    /// Measure one half beside its rivals.
     Bench(Bench),
     /// Run a command in an empty cell: no network, / read-only, /run and /tmp fresh.
     Exec {
@@ -54,9 +54,20 @@ enum Verb {
     },
 }
 
+/// What can be measured.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Half {
+    /// The kernel half, beside an empty program and packet filters.
+    Kernel,
+    /// The daemon, beside postscreen and the bare MTA.
+    Smtp,
+}
+
 #[derive(Args)]
 struct Bench {
-    /// A smaller list and few frames: less than a minute, to see that it works.
+    /// What to measure.
+    half: Half,
+    /// Little of everything: less than a minute, to see that it works.
     #[arg(long)]
     quick: bool,
     /// How often to measure everything.
@@ -120,7 +131,11 @@ fn play(keep: bool, json: bool) -> Result<i32> {
 
 /// Measures. 0: every verdict was right; 1: one was not. No time makes it fail.
 fn measure(arguments: &Bench) -> Result<i32> {
-    let report = bench::run(&bench::Options { quick: arguments.quick, rounds: arguments.rounds })?;
+    let options = Options { quick: arguments.quick, rounds: arguments.rounds };
+    let report = match arguments.half {
+        Half::Kernel => bench::kernel::run(&options)?,
+        Half::Smtp => bench::smtp::run(&options)?,
+    };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

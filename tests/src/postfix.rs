@@ -119,6 +119,14 @@ impl Postfix {
         Ok(())
     }
 
+    /// The process that all others of the instance are below.
+    ///
+    /// # Errors
+    /// When it is stopped.
+    pub fn id(&self) -> Result<u32> {
+        self.master.as_ref().map(Proc::id).with_context(|| format!("Postfix on {} is stopped", self.host.name()))
+    }
+
     /// Everything it has logged.
     #[must_use]
     pub fn log(&self) -> String {

@@ -80,6 +80,12 @@ impl Screener {
         Ok(screener)
     }
 
+    /// The daemon's process number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.daemon.id()
+    }
+
     /// What it has logged since it was last started.
     #[must_use]
     pub fn log(&self) -> String {
@@ -182,6 +188,23 @@ impl Screener {
     /// When the daemon does not answer.
     pub fn tagged_sessions(&self) -> Result<u64> {
         self.session_count("tagged")
+    }
+
+    /// Sessions that the MTA has taken from the daemon.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn sessions_handed_off(&self) -> Result<u64> {
+        self.session_count("handed_off")
+    }
+
+    /// Clients with a pass.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn passes(&self) -> Result<u64> {
+        let status = self.json(&["status", "--json"])?;
+        status["passes"].as_u64().with_context(|| format!("no passes in {status}"))
     }
 
     fn session_count(&self, which: &str) -> Result<u64> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use screener_tests::bench::{self, Options};
+use screener_tests::bench::{Options, kernel};
 use screener_tests::cell;
 
 /// The rows that DESIGN.md promises, and the rates of each filter that must be there.
@@ -30,7 +30,7 @@ const ROWS: [&str; 16] = [
 #[test]
 fn the_bench_has_every_row_and_every_verdict_is_right() {
     cell::test_within("the_bench_has_every_row_and_every_verdict_is_right", Duration::from_secs(300), || {
-        let report = bench::run(&Options { quick: true, rounds: Some(1) })?;
+        let report = kernel::run(&Options { quick: true, rounds: Some(1) })?;
         ensure!(report.wrong.is_empty(), "{}", report.wrong.join("\n"));
         for name in ROWS {
             let row = report.rows.iter().find(|row| row.name == name);

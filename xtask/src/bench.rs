@@ -21,7 +21,13 @@ enum What {
     ///
     /// Runs in network namespaces and leaves nothing behind. The exit code is not 0 when a filter dropped what it should
     /// have let through, or the other way round; no time makes it fail. On one core: let the machine be quiet.
-    Kernel(Kernel),
+    Kernel(Measure),
+
+    /// The daemon, beside postscreen and the bare MTA
+    ///
+    /// Runs in network namespaces and leaves nothing behind. The exit code is not 0 when a client got another answer than it
+    /// should have; no time makes it fail. Let the machine be quiet: it takes both cores.
+    Smtp(Measure),
 
     /// The way through the DNS lists, beside the resolver alone
     ///
@@ -37,12 +43,12 @@ struct Dns {
 }
 
 #[derive(Args)]
-struct Kernel {
+struct Measure {
     /// Print rows as JSON: {"rows":[{"name","value","unit","goal","rounds"}]}
     #[arg(long)]
     json: bool,
 
-    /// A tenth of the list and few frames: less than a minute, to see that it works
+    /// Little of everything: less than a minute, to see that it works
     #[arg(long)]
     quick: bool,
 
@@ -57,7 +63,11 @@ impl Bench {
         setup::for_build()?;
         setup::for_lab()?;
         match &self.what {
-            What::Kernel(kernel) => kernel.run(),
+            What::Kernel(kernel) => {
+                setup::for_bench()?;
+                kernel.run("kernel")
+            }
+            What::Smtp(smtp) => smtp.run("smtp"),
             What::Dns(dns) => dns.run(),
         }
     }
@@ -71,13 +81,12 @@ impl Dns {
     }
 }
 
-impl Kernel {
-    fn run(&self) -> Result<()> {
-        setup::for_bench()?;
+impl Measure {
+    fn run(&self, half: &str) -> Result<()> {
         build::binaries(Profile::Release)?;
         let binaries = process::binaries("release")?;
         let mut lab = Command::new(binaries.join("screener-lab"));
-        lab.arg("bench").env("SCREENER_BIN", binaries.join("screener"));
+        lab.args(["bench", half]).env("SCREENER_BIN", binaries.join("screener"));
         lab.args(self.json.then_some("--json")).args(self.quick.then_some("--quick"));
         if let Some(rounds) = self.rounds {
             lab.args(["--rounds", &rounds.to_string()]);

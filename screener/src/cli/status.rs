@@ -44,6 +44,12 @@ fn show(status: &api::Status) -> anyhow::Result<()> {
         output::line("stress: sessions are so many that waits are shortened (over 90 % of limits.connections)")?;
     }
     output::line(format!("passes: {}, deny entries: {}", status.passes, status.denies))?;
+    if let Some(tls) = &status.tls {
+        output::line(match (&tls.not_after, tls.days_left) {
+            (Some(until), Some(days)) => format!("TLS: {}, until {until} ({days} days left)", tls.names.join(", ")),
+            _ => format!("TLS: no certificate, {} is refused", tls.certificate.display()),
+        })?;
+    }
     match &status.kernel {
         None => output::line("kernel: nothing attached")?,
         Some(kernel) => {

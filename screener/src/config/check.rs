@@ -85,6 +85,12 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
     if config.kernel.interfaces.is_empty() && config.kernel.xdp != super::XdpMode::Off {
         notes.push("kernel.interfaces: none is named, so XDP is attached where a default route leads".to_owned());
     }
+    if config.kernel.syn_rate.is_some() && !config.listen.proxy_from.is_empty() {
+        notes.push(
+            "kernel.syn_rate: to the kernel a proxy of listen.proxy_from is one client; with [[permit]] in front mode it is exempt"
+                .to_owned(),
+        );
+    }
     if config.backend.handoff == super::HandoffMethod::None {
         notes.push(
             "backend.handoff: with \"none\" the MTA takes every client for this host itself; if it lets this host relay \
@@ -448,6 +454,26 @@ impl Judge<'_, '_> {
             }
         }
         self.backend_is_another_port(raw, config);
+        self.proxies_are_steered(raw, config);
+    }
+
+    /// What is permitted goes to the MTA in the kernel, where a proxy's header would meet it unprepared.
+    fn proxies_are_steered(&mut self, raw: &Raw, config: &Config) {
+        if config.listen.mode == Mode::Front {
+            return;
+        }
+        for (raw, proxy) in raw.listen.proxy_from.get_ref().iter().zip(&config.listen.proxy_from) {
+            let meets = |prefix: &IpNet| proxy.contains(prefix) || prefix.contains(proxy);
+            let own = config.listen.own_networks.iter().map(|prefix| (prefix, "listen.own_networks"));
+            let permits = config.permits.iter().map(|permit| (&permit.prefix, "[[permit]]"));
+            if let Some((prefix, place)) = own.chain(permits).find(|(prefix, _)| meets(prefix)) {
+                let message = format!(
+                    "{proxy} and {prefix} of {place} meet: in steer mode the kernel gives what is permitted to the MTA, which \
+                     expects no PROXY header; take them apart, or set listen.mode = \"front\""
+                );
+                self.refuse(raw.span(), message);
+            }
+        }
     }
 
     /// Clients that have passed reach the MTA's screened port directly, without a PROXY header; in front mode the port

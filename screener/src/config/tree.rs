@@ -76,6 +76,16 @@ impl Listen {
         self.pass_on.is_empty() || self.pass_on.iter().any(|address| address.covers(local))
     }
 
+    /// Whether this peer sends us a PROXY header.
+    pub fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.proxy_from.iter().any(|prefix| prefix.contains(&peer))
+    }
+
+    /// Whether some of these addresses are peers that send us a PROXY header.
+    pub fn meets_proxy(&self, prefix: IpNet) -> bool {
+        self.proxy_from.iter().any(|proxies| proxies.contains(&prefix) || prefix.contains(proxies))
+    }
+
     /// Whether a client may connect to this address and port.
     pub(super) fn covers(&self, ip: IpAddr, port: Option<u16>) -> bool {
         self.addresses.iter().any(|listen| {

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::raw::{At, List, Raw};
+use super::raw::{At, Raw};
 
 /// One setting, or one value of it, that is not built.
 struct Unbuilt {
@@ -17,13 +17,7 @@ struct Unbuilt {
 
 /// The list.
 const UNBUILT: &[Unbuilt] = &[
-    Unbuilt { set: |raw| not_empty(&raw.listen.proxy_from), instead: "remove it or set it to []" },
     Unbuilt { set: |raw| is(&raw.backend.handoff, &["postfix-pass"]), instead: "remove it or set it to \"proxy-v2\"" },
-    Unbuilt {
-        set: |raw| not_blank(&raw.tls.certificate),
-        instead: "remove it or set it to \"\"; STARTTLS is the MTA's",
-    },
-    Unbuilt { set: |raw| not_blank(&raw.tls.key), instead: "remove it or set it to \"\"; STARTTLS is the MTA's" },
     Unbuilt {
         set: |raw| {
             if raw.ledger.shared.get_ref().expose().is_empty() { vec![] } else { vec![raw.ledger.shared.span()] }
@@ -60,12 +54,4 @@ pub(super) fn find(raw: &Raw) -> Vec<(Range<usize>, String)> {
 
 fn is(value: &At<String>, words: &[&str]) -> Vec<Range<usize>> {
     if words.contains(&value.get_ref().as_str()) { vec![value.span()] } else { vec![] }
-}
-
-fn not_blank(value: &At<String>) -> Vec<Range<usize>> {
-    if value.get_ref().is_empty() { vec![] } else { vec![value.span()] }
-}
-
-fn not_empty(list: &List) -> Vec<Range<usize>> {
-    if list.get_ref().is_empty() { vec![] } else { vec![list.span()] }
 }

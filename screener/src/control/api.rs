@@ -29,6 +29,9 @@ pub struct Status {
     pub dnsbl: Vec<List>,
     /// The ledger.
     pub ledger: Ledger,
+    /// The certificate; `None`: STARTTLS is the MTA's.
+    #[serde(default)]
+    pub tls: Option<Tls>,
     /// What is not as it should be, a sentence each; empty when all is well.
     pub degraded: Vec<String>,
     /// What an operator should know though nothing is wrong.
@@ -124,6 +127,25 @@ pub struct List {
     pub state: String,
     /// The last error.
     pub last_error: Option<String>,
+}
+
+/// The certificate of `[tls]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// Its file.
+    pub certificate: PathBuf,
+    /// What it is good for; empty: none is in use.
+    pub names: Vec<String>,
+    /// Who has signed it.
+    pub issuer: Option<String>,
+    /// Until when it is good.
+    pub not_after: Option<String>,
+    /// The same in seconds since 1970.
+    pub not_after_unix: Option<u64>,
+    /// In whole days; 0 also after its end.
+    pub days_left: Option<u64>,
+    /// Why the files as they stand are not used, if so.
+    pub refused: Option<String>,
 }
 
 /// The ledger's store.

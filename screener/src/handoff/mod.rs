@@ -7,7 +7,7 @@ mod learn;
 mod mta;
 mod relay;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -51,18 +51,13 @@ pub enum HandoffError {
     },
 }
 
-/// Connects to the MTA, names the client, and replays. `client` and `server` are the two ends of the client's connection.
+/// Connects to the MTA, says by `header` who the client is, and replays.
 ///
 /// # Errors
 /// When the MTA is away, or refuses the client before the replay's end.
-pub async fn hand_off(
-    backend: &Backend,
-    client: SocketAddr,
-    server: SocketAddr,
-    handoff: &Handoff,
-) -> Result<HandedOff, HandoffError> {
+pub async fn hand_off(backend: &Backend, header: &Header, handoff: &Handoff) -> Result<HandedOff, HandoffError> {
     let mut mta = Mta::connect(&backend.address).await?;
-    mta.send(&announcement(backend.handoff, &Header::for_client(client, server))).await?;
+    mta.send(&announcement(backend.handoff, header)).await?;
     let mut reply = mta.reply().await?;
     if reply.code() != 220 {
         return Err(HandoffError::Refused { reply: reply.into_wire() });

@@ -38,6 +38,8 @@ pub enum What {
     NonSmtpCommand,
     /// Ended a line without CR.
     BareNewline,
+    /// Began a TLS handshake that failed.
+    TlsFailed,
     /// Sent more commands than allowed.
     CommandLimit,
     /// Was answered slowly.

@@ -125,13 +125,12 @@ mod tests {
             stamps: None,
             may_pass: true,
             stressed: false,
+            terminates_tls: false,
         };
         let evidence = Evidence { test: Test::Dnsbl, weight: 4, reason: "listed".into(), remedy: "ask".into() };
         tracing::subscriber::with_default(subscriber, || {
-            decision(
-                &arrival,
-                &Decision { outcome: Outcome::Refused, evidence: vec![evidence], dnsbl: None, said: Said::default() },
-            );
+            let (outcome, evidence) = (Outcome::Refused, vec![evidence]);
+            decision(&arrival, &Decision { outcome, evidence, dnsbl: None, tls: None, said: Said::default() });
             tracing::info!(session = %arrival.id, "DISCONNECT");
         });
         let lines = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();

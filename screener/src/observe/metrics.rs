@@ -19,6 +19,7 @@ pub struct Metrics {
     sessions: Family<Outcome, Counter>,
     failed: Family<Failed, Counter>,
     handoffs_failed: Counter,
+    handshakes: Family<Handshake, Counter>,
     passes_withdrawn: Counter,
     passes_renewed: Counter,
     tarpit: Family<Place, Counter>,
@@ -32,6 +33,11 @@ struct Place {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Handshake {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -68,6 +74,11 @@ impl Metrics {
         self.failed.get_or_create(&Failed { test: test.name() }).inc();
     }
 
+    /// A TLS handshake has ended: the protocol, or `failed`.
+    pub fn handshake(&self, result: &'static str) {
+        self.handshakes.get_or_create(&Handshake { result }).inc();
+    }
+
     /// The MTA did not take a session.
     pub fn handoff_failed(&self) {
         self.handoffs_failed.inc();
@@ -94,6 +105,7 @@ impl Metrics {
         registry.register("sessions", "Sessions by outcome", self.sessions.clone());
         registry.register("tests_failed", "Failed tests", self.failed.clone());
         registry.register("handoffs_failed", "Sessions that the MTA did not take", self.handoffs_failed.clone());
+        registry.register("tls_handshakes", "TLS handshakes with clients, by protocol", self.handshakes.clone());
         let withdrawn = self.passes_withdrawn.clone();
         registry.register("passes_withdrawn", "Passes that a DNS list's later answer spoke against", withdrawn);
         registry.register("passes_renewed", "Passes in use that were renewed", self.passes_renewed.clone());
@@ -112,6 +124,10 @@ impl Metrics {
         gauge(&mut registry, "passes", "Clients with a pass", status.passes as u64);
         gauge(&mut registry, "denies", "Deny entries", status.denies as u64);
         gauge(&mut registry, "ledger_queued", "Changes that are not on the disk", status.ledger.queued as u64);
+        if let Some(until) = status.tls.as_ref().and_then(|tls| tls.not_after_unix) {
+            let help = "Until when the certificate in use is good, in seconds since 1970";
+            gauge(&mut registry, "tls_certificate_not_after_seconds", help, until);
+        }
         if let Some(kernel) = &status.kernel {
             let help = "One of so many findings in the kernel becomes an event; 0: none";
             gauge(&mut registry, "event_sample", help, kernel.event_sample.into());

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::session::{Arrival, Ceiling, Escaped, Event, Moment};
+use crate::session::{Arrival, Ceiling, Escaped, Event, Moment, TlsSession};
 
 /// The line for an event of a session, without time and program.
 pub fn line(arrival: &Arrival, event: &Event) -> String {
@@ -56,6 +56,15 @@ pub fn line(arrival: &Arrival, event: &Event) -> String {
         Event::TimeLimit(verb) => format!("COMMAND TIME LIMIT from {client} after {}", Escaped(verb.as_bytes())),
         Event::CountLimit(verb) => format!("COMMAND COUNT LIMIT from {client} after {}", Escaped(verb.as_bytes())),
         Event::LengthLimit(verb) => format!("COMMAND LENGTH LIMIT from {client} after {}", Escaped(verb.as_bytes())),
+        Event::TlsEstablished(TlsSession { protocol, cipher, bits, key_exchange }) => {
+            let key_exchange = key_exchange.map_or_else(String::new, |name| format!(" key-exchange {name}"));
+            // "Anonymous": the client has shown no certificate, as none was asked for.
+            format!(
+                "Anonymous TLS connection established from {client}: {protocol} with cipher {cipher} ({bits}/{bits} bits)\
+                 {key_exchange}"
+            )
+        }
+        Event::TlsFailed(why) => format!("TLS handshake failed for service=smtp peer={client}: {why}"),
         Event::DataWithoutRcpt(verb) => format!("{verb} without valid RCPT from {client}"),
         Event::Reject { reply, from, to, proto, helo } => format!(
             "NOQUEUE: reject: RCPT from {client}: {reply}; from=<{}>, to=<{}>, proto={proto}, helo=<{}>",
@@ -116,6 +125,7 @@ mod tests {
             stamps: None,
             may_pass: true,
             stressed: false,
+            terminates_tls: false,
         }
     }
 
@@ -137,6 +147,20 @@ mod tests {
             (
                 Event::Pipelining("MAIL".into(), Bytes::from_static(b"RCPT TO:<x@example.test>\r\n")),
                 "COMMAND PIPELINING from [203.0.113.5]:34209 after MAIL: RCPT TO:<x@example.test>\\r\\n",
+            ),
+            (
+                Event::TlsEstablished(TlsSession {
+                    protocol: "TLSv1.3",
+                    cipher: "TLS_AES_256_GCM_SHA384",
+                    bits: 256,
+                    key_exchange: Some("X25519"),
+                }),
+                "Anonymous TLS connection established from [203.0.113.5]:34209: TLSv1.3 with cipher \
+                 TLS_AES_256_GCM_SHA384 (256/256 bits) key-exchange X25519",
+            ),
+            (
+                Event::TlsFailed("lost connection".into()),
+                "TLS handshake failed for service=smtp peer=[203.0.113.5]:34209: lost connection",
             ),
             (
                 Event::Reject {

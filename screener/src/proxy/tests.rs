@@ -50,6 +50,18 @@ fn version_1_names_both_ends() {
 }
 
 #[test]
+fn a_client_under_tls_is_told_with_version_and_cipher() {
+    let told = Tlv::tls("TLSv1.3", "TLS_AES_256_GCM_SHA384");
+    let mut expected = vec![0x01, 0, 0, 0, 1];
+    expected.extend(tlv(0x21, b"TLSv1.3"));
+    expected.extend(tlv(0x23, b"TLS_AES_256_GCM_SHA384"));
+    assert_eq!((told.kind.0, &told.value[..]), (0x20, &expected[..]));
+    let mut header = client("203.0.113.7:49152", "192.0.2.10:25");
+    header.tlvs.push(told);
+    assert_eq!(read(&header.v2()), header);
+}
+
+#[test]
 fn an_ipv4_client_takes_28_bytes_of_version_2_and_an_ipv6_client_52() {
     let four = client("203.0.113.7:49152", "192.0.2.10:25");
     assert_eq!(four.v2(), v2(0x21, 0x11, &IPV4));

@@ -33,6 +33,25 @@ impl TlvKind {
 }
 
 impl Tlv {
+    /// For a client whose TLS we have terminated (section 2.2.6): it has shown no certificate. `version` and `cipher` in
+    /// OpenSSL's words, as the protocol's text has them.
+    pub fn tls(version: &str, cipher: &str) -> Self {
+        /// `PP2_CLIENT_SSL`: the client is under TLS.
+        const CLIENT_TLS: u8 = 0x01;
+        /// `PP2_SUBTYPE_SSL_VERSION` and `PP2_SUBTYPE_SSL_CIPHER`.
+        const VERSION: u8 = 0x21;
+        const CIPHER: u8 = 0x23;
+        let mut value = vec![CLIENT_TLS];
+        // Not zero: no certificate of the client's has been verified.
+        value.extend(1_u32.to_be_bytes());
+        for (kind, text) in [(VERSION, version), (CIPHER, cipher)] {
+            value.push(kind);
+            value.extend(u16::try_from(text.len()).unwrap_or_default().to_be_bytes());
+            value.extend_from_slice(text.as_bytes());
+        }
+        Self { kind: TlvKind::SSL, value: value.into() }
+    }
+
     /// Type and length.
     pub(super) const HEAD: usize = 3;
 

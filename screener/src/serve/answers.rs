@@ -14,6 +14,7 @@ use crate::kernel;
 use crate::ledger::{History, Origin, Pass, What};
 use crate::pass::{Stamps, Test};
 
+use super::certificate;
 use super::daemon::{Daemon, Mode};
 
 /// How long a pass by hand lasts unless it is said.
@@ -61,6 +62,7 @@ impl Answers for Daemon {
                 queued: ledger.queued,
                 last_written: ledger.last_written.map(stamp),
             },
+            tls: certificate::shown(&self.live().tls, Now::read().unix),
             degraded: self.conditions().into_iter().map(|(_, text)| text).collect(),
             notes: self.live.load().config.notes(),
         }
@@ -191,6 +193,7 @@ impl Daemon {
         }
         conditions.extend(self.rate_not_held().map(|text| ("syn_rate", text)));
         conditions.extend(self.silent_resolver().map(|text| ("resolver", text)));
+        conditions.extend(certificate::conditions(&self.live().tls, Now::read().unix));
         let parked = self.lists_status().into_iter().filter(|list| list.state == "parked");
         conditions.extend(parked.map(|list| {
             let why = list.last_error.unwrap_or_default();

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -23,6 +22,7 @@ use crate::pass::Stamps;
 use crate::session::{Arrival, Ceiling, Decision, Event, Features, Outcome, Session, SessionId, Standing};
 
 use super::degraded::Degraded;
+use super::door::Visit;
 use super::limits::{Limits, TarpitPlace};
 use super::live::Live;
 use super::mirror;
@@ -110,9 +110,14 @@ impl Daemon {
     }
 
     /// Who came where, with what static entries and passes say of it.
-    pub(super) fn arrival(&self, live: &Live, stream: &TcpStream, tagged: bool) -> io::Result<Arrival> {
-        let client = canonical(stream.peer_addr()?);
-        let server = canonical(stream.local_addr()?);
+    pub(super) fn arrival(&self, live: &Live, visit: &Visit, tagged: bool) -> Arrival {
+        let Visit { client, server, .. } = *visit;
+        let (id, terminates_tls) = (self.next_id(), live.tls.is_ready());
+        if visit.without_client {
+            let standing = Standing::Unnamed { mta_answers: !self.degraded.holds("mta") };
+            let (stamps, tagged, may_pass, stressed) = (None, false, false, false);
+            return Arrival { id, client, server, standing, tagged, stamps, may_pass, stressed, terminates_tls };
+        }
         let found = self.statics().lookup(client.ip()).map(|found| found.action);
         let tagged = tagged || found == Some(StaticAction::Deny(DenyAction::Tag));
         let standing = match found {
@@ -121,16 +126,17 @@ impl Daemon {
             _ if tagged && live.config.tests.tagged == Tagged::Tarpit => Standing::Tarpitted,
             Some(StaticAction::Deny(DenyAction::Tag | DenyAction::Count)) | None => Standing::Screened,
         };
-        Ok(Arrival {
-            id: self.next_id(),
+        Arrival {
+            id,
             client,
             server,
             standing,
             tagged,
             stamps: self.ledger.stamps(self.key(client.ip())),
             may_pass: live.config.listen.earns_pass(server),
+            terminates_tls,
             stressed: self.limits.is_stressed(),
-        })
+        }
     }
 
     /// Starts a session.
@@ -159,6 +165,11 @@ impl Daemon {
     pub(super) fn tell(&self, arrival: &Arrival, event: &Event) {
         let line = observe::line(arrival, event);
         info!(session = %arrival.id, "{line}");
+        match event {
+            Event::TlsEstablished(agreed) => self.metrics.handshake(agreed.protocol),
+            Event::TlsFailed(_) => self.metrics.handshake("failed"),
+            _ => {}
+        }
         if let Some(what) = history_of(event) {
             self.note(arrival, what, detail(line, arrival.client));
         }
@@ -254,7 +265,7 @@ impl Daemon {
 }
 
 /// The address without an IPv4-mapped form.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
@@ -269,6 +280,7 @@ fn history_of(event: &Event) -> Option<What> {
         Event::BareNewline(_) => What::BareNewline,
         Event::CountLimit(_) | Event::LengthLimit(_) => What::CommandLimit,
         Event::TimeLimit(_) => What::TimedOut,
+        Event::TlsFailed(_) => What::TlsFailed,
         Event::Reject { reply, .. } if reply.starts_with('4') => What::Deferred,
         Event::Reject { .. } | Event::Denylisted => What::Refused,
         Event::PassNew | Event::PassOld => What::Passed,
@@ -278,6 +290,7 @@ fn history_of(event: &Event) -> Option<What> {
         | Event::AllowlistVeto
         | Event::Disconnect
         | Event::DataWithoutRcpt(_)
+        | Event::TlsEstablished(_)
         | Event::KeywordsWithheld(_)
         | Event::Tarpit
         | Event::TarpitFull => return None,
@@ -288,7 +301,7 @@ fn history_of(event: &Event) -> Option<What> {
 /// port the same thing again is the same event.
 fn detail(line: String, client: SocketAddr) -> String {
     let endpoint = observe::endpoint(client);
-    [format!(" from {endpoint}"), format!(" for {endpoint}"), format!(" {endpoint}")]
+    [format!(" from {endpoint}"), format!(" for {endpoint}"), format!(" peer={endpoint}"), format!(" {endpoint}")]
         .iter()
         .fold(line, |line, form| line.replacen(form.as_str(), "", 1))
 }

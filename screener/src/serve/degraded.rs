@@ -35,6 +35,11 @@ impl Degraded {
         self.lock().remove(kind).is_some()
     }
 
+    /// Whether it is there.
+    pub(super) fn holds(&self, kind: &'static str) -> bool {
+        self.lock().contains_key(kind)
+    }
+
     /// The sentences, with their kinds.
     pub(super) fn list(&self) -> Vec<(&'static str, String)> {
         let now = Instant::now();

@@ -15,12 +15,14 @@ use tracing::{debug, warn};
 use crate::clock::Now;
 use crate::dnsbl;
 use crate::handoff::{self, HandedOff, HandoffError};
-use crate::session::{Arrival, Handoff, Input, Output, Session, Standing};
+use crate::proxy::{Header, Tlv, TlvKind};
+use crate::session::{Arrival, DnsblReport, Handoff, Input, Output, Session, Standing};
 
 use super::daemon::Daemon;
-use super::delivered;
+use super::door;
 use super::limits::{Most, TarpitPlace};
 use super::live::Live;
+use super::stream::{ClientStream, HandshakeFailed};
 
 /// How long a client may take to read a reply. Replies are short: one that does not fit into the socket's buffer comes from
 /// a client that has stopped reading.
@@ -33,6 +35,7 @@ const LINGER_BYTES: u64 = 64 * 1024;
 /// What becomes of the connection next.
 enum Next {
     Wait,
+    StartTls,
     HandOff(Handoff),
     Close,
 }
@@ -41,11 +44,8 @@ enum Next {
 pub(super) async fn connection(daemon: Arc<Daemon>, stream: TcpStream, tagged: bool) {
     // For the whole of the tests: a reload meanwhile changes nothing for this client.
     let live = daemon.live();
-    let arrival = match daemon.arrival(&live, &stream, tagged) {
-        Ok(arrival) => arrival,
-        // It has gone before it could be looked at.
-        Err(error) => return debug!("a connection without an end: {error}"),
-    };
+    let Some((stream, visit)) = door::open(&daemon, &live, stream).await else { return };
+    let arrival = daemon.arrival(&live, &visit, tagged);
     let most = Most::of(&live.config.limits, arrival.standing == Standing::Permitted);
     let slot = daemon.limits.admit(daemon.key(arrival.client.ip()), most);
     let mut held = Held { lists: Lists::default(), stress: daemon.limits.stress(), place: None };
@@ -57,7 +57,7 @@ pub(super) async fn connection(daemon: Arc<Daemon>, stream: TcpStream, tagged: b
         Err(ceiling) => daemon.turn_away(&live, arrival, *ceiling),
     };
     let arrival = session.arrival().clone();
-    let ended = screen(&daemon, live, stream, session, &mut held).await;
+    let ended = screen(&daemon, live, stream, session, &mut held, &visit.tlvs).await;
     if let Some(check) = held.lists.left() {
         super::lists::follow(Arc::clone(&daemon), &arrival, check);
     }
@@ -66,7 +66,7 @@ pub(super) async fn connection(daemon: Arc<Daemon>, stream: TcpStream, tagged: b
     }
 }
 
-/// What a session holds beside its socket.
+/// What a session holds beside its connection.
 struct Held {
     lists: Lists,
     stress: watch::Receiver<bool>,
@@ -90,40 +90,35 @@ impl Lists {
 async fn screen(
     daemon: &Arc<Daemon>,
     live: Arc<Live>,
-    mut stream: TcpStream,
+    stream: TcpStream,
     mut session: Session,
     held: &mut Held,
+    tlvs: &[Tlv],
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let mut stream = ClientStream::Plain(stream);
     loop {
         let mut next = Next::Wait;
         while let Some(output) = session.poll_output() {
-            match output {
-                Output::Send(reply) => write(&mut stream, &reply).await?,
-                Output::AskDnsbl => {
-                    held.lists.check = live.lists.as_ref().map(|lists| lists.start(session.arrival().client.ip()));
-                    // What the cache knows is known at once.
-                    if let Some(check) = &held.lists.check {
-                        session.handle(Now::read(), Input::Dnsbl(check.report()));
-                    }
-                }
-                Output::AskTarpit => {
-                    held.place = daemon.tarpit(&live);
-                    session.handle(Now::read(), Input::Tarpit(held.place.is_some()));
-                }
-                Output::Grant(stamps) => {
-                    held.lists.granted = true;
-                    daemon.grant(session.arrival(), stamps);
-                }
-                Output::Log(event) => daemon.tell(session.arrival(), &event),
-                Output::Decided(decision) => daemon.decided(session.arrival(), &decision),
-                Output::Handoff(handoff) => next = Next::HandOff(handoff),
-                Output::Close => next = Next::Close,
+            match carry_out(daemon, &live, &mut session, held, output) {
+                None => {}
+                Some(Asked::Send(reply)) => write(&mut stream, &reply).await?,
+                Some(Asked::Next(asked)) => next = asked,
             }
         }
         match next {
             Next::Close => return linger(stream).await,
-            Next::HandOff(handoff) => match hand_off(daemon, &live, session.arrival(), &handoff).await {
+            Next::StartTls => match Box::pin(start_tls(&live, stream, &mut session, &mut held.lists.check)).await {
+                Some(after) => stream = after,
+                None => {
+                    // What the session leaves behind; there is nobody left to send anything to.
+                    while let Some(output) = session.poll_output() {
+                        carry_out(daemon, &live, &mut session, held, output);
+                    }
+                    return Ok(());
+                }
+            },
+            Next::HandOff(handoff) => match hand_off(daemon, &live, session.arrival(), tlvs, &handoff).await {
                 Ok(handed_off) => {
                     // The relay may last for hours; a late answer is not to wait for its end.
                     if let Some(check) = std::mem::take(&mut held.lists).left() {
@@ -135,26 +130,91 @@ async fn screen(
                 }
                 Err(refusal) => session.handle(Now::read(), Input::HandoffFailed(refusal)),
             },
-            Next::Wait => wait(daemon, &stream, &mut session, held).await?,
+            Next::Wait => wait(daemon, &mut stream, &mut session, held).await,
+        }
+    }
+}
+
+/// What an output asks of the connection.
+enum Asked {
+    Send(Bytes),
+    Next(Next),
+}
+
+/// Carries out an output as far as it does not concern the connection.
+fn carry_out(daemon: &Daemon, live: &Live, session: &mut Session, held: &mut Held, output: Output) -> Option<Asked> {
+    match output {
+        Output::Send(reply) => return Some(Asked::Send(reply)),
+        Output::StartTls => return Some(Asked::Next(Next::StartTls)),
+        Output::Handoff(handoff) => return Some(Asked::Next(Next::HandOff(handoff))),
+        Output::Close => return Some(Asked::Next(Next::Close)),
+        Output::AskDnsbl => {
+            held.lists.check = live.lists.as_ref().map(|lists| lists.start(session.arrival().client.ip()));
+            // What the cache knows is known at once.
+            if let Some(check) = &held.lists.check {
+                session.handle(Now::read(), Input::Dnsbl(check.report()));
+            }
+        }
+        Output::AskTarpit => {
+            held.place = daemon.tarpit(live);
+            session.handle(Now::read(), Input::Tarpit(held.place.is_some()));
+        }
+        Output::Grant(stamps) => {
+            held.lists.granted = true;
+            daemon.grant(session.arrival(), stamps);
+        }
+        Output::Log(event) => daemon.tell(session.arrival(), &event),
+        Output::Decided(decision) => daemon.decided(session.arrival(), &decision),
+    }
+    None
+}
+
+/// The handshake, until it is done, has failed, or the engine has had enough of it: then the connection is gone. Boxed by
+/// the caller: it is larger than everything else of a session, and most never come here.
+async fn start_tls(
+    live: &Live,
+    stream: ClientStream,
+    session: &mut Session,
+    lists: &mut Option<dnsbl::Check>,
+) -> Option<ClientStream> {
+    let Some(identity) = live.tls.identity() else {
+        // The engine offers STARTTLS only where there is one, and it does not go away.
+        session.handle(Now::read(), Input::TlsFailed("no certificate".to_owned()));
+        return Some(stream);
+    };
+    let handshake = stream.start_tls(Arc::clone(&identity.config));
+    tokio::pin!(handshake);
+    loop {
+        let deadline = session.deadline();
+        tokio::select! {
+            result = &mut handshake => {
+                let (stream, input) = match result {
+                    Ok((stream, agreed)) => (stream, Input::TlsUp(agreed)),
+                    Err(HandshakeFailed { why, stream }) => (stream, Input::TlsFailed(why)),
+                };
+                session.handle(Now::read(), input);
+                return Some(stream);
+            }
+            report = next_report(lists) => hear(session, lists, report),
+            () = sleep_until(deadline.map_or_else(far_away, Into::into)), if deadline.is_some() => {
+                session.handle(Now::read(), Input::Tick);
+                if session.is_over() {
+                    return None;
+                }
+            }
         }
     }
 }
 
 /// Waits for whatever comes first and gives it to the engine.
-async fn wait(daemon: &Daemon, stream: &TcpStream, session: &mut Session, held: &mut Held) -> io::Result<()> {
+async fn wait(daemon: &Daemon, stream: &mut ClientStream, session: &mut Session, held: &mut Held) {
     let deadline = session.deadline();
     tokio::select! {
-        ready = stream.readable() => {
-            ready?;
-            return read(stream, session);
-        }
-        report = next_report(&mut held.lists.check) => {
-            if let Some(report) = report {
-                session.handle(Now::read(), Input::Dnsbl(report));
-            } else {
-                held.lists.check = None;
-            }
-        }
+        ready = stream.readable() => match ready {
+            Ok(()) => read(stream, session),
+            Err(error) => lost(session, &error),
+        },
+        report = next_report(&mut held.lists.check) => hear(session, &mut held.lists.check, report),
         () = sleep_until(deadline.map_or_else(far_away, Into::into)), if deadline.is_some() => {
             session.handle(Now::read(), Input::Tick);
         }
@@ -165,29 +225,41 @@ async fn wait(daemon: &Daemon, stream: &TcpStream, session: &mut Session, held: 
         }
         () = daemon.going_down.cancelled() => session.handle(Now::read(), Input::Shutdown),
     }
-    Ok(())
+}
+
+/// News from the DNS lists; `None`: there is no more to come.
+fn hear(session: &mut Session, lists: &mut Option<dnsbl::Check>, report: Option<DnsblReport>) {
+    match report {
+        Some(report) => session.handle(Now::read(), Input::Dnsbl(report)),
+        None => *lists = None,
+    }
 }
 
 /// The buffer lives only for this call: a client that waits in silence costs none.
-fn read(stream: &TcpStream, session: &mut Session) -> io::Result<()> {
+fn read(stream: &mut ClientStream, session: &mut Session) {
     let mut chunk = [0; 4096];
     let received = stream.try_read(&mut chunk);
     // In this order: what is acknowledged after the look only hides something.
-    if session.asks_for_delivery() && delivered::to_client(stream)? {
+    if session.asks_for_delivery() && stream.is_delivered() {
         session.handle(Now::read(), Input::Delivered);
     }
     match received {
         Ok(0) => session.handle(Now::read(), Input::Eof),
         Ok(count) => session.handle(Now::read(), Input::Bytes(&chunk[..count])),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => session.handle(Now::read(), Input::Eof),
-        Err(error) => return Err(error),
+        Err(error) => lost(session, &error),
     }
-    Ok(())
+}
+
+/// Reset, timed out, no route any more, a TLS record that cannot be read, an end without `close_notify`: whatever it is, the
+/// client is gone.
+fn lost(session: &mut Session, error: &io::Error) {
+    debug!("lost connection: {error}");
+    session.handle(Now::read(), Input::Eof);
 }
 
 /// The next news from the DNS lists; `None` when there is none to come; never, when they are not asked.
-async fn next_report(lists: &mut Option<dnsbl::Check>) -> Option<crate::session::DnsblReport> {
+async fn next_report(lists: &mut Option<dnsbl::Check>) -> Option<DnsblReport> {
     let Some(check) = lists else { return std::future::pending().await };
     check.next_report().await
 }
@@ -200,10 +272,17 @@ async fn hand_off(
     daemon: &Daemon,
     live: &Live,
     arrival: &Arrival,
+    tlvs: &[Tlv],
     handoff: &Handoff,
 ) -> Result<HandedOff, Option<Bytes>> {
+    let mut header = Header { tlvs: tlvs.to_vec(), ..Header::for_client(arrival.client, arrival.server) };
+    if let Some(tls) = handoff.tls {
+        // What a proxy before us says of the client's TLS is about another layer than the one that ends here.
+        header.tlvs.retain(|tlv| tlv.kind != TlvKind::SSL);
+        header.tlvs.push(Tlv::tls(tls.protocol, tls.cipher));
+    }
     // Boxed: this is the largest part of a session's state, and most sessions never come here.
-    let handing = Box::pin(handoff::hand_off(&live.config.backend, arrival.client, arrival.server, handoff));
+    let handing = Box::pin(handoff::hand_off(&live.config.backend, &header, handoff));
     let result = handing.await;
     daemon.mta_answered(result.as_ref().err());
     result.map_err(|error| match error {
@@ -212,20 +291,24 @@ async fn hand_off(
     })
 }
 
-async fn relay(mut stream: TcpStream, session: Session, handed_off: HandedOff) -> io::Result<()> {
+async fn relay(mut stream: ClientStream, session: Session, handed_off: HandedOff) -> io::Result<()> {
     drop(session);
     Box::pin(handoff::copy(&mut stream, handed_off)).await?;
     Ok(())
 }
 
-async fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
-    timeout(WRITE_TIME, stream.write_all(bytes)).await.unwrap_or_else(|_| {
+async fn write(stream: &mut ClientStream, bytes: &[u8]) -> io::Result<()> {
+    let writing = async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    };
+    timeout(WRITE_TIME, writing).await.unwrap_or_else(|_| {
         warn!("a client has stopped reading: connection closed");
         Err(io::ErrorKind::TimedOut.into())
     })
 }
 
-async fn linger(mut stream: TcpStream) -> io::Result<()> {
+async fn linger(mut stream: ClientStream) -> io::Result<()> {
     stream.shutdown().await?;
     let mut rest = stream.take(LINGER_BYTES);
     // What comes is thrown away, and an error only means that the client has gone.

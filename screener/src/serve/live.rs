@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
+use crate::clock::Now;
 use crate::config::Config;
 use crate::dnsbl::{Dnsbl, DnsblError};
 use crate::session::Policy;
+use crate::tls;
 
 use super::policy;
 
@@ -19,15 +21,19 @@ pub(super) struct Live {
     pub(super) policy: Arc<Policy>,
     /// The DNS lists; `None`: there are none.
     pub(super) lists: Option<Dnsbl>,
+    /// The certificate, if `[tls]` names one.
+    pub(super) tls: Arc<tls::Keeper>,
 }
 
 impl Live {
-    /// What a configuration means, at the daemon's start.
+    /// What a configuration means, at the daemon's start. A bad certificate does not keep it from starting: mail must flow
+    /// after a reboot, too ([`super::certificate`] is loud about it).
     ///
     /// # Errors
     /// When the DNS lists cannot be asked.
     pub(super) fn new(config: Config) -> Result<Self, DnsblError> {
         let lists = Dnsbl::configured(&config.tests.dnsbl)?;
-        Ok(Self { policy: Arc::new(policy::policy(&config)), lists, config })
+        let tls = Arc::new(tls::Keeper::begin(config.tls.as_ref(), Now::read().unix));
+        Ok(Self { policy: Arc::new(policy::policy(&config)), lists, tls, config })
     }
 }

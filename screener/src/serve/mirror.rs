@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 
 use crate::client::ClientKey;
 use crate::clock::{Now, UnixTime};
+use crate::config::Config;
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::kernel::text::Line;
 use crate::kernel::{EventStream, Kernel, KernelError};
@@ -25,6 +26,13 @@ const PAGE: usize = 4096;
 /// Until when a pass leaves the client to the MTA, if a pass must cover these tests; `None`: it does not, some test is owed.
 pub(super) fn valid_until(pass: &Pass, enabled: TestSet) -> Option<UnixTime> {
     pass.stamps.complete_until(enabled).filter(|&until| until > Now::read().unix)
+}
+
+/// Until when the kernel is to give the client to the MTA. Never, where a proxy's address is among the client's: its
+/// connections begin with a header that only the daemon takes.
+fn kernel_until(client: ClientKey, pass: &Pass, config: &Config) -> Option<UnixTime> {
+    let proxies = config.listen.meets_proxy(client.network(config.ledger.ipv6_prefix));
+    valid_until(pass, config.tests.enabled()).filter(|_| !proxies)
 }
 
 /// How many entries a log line names.
@@ -58,15 +66,15 @@ pub(super) fn tell_strangers(statics: &StaticSet, kernel: &Kernel) {
 }
 
 /// Makes the kernel's passes equal to the ledger's, and returns the changes from then on.
-pub(super) fn align(ledger: &Ledger, enabled: TestSet, kernel: &Kernel) -> Result<Changes, KernelError> {
+pub(super) fn align(ledger: &Ledger, config: &Config, kernel: &Kernel) -> Result<Changes, KernelError> {
     let mut changes = ledger.changes();
-    kernel.sync_passes(Beginning { enabled, changes: &mut changes, page: VecDeque::new() })?;
+    kernel.sync_passes(Beginning { config, changes: &mut changes, page: VecDeque::new() })?;
     Ok(changes)
 }
 
 /// Every pass that is worth something, page by page: a million of them need not stand in memory twice.
 struct Beginning<'a> {
-    enabled: TestSet,
+    config: &'a Config,
     changes: &'a mut Changes,
     page: VecDeque<Change>,
 }
@@ -77,7 +85,7 @@ impl Iterator for Beginning<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             while let Some(change) = self.page.pop_front() {
-                if let Some(until) = change.pass.and_then(|pass| valid_until(&pass, self.enabled)) {
+                if let Some(until) = change.pass.and_then(|pass| kernel_until(change.client, &pass, self.config)) {
                     return Some((change.client, until));
                 }
             }
@@ -98,7 +106,7 @@ pub(super) async fn follow(daemon: Arc<Daemon>, mut changes: Changes) {
             () = daemon.going_down.cancelled() => return,
         };
         for Change { client, pass } in news {
-            let until = pass.as_ref().and_then(|pass: &Pass| daemon.valid_until(pass));
+            let until = pass.as_ref().and_then(|pass: &Pass| kernel_until(client, pass, &daemon.live.load().config));
             let done = match until {
                 Some(until) => kernel.put_pass(client, until),
                 None => kernel.del_pass(client).map(drop),

@@ -3,9 +3,11 @@
 //! Decides nothing about a client: the engine does, from what stands in the ledger, the static set and the DNS lists.
 
 mod answers;
+mod certificate;
 mod daemon;
 mod degraded;
 mod delivered;
+mod door;
 mod drive;
 mod interfaces;
 mod limits;
@@ -16,6 +18,7 @@ mod mirror;
 mod policy;
 mod stand;
 mod statics;
+mod stream;
 mod tend;
 mod upkeep;
 
@@ -75,7 +78,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         warn!("{note}");
         degraded.set("control", note.to_owned());
     }
-    let content = Content { ledger: &ledger, enabled: live.policy.enabled(), statics: &statics };
+    let content = Content { ledger: &ledger, config: &live.config, statics: &statics };
     let stand = Stand::find(config, &content, &degraded)?;
     let (kernel, changes) = stand.kernel.map(|Filled { kernel, changes }| (kernel, changes)).unzip();
     for note in config.notes() {
@@ -108,9 +111,11 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     );
 
     lists::begin(&daemon);
+    certificate::begin(&daemon);
     if let Some(text) = daemon.rate_not_held() {
         warn!("{text}");
     }
+    door::look_for_permits(&daemon);
     mirror_kernel(&daemon, changes)?;
     upkeep::learn_features(Arc::clone(&daemon)).await;
     listen(&daemon, stand.listeners)?;

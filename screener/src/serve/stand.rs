@@ -13,7 +13,6 @@ use crate::config::{self, Config};
 use crate::feed::StaticSet;
 use crate::kernel::{self, Kernel, KernelError, XdpPolicy};
 use crate::ledger::{Changes, Ledger};
-use crate::pass::TestSet;
 
 use super::daemon::Mode;
 use super::degraded::Degraded;
@@ -22,8 +21,8 @@ use super::{interfaces, listen, mirror};
 /// What the kernel must know before a packet asks it.
 pub(super) struct Content<'a> {
     pub(super) ledger: &'a Ledger,
-    /// The tests that a pass must cover.
-    pub(super) enabled: TestSet,
+    /// What a pass must cover, and who is a proxy.
+    pub(super) config: &'a Config,
     /// The static entries.
     pub(super) statics: &'a StaticSet,
 }
@@ -46,7 +45,7 @@ impl Filled {
         let kernel = Kernel::open(options)?;
         mirror::tell_strangers(content.statics, &kernel);
         kernel.sync_statics(content.statics.effective())?;
-        let changes = mirror::align(content.ledger, content.enabled, &kernel)?;
+        let changes = mirror::align(content.ledger, content.config, &kernel)?;
         kernel.attach()?;
         Ok(Self { kernel, changes })
     }

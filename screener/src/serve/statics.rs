@@ -17,7 +17,7 @@ use crate::kernel::{Kernel, KernelError, StaticKind};
 use crate::ledger::StoredStatic;
 
 use super::answers::{entry, stamp};
-use super::daemon::Daemon;
+use super::daemon::{Daemon, Mode};
 
 /// How many entries of a list go into the set under one lock: a few milliseconds.
 const CHUNK: usize = 4096;
@@ -36,6 +36,12 @@ impl Daemon {
             return Err(Refusal::Wrong(format!(
                 "permitting {prefix} is wider than /{widest}, and a permit beats every deny and every test: if that is \
                  meant, force it with --force"
+            )));
+        }
+        if self.mode == Mode::Steer && self.live.load().config.listen.meets_proxy(prefix) && !request.force {
+            return Err(Refusal::Wrong(format!(
+                "{prefix} meets listen.proxy_from: in steer mode the kernel gives what is permitted to the MTA, which expects \
+                 no PROXY header; if that is meant, force it with --force"
             )));
         }
         self.add(prefix, StaticAction::Permit, request.comment.as_ref(), StaticSet::insert)

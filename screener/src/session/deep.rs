@@ -93,7 +93,8 @@ pub(super) fn pass(core: &mut Core, now: Now) {
 
 /// Whether a deep test is to be run on the next line: once it has failed there is no more to learn.
 fn is_tested(core: &Core, test: Test) -> bool {
-    core.policy.deep(test).is_some_and(|deep| deep.enable) && !core.lattice.has_failed(test)
+    let tested = core.policy.deep(test).is_some_and(|deep| deep.enable) && !core.lattice.has_failed(test);
+    tested && !core.welcome && !core.is_unnamed()
 }
 
 fn fail(core: &mut Core, test: Test, refusal: &Refusal, reason: String, remedy: &str) -> Verdict {

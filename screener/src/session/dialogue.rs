@@ -1,9 +1,9 @@
 //! The strict SMTP conversation: the engine speaks for the MTA, runs the deep tests on every command, and hands the
-//! session over at the first recipient, or at STARTTLS.
+//! session over at the first recipient, or at STARTTLS if that is the MTA's to carry out.
 //!
 //! A client that comes as far as a well-formed EHLO or HELO, MAIL and RCPT, in this order and a reply each, has passed the
-//! deep tests. So has one that reaches STARTTLS: behind it nothing can be seen any more, the MTA takes over either way, and
-//! without this a sender that uses TLS would never be remembered.
+//! deep tests. So has one that reaches the MTA's STARTTLS: behind it nothing can be seen any more, the MTA takes over either
+//! way, and without this a sender that uses TLS would never be remembered. Where STARTTLS is ours the tests go on inside.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,8 +16,9 @@ use super::command::{Command, Verb};
 use super::deep::{self, Verdict};
 use super::event::{Escaped, Event, Moment, Outcome};
 use super::line::{self, Line, Taken};
-use super::lists::{self, Judgement};
+use super::lists;
 use super::reply::{self, Reply};
+use super::start_tls::StartingTls;
 use super::state::Core;
 use super::tarpit::{self, Then};
 use super::{Input, Phase};
@@ -52,6 +53,8 @@ enum Next {
     Reply(Reply),
     /// The reply, and the end.
     Last(Reply),
+    /// The TLS handshake.
+    StartTls,
     /// The handoff; these lines are to be replayed.
     HandOff(Vec<Bytes>),
 }
@@ -69,6 +72,11 @@ impl Dialogue {
     pub(super) fn resume(mut self, core: &mut Core, now: Now) -> Phase {
         self.since = now.instant;
         self.advance(core, now)
+    }
+
+    /// Goes on under TLS, where nothing counts that was said before.
+    pub(super) fn begin_anew(self, now: Now) -> Phase {
+        Phase::Dialogue(Self { since: now.instant, helo: None, mail: None, ..self })
     }
 
     /// A complete line is due by then, or the handoff; single bytes put nothing off.
@@ -95,10 +103,7 @@ impl Dialogue {
             }
             // An answer that came after the wait still counts, as long as the client is here.
             Input::Dnsbl(report) => {
-                if let Judgement::Drop(refusal) | Judgement::Tarpit(refusal) = lists::judge_late(core, report) {
-                    // Nothing but 421 may be said unasked: the next recipient hears it.
-                    core.refusal.get_or_insert(refusal);
-                }
+                lists::hear_late(core, report);
                 Phase::Dialogue(self)
             }
             _ => Phase::Dialogue(self),
@@ -155,6 +160,10 @@ impl Dialogue {
                 Phase::Dialogue(self)
             }
             Next::Last(reply) => core.end_with(&reply),
+            Next::StartTls => {
+                core.send(&reply::READY_FOR_TLS);
+                StartingTls::enter(core, self, now)
+            }
             Next::HandOff(replay) => {
                 core.conclude(Outcome::HandedOff);
                 core.hand_off(replay, Some(self))
@@ -201,7 +210,7 @@ impl Dialogue {
             return Next::Reply(reply::helo(&core.policy));
         }
         let features = Arc::clone(&core.features);
-        let (reply, withheld) = features.reply(&core.policy);
+        let (reply, withheld) = features.reply(&core.policy, core.offers_tls());
         if !withheld.is_empty() {
             core.log(Event::KeywordsWithheld(withheld.join(", ")));
         }
@@ -244,7 +253,15 @@ impl Dialogue {
         if !command.argument.is_empty() {
             return Next::Reply(reply::STARTTLS_SYNTAX);
         }
-        let Some(helo) = self.helo.as_ref().filter(|_| core.offers("STARTTLS")) else {
+        if core.tls.is_some() {
+            return Next::Reply(reply::TLS_ACTIVE);
+        }
+        if core.arrival.terminates_tls && core.offers_tls() {
+            // As below; whoever sent something has failed the pipelining test by now.
+            core.input.clear();
+            return Next::StartTls;
+        }
+        let Some(helo) = self.helo.as_ref().filter(|_| core.offers_tls()) else {
             return Next::Reply(reply::NOT_IMPLEMENTED);
         };
         if core.is_refused() || core.vetoes() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::DnsblReport;
+use super::{DnsblReport, TlsSession};
 use crate::pass::Test;
 
 /// One finding about a client.
@@ -65,6 +65,9 @@ pub struct Decision {
     /// The arithmetic of the score, if the DNS lists were asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dnsbl: Option<DnsblReport>,
+    /// What was agreed on with the client, if the session was under TLS that we terminate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSession>,
     /// What the client had said until then.
     #[serde(flatten)]
     pub said: Said,
@@ -136,6 +139,10 @@ pub enum Event {
     CountLimit(String),
     /// It sent too long a line; the verb before.
     LengthLimit(String),
+    /// The session is under TLS from here on.
+    TlsEstablished(TlsSession),
+    /// The TLS handshake did not come to its end: why.
+    TlsFailed(String),
     /// It began a message with no recipient: the verb.
     DataWithoutRcpt(&'static str),
     /// A recipient was refused.

@@ -50,18 +50,21 @@ impl Features {
         self.pipe_connect
     }
 
-    /// The reply to EHLO, and the keywords of the MTA that the operator does not want in it.
-    pub(super) fn reply(&self, policy: &Policy) -> (Reply, Vec<&str>) {
+    /// The reply to EHLO, and the keywords of the MTA that the operator does not want in it. `tls`: whether STARTTLS is
+    /// offered at this point, by the MTA or by ourselves.
+    pub(super) fn reply(&self, policy: &Policy, tls: bool) -> (Reply, Vec<&str>) {
         let (withheld, offered): (Vec<_>, Vec<_>) =
-            self.lines.iter().partition(|line| policy.replies.withholds(keyword(line)));
+            self.lines.iter().map(String::as_str).partition(|line| policy.replies.withholds(keyword(line)));
+        let ours = (tls && !self.offers("STARTTLS")).then_some("STARTTLS");
+        let lines = offered.into_iter().filter(|line| tls || !line.eq_ignore_ascii_case("STARTTLS")).chain(ours);
         let mut wire = BytesMut::new();
-        let mut names = std::iter::once(&policy.hostname).chain(offered).peekable();
+        let mut names = std::iter::once(policy.hostname.as_str()).chain(lines).peekable();
         while let Some(name) = names.next() {
             wire.put_slice(if names.peek().is_some() { b"250-" } else { b"250 " });
             wire.put_slice(name.as_bytes());
             wire.put_slice(b"\r\n");
         }
-        (Reply::raw(wire.freeze()), withheld.into_iter().map(|line| keyword(line)).collect())
+        (Reply::raw(wire.freeze()), withheld.into_iter().map(keyword).collect())
     }
 }
 

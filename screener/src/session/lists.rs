@@ -43,7 +43,7 @@ pub(super) fn judge(core: &mut Core, now: Now, time_is_up: bool) -> Judgement {
 }
 
 /// Judges an answer that came after the wait, while the client has not been handed over yet.
-pub(super) fn judge_late(core: &mut Core, report: DnsblReport) -> Judgement {
+fn judge_late(core: &mut Core, report: DnsblReport) -> Judgement {
     let policy = core.policy.dnsbl.clone().filter(|_| core.lattice.was_due(Test::Dnsbl));
     let failed = core.lattice.has_failed(Test::Dnsbl);
     let judgement = match policy {
@@ -54,6 +54,14 @@ pub(super) fn judge_late(core: &mut Core, report: DnsblReport) -> Judgement {
     };
     core.lists = Some(report);
     judgement
+}
+
+/// Takes an answer that came after the wait, while the client is still here: the next recipient hears what it led to, as
+/// nothing but 421 may be said unasked.
+pub(super) fn hear_late(core: &mut Core, report: DnsblReport) {
+    if let Judgement::Drop(refusal) | Judgement::Tarpit(refusal) = judge_late(core, report) {
+        core.refusal.get_or_insert(refusal);
+    }
 }
 
 /// Whether the client passes whatever is still to come, and nothing can excuse it from the other tests or take that back.

@@ -21,6 +21,7 @@ mod lists;
 mod policy;
 mod reply;
 mod report;
+mod start_tls;
 mod state;
 mod tarpit;
 
@@ -35,6 +36,7 @@ use crate::pass::Stamps;
 
 use dialogue::Dialogue;
 use greeting::Greeting;
+use start_tls::StartingTls;
 use state::Core;
 use tarpit::{Asking, Then};
 
@@ -43,6 +45,7 @@ pub use features::Features;
 pub use footer::{Footer, FooterError};
 pub use forbidden::{Forbidden, ForbiddenError};
 pub use report::{DnsblHit, DnsblReport, DnsblUnknown};
+pub use start_tls::TlsSession;
 
 pub use policy::{Action, AfterTests, DeepPolicy, DnsblPolicy, Pace, Policy, PregreetPolicy, Replies};
 
@@ -67,6 +70,12 @@ pub enum Standing {
     Tarpitted,
     /// Nothing, or a tag: screened.
     Screened,
+    /// There is nobody to screen: a proxy's health check, or a client that a proxy cannot name. It is greeted like a client
+    /// that has passed everything, but nothing it says reaches the MTA, and nothing is remembered or told of it.
+    Unnamed {
+        /// Whether the MTA answers at the moment; without it the greeting is 421, so that the proxy looks elsewhere.
+        mta_answers: bool,
+    },
 }
 
 /// All that is known when the connection arrives.
@@ -86,6 +95,8 @@ pub struct Arrival {
     pub stamps: Option<Stamps>,
     /// Whether the address that it connected to is one on which a pass can be earned (`listen.pass_on`).
     pub may_pass: bool,
+    /// Whether STARTTLS is ours to carry out: a certificate is at hand. If not, it is the MTA's.
+    pub terminates_tls: bool,
     /// Whether the daemon is under stress at this moment; [`Input::Stress`] tells of a change.
     pub stressed: bool,
 }
@@ -104,6 +115,10 @@ pub enum Input<'a> {
     Dnsbl(DnsblReport),
     /// Time has passed: at or after [`Session::deadline`].
     Tick,
+    /// The TLS handshake that came out is done; from here on bytes come from and go into TLS.
+    TlsUp(TlsSession),
+    /// The TLS handshake failed: why, in a few words. Nothing more can be said on this connection.
+    TlsFailed(String),
     /// Sessions have become many (true), or few again: waits shrink, or grow, those that go on already too.
     Stress(bool),
     /// The answer to [`Output::AskTarpit`]: whether there is a place.
@@ -129,6 +144,9 @@ pub enum Output {
     Log(Event),
     /// The final decision, once a session.
     Decided(Decision),
+    /// Begin the TLS handshake, as the server, once what was to be sent is sent. Ends in [`Input::TlsUp`] or
+    /// [`Input::TlsFailed`]; what is read until then belongs to the handshake.
+    StartTls,
     /// Give the connection to the MTA.
     Handoff(Handoff),
     /// Close the connection after what was sent.
@@ -145,6 +163,8 @@ pub struct Handoff {
     pub teaser_sent: bool,
     /// What the client sent behind the last line: the MTA's first input after the replay.
     pub pending: Bytes,
+    /// What the client and we have agreed on, if its connection is under TLS; the MTA's is not.
+    pub tls: Option<TlsSession>,
 }
 
 /// One connection under screening.
@@ -158,6 +178,7 @@ pub struct Session {
 enum Phase {
     Greeting(Greeting),
     Dialogue(Dialogue),
+    StartingTls(StartingTls),
     /// Waiting for the handoff that came out; with the dialogue to go back to if it fails.
     HandingOff(Option<Dialogue>),
     /// Waiting for a place in the tarpit.
@@ -175,19 +196,21 @@ impl Session {
         let phase = match core.arrival.standing {
             Standing::Permitted => {
                 core.log(Event::Allowlisted);
-                core.hand_off_greeting()
+                core.welcome(now)
             }
             Standing::Denied => {
                 core.log(Event::Denylisted);
                 core.drop_with(&reply::DENIED)
             }
+            Standing::Unnamed { mta_answers: true } => Dialogue::enter(&mut core, now),
+            Standing::Unnamed { mta_answers: false } => core.end_with(&reply::limited(Ceiling::Server)),
             Standing::Tarpitted => {
                 core.log(Event::Denylisted);
                 tarpit::ask(&mut core, &reply::DENIED, Then::Enter)
             }
             Standing::Screened if core.lattice.nothing_due() => {
                 core.log(Event::PassOld);
-                core.hand_off_greeting()
+                core.welcome(now)
             }
             Standing::Screened => {
                 if core.vetoes() {
@@ -229,6 +252,7 @@ impl Session {
             (Phase::HandingOff(_), Input::Eof) => core.close(),
             // The handoff is not ours to end any more.
             (Phase::HandingOff(dialogue), _) => Phase::HandingOff(dialogue),
+            (Phase::StartingTls(starting), input) => starting.handle(core, now, input),
             (phase, Input::Shutdown) => tarpit::end(&phase, core, &reply::GOING_DOWN),
             (Phase::Asking(asking), input) => asking.handle(core, now, &input),
             (phase, input) if core.is_speaking() => tarpit::handle(phase, core, now, input),
@@ -251,6 +275,7 @@ impl Session {
         match &self.phase {
             Phase::Greeting(greeting) => Some(greeting.deadline(&self.core)),
             Phase::Dialogue(dialogue) => Some(dialogue.deadline(&self.core)),
+            Phase::StartingTls(starting) => Some(starting.deadline(&self.core)),
             Phase::HandingOff(_) | Phase::Asking(_) | Phase::Leaving | Phase::Closed => None,
         }
     }
@@ -261,9 +286,14 @@ impl Session {
         self.core.undelivered && matches!(self.phase, Phase::Dialogue(_))
     }
 
+    /// Whether the session has come to its end, though there may be outputs left.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
     /// Whether nothing more can come of this session.
     pub fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed) && self.core.output.is_empty()
+        self.is_over() && self.core.output.is_empty()
     }
 
     /// Who came where, and as what.

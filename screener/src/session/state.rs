@@ -16,7 +16,7 @@ use super::event::{Ceiling, Decision, Event, Evidence, Moment, Outcome, Said};
 use super::lattice::Lattice;
 use super::reply::{self, Refusal, Reply};
 use super::tarpit::Slow;
-use super::{Action, AfterTests, Arrival, DnsblReport, Features, Handoff, Output, Phase, Policy};
+use super::{Action, AfterTests, Arrival, DnsblReport, Features, Handoff, Output, Phase, Policy, Standing, TlsSession};
 
 #[derive(Debug)]
 pub(super) struct Core {
@@ -32,6 +32,10 @@ pub(super) struct Core {
     pub(super) input: BytesMut,
     pub(super) output: VecDeque<Output>,
     pub(super) teaser_sent: bool,
+    /// It owed no test when it came, and gets none.
+    pub(super) welcome: bool,
+    /// Since the handshake, if there was one.
+    pub(super) tls: Option<TlsSession>,
     /// Something was sent that the client may not have yet.
     pub(super) undelivered: bool,
     /// Whether sessions are many.
@@ -63,6 +67,8 @@ impl Core {
             input: BytesMut::new(),
             output: VecDeque::new(),
             teaser_sent: false,
+            welcome: false,
+            tls: None,
             undelivered: false,
             slow: None,
             began: now.instant,
@@ -74,6 +80,10 @@ impl Core {
     }
 
     pub(super) fn log(&mut self, event: Event) {
+        // A health check comes every few seconds; mail that comes without an address is worth a line.
+        if self.is_unnamed() && !matches!(event, Event::Reject { .. }) {
+            return;
+        }
         self.output.push_back(Output::Log(event));
     }
 
@@ -96,6 +106,17 @@ impl Core {
     /// Whether a reply is going out slowly.
     pub(super) fn is_speaking(&self) -> bool {
         self.slow.as_ref().is_some_and(|slow| slow.is_speaking())
+    }
+
+    /// Whether STARTTLS is to be had now, from us or from the MTA.
+    pub(super) fn offers_tls(&self) -> bool {
+        let wanted = !self.policy.replies.withholds("STARTTLS");
+        wanted && self.tls.is_none() && (self.arrival.terminates_tls || self.features.offers("STARTTLS"))
+    }
+
+    /// Whether there is no client behind the connection that could be screened.
+    pub(super) fn is_unnamed(&self) -> bool {
+        matches!(self.arrival.standing, Standing::Unnamed { .. })
     }
 
     /// Whether EHLO offers a keyword.
@@ -187,7 +208,8 @@ impl Core {
     /// Whether the client is to come again instead of going to the MTA, although it has failed nothing: always on an
     /// address without passes, and elsewhere when it has gone through tests that need the dialogue.
     pub(super) fn defers(&self) -> bool {
-        self.policy.after_tests == AfterTests::Defer
+        let deferred = self.policy.after_tests == AfterTests::Defer && !self.welcome;
+        deferred || self.is_unnamed()
     }
 
     /// Whether a client without a pass never reaches the MTA here.
@@ -213,16 +235,22 @@ impl Core {
     }
 
     pub(super) fn decide(&mut self, outcome: Outcome) {
-        if !self.decided {
+        if !self.decided && !self.is_unnamed() {
             self.decided = true;
             let evidence = std::mem::take(&mut self.evidence);
             let dnsbl = self.lists.clone();
             let said = self.said.clone();
-            self.output.push_back(Output::Decided(Decision { outcome, evidence, dnsbl, said }));
+            self.output.push_back(Output::Decided(Decision { outcome, evidence, dnsbl, tls: self.tls, said }));
         }
     }
 
-    pub(super) fn hand_off_greeting(&mut self) -> Phase {
+    /// The client owes no test: it is the MTA's at once, unless it could have no TLS there although we have a certificate.
+    /// Then it gets it here, and goes to the MTA with its first recipient.
+    pub(super) fn welcome(&mut self, now: Now) -> Phase {
+        if self.arrival.terminates_tls && !self.features.offers("STARTTLS") {
+            self.welcome = true;
+            return Dialogue::enter(self, now);
+        }
         self.decide(Outcome::HandedOff);
         self.hand_off(Vec::new(), None)
     }
@@ -230,7 +258,8 @@ impl Core {
     pub(super) fn hand_off(&mut self, replay: Vec<Bytes>, back: Option<Dialogue>) -> Phase {
         // A copy: if the handoff fails, the dialogue goes on with it.
         let pending = Bytes::copy_from_slice(&self.input);
-        self.output.push_back(Output::Handoff(Handoff { replay, teaser_sent: self.teaser_sent, pending }));
+        let (teaser_sent, tls) = (self.teaser_sent, self.tls);
+        self.output.push_back(Output::Handoff(Handoff { replay, teaser_sent, pending, tls }));
         Phase::HandingOff(back)
     }
 

@@ -405,3 +405,32 @@ fn under_defer_an_address_without_passes_serves_only_clients_that_have_one() {
     let known = Arrival { stamps: Some(Stamps::all_until(START.plus(DAY))), ..backup };
     assert!(Rig::with(policy, known).handoff.is_some());
 }
+
+#[test]
+fn a_connection_without_a_client_is_greeted_and_its_mail_is_put_off_without_a_trace() {
+    let unnamed = |mta_answers| Arrival { standing: Standing::Unnamed { mta_answers }, may_pass: false, ..arrival() };
+    let mut check = Rig::with(policy(), unnamed(true));
+    assert_eq!(check.sent, "220 mx.test ESMTP\r\n", "at once");
+    // Not even the deep tests: what looks at health may be a shell script.
+    check.says(b"EHLO lb\nMAIL FROM:<>\r\n");
+    assert!(check.events.is_empty() && check.decisions == 0, "{:?}", check.events);
+    check.says(b"RCPT TO:<a@b.test>\r\n");
+    assert!(check.sent.contains("\r\n450 4.3.2 "), "{}", check.sent);
+    assert!(check.handoff.is_none() && check.granted.is_none());
+    assert!(
+        matches!(check.events[..], [Event::Reject { .. }]),
+        "mail without an address is told of: {:?}",
+        check.events
+    );
+    check.says(b"STARTTLS\r\nQUIT\r\n");
+    assert!(
+        check.sent.ends_with("454 4.7.0 TLS not available due to local problem\r\n221 2.0.0 Bye\r\n"),
+        "{}",
+        check.sent
+    );
+    assert!(check.closed);
+
+    let away = Rig::with(policy(), unnamed(false));
+    assert_eq!(away.sent, "421 4.3.2 All server ports are busy\r\n", "so that the proxy looks for another host");
+    assert!(away.closed && away.events.is_empty());
+}

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::rig::{Rig, START, arrival, listed, policy, unlisted};
 use crate::pass::{Stamps, Test};
-use crate::session::{Action, Arrival, DnsblReport, Event, Input};
+use crate::session::{Action, Arrival, DnsblReport, Event, Features, Input};
 
 /// What a client behind the greeting says, with a reply each; then whether the pipelining test has seen something.
 fn is_ahead(lines: &[&str], ahead: &str) -> bool {
@@ -110,7 +110,7 @@ fn acquainted(weight: i32) -> Rig {
     let mut policy = policy();
     policy.pregreet.pipeconnect_weight = weight;
     let expired = Stamps::all_until(START);
-    Rig::with_features(["PIPECONNECT", "8BITMIME"], policy, Arrival { stamps: Some(expired), ..arrival() })
+    Rig::start(policy, Features::from_mta(["PIPECONNECT", "8BITMIME"]), Arrival { stamps: Some(expired), ..arrival() })
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn anything_but_one_clean_ehlo_is_speaking_first_whoever_says_it() {
 
 #[test]
 fn a_stranger_cannot_have_learned_it() {
-    let mut rig = Rig::with_features(["PIPECONNECT"], policy(), arrival());
+    let mut rig = Rig::of_mta(["PIPECONNECT"], arrival());
     rig.says("EHLO c\r\n");
     assert!(matches!(rig.events[1], Event::Pregreet(8, ..)));
     rig.input(Input::Eof);

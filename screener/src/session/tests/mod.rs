@@ -6,4 +6,5 @@ mod limits;
 mod properties;
 mod replies;
 mod rig;
+mod start_tls;
 mod tarpit;

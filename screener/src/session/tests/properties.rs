@@ -34,6 +34,7 @@ enum Step {
     Waits(u64),
     ListsSay(i32, bool),
     HandoffFails,
+    HandshakeEnds(bool),
     Leaves,
     Shutdown,
 }
@@ -44,6 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0_u64..400).prop_map(Step::Waits),
         2 => (-5..9, any::<bool>()).prop_map(|(score, complete)| Step::ListsSay(score, complete)),
         1 => Just(Step::HandoffFails),
+        2 => any::<bool>().prop_map(Step::HandshakeEnds),
         1 => Just(Step::Leaves),
         1 => Just(Step::Shutdown),
     ]
@@ -87,7 +89,7 @@ proptest! {
     fn no_sequence_of_inputs_breaks_an_invariant(
         steps in proptest::collection::vec(step(), 0..40),
         actions in (action(), action(), action(), action(), action()),
-        (defer, may_pass) in (any::<bool>(), any::<bool>()),
+        (defer, may_pass, terminates_tls) in (any::<bool>(), any::<bool>(), any::<bool>()),
     ) {
         let mut policy = policy();
         policy.after_tests = if defer { AfterTests::Defer } else { AfterTests::Relay };
@@ -96,7 +98,7 @@ proptest! {
         policy.pipelining.action = actions.2;
         policy.non_smtp_command.action = actions.3;
         policy.bare_newline.action = actions.4;
-        let mut rig = Rig::with(policy, Arrival { may_pass, ..arrival() });
+        let mut rig = Rig::with(policy, Arrival { may_pass, terminates_tls, ..arrival() });
         for step in steps {
             if rig.session.is_closed() {
                 break;
@@ -111,11 +113,16 @@ proptest! {
                     report.complete = complete;
                     rig.lists_say(report);
                 }
+                // The driver answers only what was asked.
+                Step::HandshakeEnds(_) if !rig.shaking_hands() => {}
+                Step::HandshakeEnds(true) => { rig.shakes_hands(); }
+                Step::HandshakeEnds(false) => { rig.input(Input::TlsFailed("lost connection".to_owned())); }
                 Step::HandoffFails => { rig.input(Input::HandoffFailed(None)); }
                 Step::Leaves => { rig.input(Input::Eof); }
                 Step::Shutdown => { rig.input(Input::Shutdown); }
             }
             prop_assert!(rig.decisions <= 1);
+            prop_assert!(!rig.shaking_hands() || rig.session.is_over() || rig.sent.ends_with("220 2.0.0 Ready to start TLS\r\n"));
             let lines: Vec<_> = rig.sent.split_inclusive("\r\n").collect();
             for pair in lines.windows(2) {
                 prop_assert!(!pair[0].starts_with("220-") || pair[1].starts_with("220 "), "{:?}", pair);

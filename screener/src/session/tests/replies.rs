@@ -94,11 +94,11 @@ fn every_command_has_postscreens_answer() {
 
 #[test]
 fn vrfy_is_there_where_the_mta_has_it_and_tells_nothing() {
-    let mut rig = Rig::with_features(["VRFY"], policy(), arrival());
+    let mut rig = Rig::of_mta(["VRFY"], arrival());
     rig.lists_say(unlisted()).seconds(6).take();
     rig.says("VRFY\r\n").says("VRFY x\r\n");
     assert_eq!(rig.take(), "501 5.5.4 Syntax: VRFY address\r\n252 2.0.0 Send some mail, I'll try my best\r\n");
-    let mut rig = Rig::with_features(["VRFY"], policy(), arrival());
+    let mut rig = Rig::of_mta(["VRFY"], arrival());
     rig.says("x").lists_say(unlisted()).seconds(6).says("\r\nVRFY x\r\n");
     assert!(rig.take().ends_with("550 5.5.1 Protocol error; session=000000000abc\r\n"));
 }

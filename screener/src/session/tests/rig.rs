@@ -10,10 +10,12 @@ use crate::clock::{Now, UnixTime};
 use crate::pass::Stamps;
 use crate::session::{
     Action, AfterTests, Arrival, Decision, DeepPolicy, DnsblHit, DnsblPolicy, DnsblReport, Event, Features, Footer,
-    Forbidden, Handoff, Input, Output, Pace, Policy, PregreetPolicy, Replies, Session, SessionId, Standing,
+    Forbidden, Handoff, Input, Output, Pace, Policy, PregreetPolicy, Replies, Session, SessionId, Standing, TlsSession,
 };
 
 pub(super) const START: UnixTime = UnixTime(1_000_000);
+pub(super) const AGREED: TlsSession =
+    TlsSession { protocol: "TLSv1.3", cipher: "TLS_AES_256_GCM_SHA384", bits: 256, key_exchange: Some("X25519") };
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) fn policy() -> Policy {
@@ -65,6 +67,7 @@ pub(super) fn arrival() -> Arrival {
         stamps: None,
         may_pass: true,
         stressed: false,
+        terminates_tls: false,
     }
 }
 
@@ -87,6 +90,8 @@ pub(super) struct Rig {
     pub(super) events: Vec<Event>,
     pub(super) granted: Option<Stamps>,
     pub(super) handoff: Option<Handoff>,
+    pub(super) handshakes: usize,
+    handshakes_ended: usize,
     pub(super) decisions: usize,
     pub(super) decision: Option<Decision>,
     pub(super) asked: bool,
@@ -101,11 +106,16 @@ impl Rig {
     }
 
     pub(super) fn with(policy: Policy, arrival: Arrival) -> Self {
-        Self::with_features(["PIPELINING", "SIZE 1000", "STARTTLS", "8BITMIME"], policy, arrival)
+        Self::start(policy, Features::from_mta(["PIPELINING", "SIZE 1000", "STARTTLS", "8BITMIME"]), arrival)
     }
 
-    pub(super) fn with_features<const N: usize>(features: [&str; N], policy: Policy, arrival: Arrival) -> Self {
-        let features = Arc::new(Features::from_mta(features));
+    /// Before an MTA that offers this.
+    pub(super) fn of_mta<'a>(offer: impl IntoIterator<Item = &'a str>, arrival: Arrival) -> Self {
+        Self::start(policy(), Features::from_mta(offer), arrival)
+    }
+
+    pub(super) fn start(policy: Policy, features: Features, arrival: Arrival) -> Self {
+        let features = Arc::new(features);
         let began = Instant::now();
         let now = Now { instant: began, unix: START };
         let session = Session::start(Arc::new(policy), features, arrival, now);
@@ -117,6 +127,8 @@ impl Rig {
             events: Vec::new(),
             granted: None,
             handoff: None,
+            handshakes: 0,
+            handshakes_ended: 0,
             decisions: 0,
             decision: None,
             asked: false,
@@ -133,6 +145,7 @@ impl Rig {
 
     pub(super) fn input(&mut self, input: Input<'_>) -> &mut Self {
         let now = self.now();
+        self.handshakes_ended += usize::from(matches!(input, Input::TlsUp(_) | Input::TlsFailed(_)));
         self.session.handle(now, input);
         self.drain();
         self
@@ -161,6 +174,16 @@ impl Rig {
         rig.lists_say(unlisted()).seconds(6);
         rig.take();
         rig
+    }
+
+    /// Whether the engine waits for the end of a handshake.
+    pub(super) fn shaking_hands(&self) -> bool {
+        self.handshakes > self.handshakes_ended
+    }
+
+    /// The handshake that the engine waits for comes about.
+    pub(super) fn shakes_hands(&mut self) -> &mut Self {
+        self.input(Input::TlsUp(AGREED))
     }
 
     pub(super) fn lists_say(&mut self, report: DnsblReport) -> &mut Self {
@@ -219,6 +242,7 @@ impl Rig {
                     self.decisions += 1;
                     self.decision = Some(decision);
                 }
+                Output::StartTls => self.handshakes += 1,
                 Output::Handoff(handoff) => self.handoff = Some(handoff),
                 Output::Close => self.closed = true,
             }

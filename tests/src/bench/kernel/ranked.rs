@@ -100,7 +100,7 @@ impl Hashes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::list::{Dice, Lists, Size};
+    use crate::bench::kernel::list::{Dice, Lists, Size};
 
     /// The lookup of the kernel half, in user space.
     fn lists(table: &Table, address: u32) -> bool {

@@ -1,0 +1,138 @@
+//! A client's connection, plain or under TLS that we terminate.
+//!
+//! Holds the two forms behind one face. Most clients never come to TLS, so what TLS needs is boxed and a client that waits in
+//! silence carries no buffer. Never decides when TLS begins: the engine does.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use rustls::ServerConfig;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::session::TlsSession;
+use crate::tls;
+
+use super::delivered;
+
+/// The connection.
+#[derive(Debug)]
+pub(super) enum ClientStream {
+    /// As it was accepted.
+    Plain(TcpStream),
+    /// After the handshake.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Why a handshake failed, with the connection, on which the client has been sent the alert that says so.
+pub(super) struct HandshakeFailed {
+    /// In a few words, for the log.
+    pub(super) why: String,
+    pub(super) stream: ClientStream,
+}
+
+impl ClientStream {
+    /// Carries out the handshake, with the certificate of `config`. Takes as long as the client likes: the engine has the
+    /// deadline.
+    pub(super) async fn start_tls(self, config: Arc<ServerConfig>) -> Result<(Self, TlsSession), HandshakeFailed> {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            // The engine refuses STARTTLS under TLS.
+            Self::Tls(_) => {
+                return Err(HandshakeFailed { why: "TLS is active already".to_owned(), stream: self });
+            }
+        };
+        match TlsAcceptor::from(config).accept(tcp).into_fallible().await {
+            Ok(stream) => {
+                let session = tls::agreed(stream.get_ref().1);
+                Ok((Self::Tls(Box::new(stream)), session))
+            }
+            Err((error, tcp)) => Err(HandshakeFailed { why: tls::why_failed(&error), stream: Self::Plain(tcp) }),
+        }
+    }
+
+    /// Waits until there is something to [`ClientStream::try_read`]: bytes, or the end.
+    pub(super) async fn readable(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(tcp) => tcp.readable().await,
+            Self::Tls(tls) => std::future::poll_fn(|cx| Pin::new(&mut **tls).poll_fill_buf(cx).map_ok(drop)).await,
+        }
+    }
+
+    /// Whether everything that was written has reached the client. A connection that cannot say so any more is as good as
+    /// delivered: it accuses nobody.
+    pub(super) fn is_delivered(&self) -> bool {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        delivered::to_client(tcp).unwrap_or(true)
+    }
+
+    /// Reads what has arrived, as much of it as there is room for; 0 is the end. Under TLS that is all records together:
+    /// whether the client has sent more than one command at a time must not depend on how it cut them.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when there is nothing yet; otherwise the connection is broken.
+    pub(super) fn try_read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let tls = match self {
+            Self::Plain(tcp) => return tcp.try_read(room),
+            Self::Tls(tls) => tls,
+        };
+        // Whoever waits does so in `readable`, which leaves a waker of its own.
+        let mut nobody = Context::from_waker(Waker::noop());
+        let mut read = ReadBuf::new(room);
+        loop {
+            let before = read.filled().len();
+            match Pin::new(&mut **tls).poll_read(&mut nobody, &mut read) {
+                Poll::Ready(Ok(())) if read.filled().len() > before && read.remaining() > 0 => {}
+                Poll::Ready(Ok(())) => return Ok(read.filled().len()),
+                // What was read comes first; the error comes back at the next call.
+                Poll::Ready(Err(_)) | Poll::Pending if before > 0 => return Ok(before),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Err(io::ErrorKind::WouldBlock.into()),
+            }
+        }
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => match Pin::new(&mut **tls).poll_read(cx, buf) {
+                // The client has closed without close_notify, as many do. SMTP says by itself where a message ends, so
+                // that nobody can cut one off unseen: to the MTA it is the end like any other.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+                other => other,
+            },
+        }
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The bench of the daemon: Screener beside postscreen and beside the bare MTA, in one run.
+//!
+//! Four hosts hang on one router by wires of the same make: `front` and `steer` have a Screener before a Postfix, `postscreen`
+//! has Postfix with its own screener, `bare` has Postfix alone. All log to files, all have the same settings as far as both
+//! know them. The rounds go from one to the next, beginning with another each time, so that whatever disturbs the machine
+//! disturbs them all. Nothing here judges a time; what is wrong is a client that got another answer than it should have.
+//!
+//! The whole bench, servers and clients, goes before other work on the machine (nice −20): all sides alike.
+
+mod epoll;
+mod load;
+mod passes;
+mod refusal;
+mod relay;
+mod rivals;
+mod usage;
+mod waiting;
+
+use anyhow::{Context as _, Result};
+
+use super::report::{Goal, Rows};
+use super::{Options, Report};
+
+use rivals::Hosts;
+
+/// What is to be reached.
+const GOALS: [Goal; 6] = [
+    ("refusal_cpu_ratio", "<= 0.7"),
+    ("waiting_client_bytes", "<= 2048"),
+    ("pass_steer_ratio", "<= 1.05"),
+    ("pass_front_ratio", "<= pass_postscreen_ratio"),
+    ("relay_ratio", ">= 0.9"),
+    ("relay_pass_ratio", ">= 0.9"),
+];
+
+/// How much is measured in a round.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    rounds: u32,
+    /// Clients that speak too early, of each side.
+    refused: u32,
+    /// Clients that wait for the greeting at once.
+    waiting: u32,
+    /// How long they wait, in seconds: longer than it takes them all to connect.
+    wait: u32,
+    /// Sessions with a pass, of each side.
+    passes: u32,
+    /// Mails, of each side.
+    mails: u32,
+}
+
+impl Effort {
+    fn of(options: &Options) -> Self {
+        let effort = if options.quick {
+            Self { rounds: 1, refused: 512, waiting: 300, wait: 3, passes: 20, mails: 20 }
+        } else {
+            Self { rounds: 5, refused: 65_536, waiting: 15_000, wait: 20, passes: 500, mails: 500 }
+        };
+        Self { rounds: options.rounds.unwrap_or(effort.rounds).max(1), ..effort }
+    }
+}
+
+/// What the parts leave behind.
+struct Findings {
+    rows: Rows,
+    notes: Vec<String>,
+    wrong: Vec<String>,
+}
+
+/// Measures everything; must run inside a cell.
+///
+/// # Errors
+/// When a server does not come about or stops to answer. A wrong answer to a client is no error here but part of the report.
+pub fn run(options: &Options) -> Result<Report> {
+    let effort = Effort::of(options);
+    rustix::process::setpriority_process(None, -20).context("going before other work on the machine")?;
+    let mut findings = Findings { rows: Rows::new(&GOALS), notes: Vec::new(), wrong: Vec::new() };
+    if options.quick {
+        findings.notes.push("the goals are for the whole bench: this run only shows that it works".to_owned());
+    }
+    let hosts = Hosts::new()?;
+    eprintln!("bench: clients that speak before the greeting");
+    refusal::measure(&hosts, &effort, &mut findings).context("clients that speak before the greeting")?;
+    eprintln!("bench: clients that wait for the greeting");
+    waiting::measure(&hosts, &effort, &mut findings).context("clients that wait for the greeting")?;
+    eprintln!("bench: clients with a pass");
+    passes::measure(&hosts, &effort, &mut findings).context("clients with a pass")?;
+    eprintln!("bench: mails");
+    relay::measure(&hosts, &effort, &mut findings).context("mails")?;
+    let Findings { rows, notes, wrong } = findings;
+    Ok(Report { rows: rows.rows(), notes, wrong, beside: String::new() })
+}

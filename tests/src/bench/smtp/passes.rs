@@ -1,0 +1,99 @@
+//! Clients with a pass: the time from connecting to the greeting, in steer and in front mode, before postscreen, and with
+//! nothing between client and MTA.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::rivals::{self, Hosts, Settings, port_25, source};
+use super::{Effort, Findings};
+use crate::bench::report::{median, quotients, sorted};
+use crate::client::{PATIENCE, open};
+
+/// Short, for postscreen gives its pass to a client that has waited.
+const SETTINGS: Settings = Settings { wait: 1, deep: false };
+
+const NAMES: [&str; 4] = ["bare", "steer", "front", "postscreen"];
+
+pub(super) fn measure(hosts: &Hosts, effort: &Effort, findings: &mut Findings) -> Result<()> {
+    let client = source(0);
+    let mut mtas =
+        [rivals::bare(&hosts.bare)?, rivals::beside_steer(&hosts.steer)?, rivals::behind_front(&hosts.front)?];
+    let mut postscreen = rivals::postscreen(&hosts.postscreen, SETTINGS)?;
+    let mut screeners = [rivals::steer(&hosts.steer, SETTINGS)?, rivals::front(&hosts.front, SETTINGS)?];
+    for screener in &screeners {
+        screener.tell(&["pass", "add", &client.to_string()])?;
+    }
+    let servers = [&hosts.bare, &hosts.steer, &hosts.front, &hosts.postscreen].map(port_25);
+    let mut micros: [Vec<f64>; 4] = Default::default();
+    hosts.clients.in_ns(|| {
+        // Some sessions first: postscreen's makes its pass, the others make the MTAs start their processes.
+        for server in servers.iter().cycle().take(5 * servers.len()) {
+            greeted(client, *server)?;
+        }
+        for round in 0..effort.rounds as usize {
+            eprintln!("bench: round {} of {}", round + 1, effort.rounds);
+            let mut taken: [Vec<f64>; 4] = Default::default();
+            for sample in 0..effort.passes as usize {
+                for turn in 0..servers.len() {
+                    let side = (turn + sample) % servers.len();
+                    let time = greeted(client, servers[side]).with_context(|| NAMES[side].to_owned())?;
+                    taken[side].push(time);
+                }
+            }
+            for (side, taken) in taken.into_iter().enumerate() {
+                micros[side].push(median(&sorted(taken)));
+            }
+        }
+        Ok(())
+    })?;
+    // The kernel's pass must have kept the daemon out of it, and the other daemon must have been in all of it.
+    let sessions = u64::from(effort.rounds * effort.passes);
+    for (screener, (name, expected)) in screeners.iter().zip([("steer", 0), ("front", sessions)]) {
+        let seen = screener.sessions()?;
+        if (expected == 0 && seen > 0) || seen < expected {
+            findings.wrong.push(format!("in {name} mode the daemon saw {seen} sessions of {sessions} with a pass"));
+        }
+    }
+    let log = postscreen.log();
+    let old = log.matches("PASS OLD").count() as u64;
+    if old < sessions {
+        findings.wrong.push(format!("postscreen knew {old} of {sessions} clients"));
+    }
+    for screener in &mut screeners {
+        screener.stop()?;
+    }
+    for mta in &mut mtas {
+        mta.stop()?;
+    }
+    postscreen.stop()?;
+    for (name, of) in NAMES.iter().zip(&micros).skip(1) {
+        findings.rows.put(&format!("pass_{name}_ratio"), "", quotients(of, &micros[0]));
+    }
+    for (name, values) in NAMES.iter().zip(micros) {
+        findings.rows.put(&format!("pass_{name}_us"), "us", values);
+    }
+    Ok(())
+}
+
+/// Connects, hears the whole greeting, and leaves in good order; the microseconds from the one to the other.
+fn greeted(client: IpAddr, server: SocketAddr) -> Result<f64> {
+    let begun = Instant::now();
+    let mut stream = open(client, server, PATIENCE).context("connecting")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut heard = Vec::new();
+    let mut bytes = [0; 512];
+    while !heard.split(|&byte| byte == b'\n').any(|line: &[u8]| line.starts_with(b"220 ")) {
+        let count = stream.read(&mut bytes).context("waiting for the greeting")?;
+        ensure!(count > 0, "closed after {}", heard.escape_ascii());
+        heard.extend_from_slice(&bytes[..count]);
+    }
+    let taken = begun.elapsed();
+    stream.write_all(b"QUIT\r\n").context("leaving")?;
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).context("leaving")?;
+    ensure!(rest.starts_with(b"221 "), "heard {} after QUIT", rest.escape_ascii());
+    Ok(taken.as_secs_f64() * 1e6)
+}
