@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::raw::{At, Raw};
+use super::raw::Raw;
 
 /// One setting, or one value of it, that is not built.
 struct Unbuilt {
@@ -17,7 +17,6 @@ struct Unbuilt {
 
 /// The list.
 const UNBUILT: &[Unbuilt] = &[
-    Unbuilt { set: |raw| is(&raw.backend.handoff, &["postfix-pass"]), instead: "remove it or set it to \"proxy-v2\"" },
     Unbuilt {
         set: |raw| {
             if raw.ledger.shared.get_ref().expose().is_empty() { vec![] } else { vec![raw.ledger.shared.span()] }
@@ -50,8 +49,4 @@ pub(super) fn find(raw: &Raw) -> Vec<(Range<usize>, String)> {
         .iter()
         .flat_map(|unbuilt| (unbuilt.set)(raw).into_iter().map(move |span| (span, message(unbuilt.instead))))
         .collect()
-}
-
-fn is(value: &At<String>, words: &[&str]) -> Vec<Range<usize>> {
-    if words.contains(&value.get_ref().as_str()) { vec![value.span()] } else { vec![] }
 }

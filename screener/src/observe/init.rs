@@ -1,6 +1,7 @@
-//! Where log lines go: standard error, with the stamp that its reader expects.
+//! What log lines look like, with the stamp that their reader expects. Where they go is the sink's.
 
-use std::fmt;
+use std::cell::RefCell;
+use std::fmt::{self, Write as _};
 use std::io;
 
 use anyhow::Context;
@@ -15,6 +16,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::json::{DECISION, Json};
+use super::sink::{Flush, Sink};
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,21 +27,24 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging to standard error. `RUST_LOG` overrides what is shown (default `info`).
+/// Starts logging to standard error. `RUST_LOG` overrides what is shown (default `info`). What it returns writes the last
+/// lines when it is dropped.
 ///
 /// # Errors
-/// When logging was started before.
-pub fn init(format: Format) -> anyhow::Result<()> {
+/// When logging was started before, or the system has no thread for it.
+pub fn init(format: Format) -> anyhow::Result<Flush> {
     let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     for secretive in ["hickory_resolver=off", "hickory_net=off", "hickory_proto=off"] {
         // What it logs holds the names that it asks, and those may hold the secret key of a DNS list.
         filter = filter.add_directive(secretive.parse()?);
     }
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let (sink, flush) = Sink::new(io::stderr()).context("the log's writer cannot be started")?;
+    let layer = tracing_subscriber::fmt::layer().with_writer(sink.clone());
     let layer = match format {
         Format::Json => layer.event_format(Json).boxed(),
         Format::Postscreen => {
-            let form = Syslog { journal: std::env::var_os("JOURNAL_STREAM").is_some() };
+            let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+            let form = if journal { Syslog::Journal } else { Syslog::Classic(program()) };
             // The session's name stands in the text where it is wanted; as a field it is for JSON.
             let fields = tracing_subscriber::fmt::format::debug_fn(|writer, field, value| match field.name() {
                 "message" => write!(writer, "{value:?}"),
@@ -48,13 +53,26 @@ pub fn init(format: Format) -> anyhow::Result<()> {
             layer.event_format(form).fmt_fields(fields).with_filter(filter_fn(|meta| meta.target() != DECISION)).boxed()
         }
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().context("logging could not be started")
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .try_init()
+        .context("logging could not be started")?;
+    sink.announce();
+    Ok(flush)
+}
+
+/// Who writes, as it stands in each line.
+fn program() -> String {
+    let host = rustix::system::uname();
+    format!("{} screener[{}]", host.nodename().to_string_lossy(), std::process::id())
 }
 
 /// The classic form, `Nov 24 04:30:00 host screener[77]: text`. Under systemd the journal adds all of that itself; there
 /// the line only carries its priority (sd-daemon(3)).
-struct Syslog {
-    journal: bool,
+enum Syslog {
+    Journal,
+    /// With who writes.
+    Classic(String),
 }
 
 impl<S, N> FormatEvent<S, N> for Syslog
@@ -64,18 +82,20 @@ where
 {
     fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let level = *event.metadata().level();
-        if self.journal {
-            let priority = match level {
-                Level::ERROR => 3,
-                Level::WARN => 4,
-                Level::INFO => 6,
-                Level::DEBUG | Level::TRACE => 7,
-            };
-            write!(writer, "<{priority}>")?;
-        } else {
-            SyslogTime.format_time(&mut writer)?;
-            let host = rustix::system::uname();
-            write!(writer, " {} screener[{}]: ", host.nodename().to_string_lossy(), std::process::id())?;
+        match self {
+            Self::Journal => {
+                let priority = match level {
+                    Level::ERROR => 3,
+                    Level::WARN => 4,
+                    Level::INFO => 6,
+                    Level::DEBUG | Level::TRACE => 7,
+                };
+                write!(writer, "<{priority}>")?;
+            }
+            Self::Classic(program) => {
+                SyslogTime.format_time(&mut writer)?;
+                write!(writer, " {program}: ")?;
+            }
         }
         match level {
             Level::ERROR => writer.write_str("error: ")?,
@@ -87,10 +107,24 @@ where
     }
 }
 
+/// Seconds, so that the text is made once for all lines of one.
 struct SyslogTime;
+
+thread_local! {
+    /// The last second that was written on this thread, and its text.
+    static STAMP: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+}
 
 impl FormatTime for SyslogTime {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        write!(writer, "{}", jiff::ZonedDateTime::now().strftime("%b %e %H:%M:%S"))
+        let now = jiff::Timestamp::now();
+        STAMP.with_borrow_mut(|(second, text)| {
+            if *second != now.as_second() {
+                text.clear();
+                write!(text, "{}", now.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%b %e %H:%M:%S"))?;
+                *second = now.as_second();
+            }
+            writer.write_str(text)
+        })
     }
 }

@@ -18,6 +18,9 @@ pub(super) const DECISION: &str = "screener::decision";
 
 /// Tells a decision.
 pub fn decision(arrival: &Arrival, decision: &Decision) {
+    if !tracing::enabled!(target: DECISION, tracing::Level::INFO) {
+        return;
+    }
     #[derive(Serialize)]
     struct Told<'a> {
         session: String,

@@ -111,6 +111,9 @@ impl Metrics {
         registry.register("passes_renewed", "Passes in use that were renewed", self.passes_renewed.clone());
         let help = "Clients to be answered slowly, by whether there was a place for them; the others were dropped";
         registry.register("tarpit", help, self.tarpit.clone());
+        let lost: Counter = Counter::default();
+        lost.inc_by(super::lost());
+        registry.register("log_lines_lost", "Log lines that were not taken in time", lost);
         let gauge = |registry: &mut Registry, name: &str, help: &str, value: u64| {
             let gauge: Gauge = Gauge::default();
             gauge.set(value.try_into().unwrap_or(i64::MAX));

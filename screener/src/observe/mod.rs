@@ -6,9 +6,11 @@ mod init;
 mod json;
 mod metrics;
 mod metrics_dnsbl;
+mod sink;
 mod text;
 
 pub use init::{Format, init};
 pub use json::decision;
 pub use metrics::Metrics;
+pub use sink::{Flush, lost, trouble};
 pub use text::{endpoint, line};

@@ -12,6 +12,7 @@ use crate::control::{Answers, Refusal, api_dnsbl};
 use crate::feed::{DenyAction, Match, StaticAction};
 use crate::kernel;
 use crate::ledger::{History, Origin, Pass, What};
+use crate::observe;
 use crate::pass::{Stamps, Test};
 
 use super::certificate;
@@ -191,6 +192,7 @@ impl Daemon {
                 (Err(error), _) | (_, Err(error)) => conditions.push(("kernel", error.to_string())),
             }
         }
+        conditions.extend(observe::trouble().map(|text| ("log", text)));
         conditions.extend(self.rate_not_held().map(|text| ("syn_rate", text)));
         conditions.extend(self.silent_resolver().map(|text| ("resolver", text)));
         conditions.extend(certificate::conditions(&self.live().tls, Now::read().unix));

@@ -2,6 +2,7 @@
 //! ledger, the log and the MTA.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::clock::Now;
 use crate::dnsbl;
-use crate::handoff::{self, HandedOff, HandoffError};
+use crate::handoff::{self, HandedOff, HandoffError, Outcome};
 use crate::proxy::{Header, Tlv, TlvKind};
 use crate::session::{Arrival, DnsblReport, Handoff, Input, Output, Session, Standing};
 
@@ -118,15 +119,18 @@ async fn screen(
                     return Ok(());
                 }
             },
-            Next::HandOff(handoff) => match hand_off(daemon, &live, session.arrival(), tlvs, &handoff).await {
-                Ok(handed_off) => {
+            Next::HandOff(handoff) => match hand_off(daemon, &live, &stream, session.arrival(), tlvs, &handoff).await {
+                Ok(outcome) => {
                     // The relay may last for hours; a late answer is not to wait for its end.
                     if let Some(check) = std::mem::take(&mut held.lists).left() {
                         super::lists::follow(Arc::clone(daemon), session.arrival(), check);
                     }
                     daemon.handed_off(&live, session.arrival());
                     drop(live);
-                    return relay(stream, session, handed_off).await;
+                    return match outcome {
+                        Outcome::Given => Ok(()),
+                        Outcome::Reached(handed_off) => relay(stream, session, handed_off).await,
+                    };
                 }
                 Err(refusal) => session.handle(Now::read(), Input::HandoffFailed(refusal)),
             },
@@ -271,20 +275,26 @@ fn far_away() -> tokio::time::Instant {
 async fn hand_off(
     daemon: &Daemon,
     live: &Live,
+    stream: &ClientStream,
     arrival: &Arrival,
     tlvs: &[Tlv],
     handoff: &Handoff,
-) -> Result<HandedOff, Option<Bytes>> {
+) -> Result<Outcome, Option<Bytes>> {
     let mut header = Header { tlvs: tlvs.to_vec(), ..Header::for_client(arrival.client, arrival.server) };
     if let Some(tls) = handoff.tls {
         // What a proxy before us says of the client's TLS is about another layer than the one that ends here.
         header.tlvs.retain(|tlv| tlv.kind != TlvKind::SSL);
         header.tlvs.push(Tlv::tls(tls.protocol, tls.cipher));
     }
+    // Under TLS the bytes on the wire are not the client's.
+    let socket = stream.plain().map(AsFd::as_fd);
     // Boxed: this is the largest part of a session's state, and most sessions never come here.
-    let handing = Box::pin(handoff::hand_off(&live.config.backend, &header, handoff));
+    let handing = Box::pin(handoff::hand_off(&live.config.backend, &header, handoff, socket));
     let result = handing.await;
     daemon.mta_answered(result.as_ref().err());
+    if let Ok(Outcome::Reached(HandedOff { offer: Some(offer), .. })) = &result {
+        daemon.mta_offered(offer);
+    }
     result.map_err(|error| match error {
         HandoffError::Refused { reply } => Some(reply),
         HandoffError::Away { .. } => None,

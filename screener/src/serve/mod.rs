@@ -29,6 +29,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -58,7 +59,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// When it cannot stand in any way: no listener, the ledger or the control socket in use by another screener, a
 /// configuration that contradicts itself.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
-    observe::init(match config.observe.log {
+    // Dropped at the end of everything: then the last lines are written.
+    let _flush = observe::init(match config.observe.log {
         LogFormat::Postscreen => observe::Format::Postscreen,
         LogFormat::Json => observe::Format::Json,
     })?;
@@ -89,6 +91,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         mode: stand.mode,
         key_length: config.ledger.ipv6_prefix,
         features: ArcSwap::from_pointee(Features::default()),
+        learn_again: Notify::new(),
         limits: Limits::new(),
         ledger,
         statics: statics.into(),
