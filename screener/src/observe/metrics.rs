@@ -107,7 +107,11 @@ impl Metrics {
         registry.register("handoffs_failed", "Sessions that the MTA did not take", self.handoffs_failed.clone());
         registry.register("tls_handshakes", "TLS handshakes with clients, by protocol", self.handshakes.clone());
         let withdrawn = self.passes_withdrawn.clone();
-        registry.register("passes_withdrawn", "Passes that a DNS list's later answer spoke against", withdrawn);
+        registry.register(
+            "passes_withdrawn",
+            "Passes that a later answer of a DNS list, or a later failure in the session, spoke against",
+            withdrawn,
+        );
         registry.register("passes_renewed", "Passes in use that were renewed", self.passes_renewed.clone());
         let help = "Clients to be answered slowly, by whether there was a place for them; the others were dropped";
         registry.register("tarpit", help, self.tarpit.clone());

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::session::{Arrival, Ceiling, Escaped, Event, Moment, TlsSession};
+use crate::session::{Arrival, Ceiling, Escaped, Event, Moment, Printable, TlsSession};
 
 /// The line for an event of a session, without time and program.
 pub fn line(arrival: &Arrival, event: &Event) -> String {
@@ -50,7 +50,7 @@ pub fn line(arrival: &Arrival, event: &Event) -> String {
             format!("COMMAND PIPELINING from {client} after {}: {}", Escaped(verb.as_bytes()), Escaped(ahead))
         }
         Event::NonSmtpCommand(verb, said) => {
-            format!("NON-SMTP COMMAND from {client} after {}: {}", Escaped(verb.as_bytes()), Escaped(said))
+            format!("NON-SMTP COMMAND from {client} after {}: {}", Escaped(verb.as_bytes()), Printable(said, 100))
         }
         Event::BareNewline(said) => format!("BARE NEWLINE from {client} after {}", Escaped(said)),
         Event::TimeLimit(verb) => format!("COMMAND TIME LIMIT from {client} after {}", Escaped(verb.as_bytes())),
@@ -68,9 +68,9 @@ pub fn line(arrival: &Arrival, event: &Event) -> String {
         Event::DataWithoutRcpt(verb) => format!("{verb} without valid RCPT from {client}"),
         Event::Reject { reply, from, to, proto, helo } => format!(
             "NOQUEUE: reject: RCPT from {client}: {reply}; from=<{}>, to=<{}>, proto={proto}, helo=<{}>",
-            Escaped(from),
-            Escaped(to),
-            Escaped(helo)
+            Printable(from, usize::MAX),
+            Printable(to, usize::MAX),
+            Printable(helo, usize::MAX)
         ),
     }
 }

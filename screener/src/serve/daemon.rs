@@ -19,7 +19,7 @@ use crate::handoff::HandoffError;
 use crate::kernel::{self, Kernel};
 use crate::ledger::{Ledger, Origin, Pass, What};
 use crate::observe::{self, Metrics};
-use crate::pass::Stamps;
+use crate::pass::{Stamps, Test};
 use crate::session::{Arrival, Ceiling, Decision, Event, Features, Outcome, Session, SessionId, Standing};
 
 use super::degraded::Degraded;
@@ -162,6 +162,15 @@ impl Daemon {
     pub(super) fn grant(&self, arrival: &Arrival, stamps: Stamps) {
         let now = Now::read().unix;
         self.ledger.grant(self.key(arrival.client.ip()), &stamps, Origin::Screened, None, now);
+    }
+
+    /// A client that has just got a pass has failed a test in the same session.
+    pub(super) fn withdraw(&self, arrival: &Arrival, test: Test) {
+        let key = self.key(arrival.client.ip());
+        if self.ledger.withdraw(key, test) {
+            info!(session = %arrival.id, "{key}: pass withdrawn, {test} failed later in the same session");
+            self.metrics.pass_withdrawn();
+        }
     }
 
     /// Logs what happened, and notes it in the client's history.

@@ -167,6 +167,7 @@ fn carry_out(daemon: &Daemon, live: &Live, session: &mut Session, held: &mut Hel
             held.lists.granted = true;
             daemon.grant(session.arrival(), stamps);
         }
+        Output::Withdraw(test) => daemon.withdraw(session.arrival(), test),
         Output::Log(event) => daemon.tell(session.arrival(), &event),
         Output::Decided(decision) => daemon.decided(session.arrival(), &decision),
     }

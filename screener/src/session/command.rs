@@ -64,6 +64,14 @@ impl Command {
         Self { verb, name, argument }
     }
 
+    /// How postscreen's log calls the command.
+    pub(super) fn label(&self) -> &str {
+        match self.verb {
+            Verb::Other | Verb::Unknown => "UNIMPLEMENTED",
+            _ => &self.name,
+        }
+    }
+
     /// Why this is something other than SMTP, if it is: a word that no mail client begins with, a mail header, or no text
     /// at all (reference/postscreen.md section 1.4).
     pub(super) fn non_smtp<'a>(&self, line: &Line, forbidden: &'a Forbidden) -> Option<&'a str> {
@@ -123,10 +131,10 @@ fn closing_bracket(path: &[u8]) -> Option<usize> {
     None
 }
 
-/// `Word:` at the start of a line, as in a mail header.
+/// `Word:` at the start of a line, as in a mail header. With a space before the colon postscreen takes it for a command.
 fn is_header(line: &[u8]) -> bool {
     line.iter().position(|&byte| byte == b':').is_some_and(|colon| {
-        colon > 0 && line[..colon].trim_ascii_end().iter().all(|&byte| byte == b'-' || byte.is_ascii_alphanumeric())
+        colon > 0 && line[..colon].iter().all(|&byte| byte == b'-' || byte.is_ascii_alphanumeric())
     })
 }
 
@@ -170,11 +178,10 @@ mod tests {
             let Taken::Line(line) = line::take(&mut input, 100) else { panic!("{text:?}") };
             Command::parse(&line.bytes).non_smtp(&line, &forbidden).is_some()
         };
-        for line in ["GET / HTTP/1.1", "post /x", "CONNECT a:25 HTTP/1.0", "Subject: x", "X-Y : z", "\u{16}\u{3}", "1"]
-        {
+        for line in ["GET / HTTP/1.1", "post /x", "CONNECT a:25 HTTP/1.0", "Subject: x", "X-Y: z", "\u{16}\u{3}", "1"] {
             assert!(non_smtp(line.as_bytes()), "{line}");
         }
-        for line in ["XYZZY 1", "MAIL FROM:<a@b>", "HELP", "RCPT TO: x", "", "GRÜSSE"] {
+        for line in ["XYZZY 1", "MAIL FROM:<a@b>", "HELP", "RCPT TO: x", "", "Subject : x", "GRÜSSE"] {
             assert!(!non_smtp(line.as_bytes()), "{line}");
         }
         assert!(non_smtp(b"A\xff\xfe"));

@@ -10,7 +10,7 @@ use crate::clock::Now;
 use crate::pass::Test;
 
 use super::Action;
-use super::command::Command;
+use super::command::{Command, Verb};
 use super::event::{Event, Evidence};
 use super::line::Line;
 use super::reply::{self, Refusal};
@@ -46,9 +46,11 @@ impl Verdict {
 
 /// Tests a command as it was sent; `before` is the verb before it, for the log.
 pub(super) fn test(core: &mut Core, before: &str, line: &Line, command: &Command) -> Verdict {
-    bare_newline(core, line)
-        .or(|| non_smtp_command(core, before, line, command))
-        .or(|| if core.input.is_empty() { Verdict::GoOn } else { sent_ahead(core, &command.name) })
+    bare_newline(core, line).or(|| non_smtp_command(core, before, line, command)).or(|| {
+        // What stands behind BDAT is its data (RFC 3030 section 2); it ends the session anyway.
+        let ahead = !core.input.is_empty() && command.verb != Verb::Bdat;
+        if ahead { sent_ahead(core, command.label()) } else { Verdict::GoOn }
+    })
 }
 
 fn bare_newline(core: &mut Core, line: &Line) -> Verdict {

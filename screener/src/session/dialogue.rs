@@ -14,7 +14,7 @@ use crate::clock::Now;
 
 use super::command::{Command, Verb};
 use super::deep::{self, Verdict};
-use super::event::{Escaped, Event, Moment, Outcome};
+use super::event::{Event, Moment, Outcome, Printable};
 use super::line::{self, Line, Taken};
 use super::lists;
 use super::reply::{self, Reply};
@@ -22,6 +22,9 @@ use super::start_tls::StartingTls;
 use super::state::Core;
 use super::tarpit::{self, Then};
 use super::{Input, Phase};
+
+/// How much of a name or an address a decision shows: the longest path of RFC 5321 section 4.5.3.1.3.
+const LONGEST_NAME: usize = 256;
 
 /// The dialogue so far.
 #[derive(Debug)]
@@ -128,7 +131,7 @@ impl Dialogue {
             };
             let command = Command::parse(&line.bytes);
             phase = match deep::test(core, &dialogue.last, &line, &command) {
-                Verdict::GoOn => dialogue.carry_out(core, now, &line, command),
+                Verdict::GoOn => dialogue.carry_out(core, now, &line, &command),
                 Verdict::Drop(refusal) => core.drop_with(&refusal),
                 Verdict::Tarpit(refusal) => tarpit::ask(core, &refusal, Then::CarryOut(dialogue, line, command)),
             };
@@ -137,22 +140,22 @@ impl Dialogue {
     }
 
     /// Goes on with a command that was tested before there was a place in the tarpit.
-    pub(super) fn carry_on(self, core: &mut Core, now: Now, line: &Line, command: Command) -> Phase {
+    pub(super) fn carry_on(self, core: &mut Core, now: Now, line: &Line, command: &Command) -> Phase {
         match self.carry_out(core, now, line, command) {
             Phase::Dialogue(dialogue) => dialogue.advance(core, now),
             over => over,
         }
     }
 
-    fn carry_out(mut self, core: &mut Core, now: Now, line: &Line, command: Command) -> Phase {
+    fn carry_out(mut self, core: &mut Core, now: Now, line: &Line, command: &Command) -> Phase {
         core.said.commands += 1;
         if core.said.commands > core.policy.commands && command.verb != Verb::Quit {
             core.log(Event::CountLimit(self.last));
             let reply = reply::limit(&core.policy);
             return core.end_with(&reply);
         }
-        let next = self.obey(core, now, line, &command);
-        self.last = command.name;
+        let next = self.obey(core, now, line, command);
+        self.last = command.label().to_owned();
         self.since = now.instant;
         match next {
             Next::Reply(reply) => {
@@ -205,7 +208,7 @@ impl Dialogue {
         let proto = if extended { "ESMTP" } else { "SMTP" };
         self.helo = Some(Helo { proto, line: line.clone(), name: command.argument.clone() });
         self.mail = None;
-        core.said.helo = Some(Escaped(&command.argument).to_string());
+        core.said.helo = Some(Printable(&command.argument, LONGEST_NAME).to_string());
         if !extended {
             return Next::Reply(reply::helo(&core.policy));
         }
@@ -225,7 +228,7 @@ impl Dialogue {
             return Next::Reply(reply::NESTED_MAIL);
         }
         let Some(from) = command.address(b"FROM") else { return Next::Reply(reply::MAIL_SYNTAX) };
-        core.said.sender = Some(Escaped(&from).to_string());
+        core.said.sender = Some(Printable(&from, LONGEST_NAME).to_string());
         self.mail = Some(Mail { line: line.clone(), from });
         Next::Reply(reply::MAIL_OK)
     }

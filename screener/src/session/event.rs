@@ -43,10 +43,10 @@ pub enum Outcome {
 /// What a client has said of itself, as far as it came.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Said {
-    /// What it called itself, escaped.
+    /// What it called itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub helo: Option<String>,
-    /// The sender of its last mail, escaped; empty: a bounce.
+    /// The sender of its last mail; empty: a bounce.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
     /// How many well-formed recipients it named.
@@ -158,6 +158,28 @@ pub enum Event {
         /// What it called itself.
         helo: Bytes,
     },
+}
+
+/// What a client sent, as postscreen shows it where it expects text: UTF-8 as it is, everything else as `?`. At most so many
+/// bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Printable<'a>(pub &'a [u8], pub usize);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = self.1;
+        for chunk in self.0.utf8_chunks() {
+            let odd = chunk.invalid().iter().map(|_| '?');
+            for c in chunk.valid().chars().map(|c| if c.is_control() { '?' } else { c }).chain(odd) {
+                if c.len_utf8() > left {
+                    return Ok(());
+                }
+                left -= c.len_utf8();
+                fmt::Write::write_char(f, c)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// At most 100 bytes of what a client sent, as C source would write them: how postscreen shows them.

@@ -60,7 +60,7 @@ fn judge_late(core: &mut Core, report: DnsblReport) -> Judgement {
 /// nothing but 421 may be said unasked.
 pub(super) fn hear_late(core: &mut Core, report: DnsblReport) {
     if let Judgement::Drop(refusal) | Judgement::Tarpit(refusal) = judge_late(core, report) {
-        core.refusal.get_or_insert(refusal);
+        core.refusal = Some(refusal);
     }
 }
 

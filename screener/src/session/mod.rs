@@ -32,7 +32,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::clock::Now;
-use crate::pass::Stamps;
+use crate::pass::{Stamps, Test};
 
 use dialogue::Dialogue;
 use greeting::Greeting;
@@ -40,7 +40,7 @@ use start_tls::StartingTls;
 use state::Core;
 use tarpit::{Asking, Then};
 
-pub use event::{Ceiling, Decision, Escaped, Event, Evidence, Moment, Outcome, Said};
+pub use event::{Ceiling, Decision, Escaped, Event, Evidence, Moment, Outcome, Printable, Said};
 pub use features::Features;
 pub use footer::{Footer, FooterError};
 pub use forbidden::{Forbidden, ForbiddenError};
@@ -140,6 +140,8 @@ pub enum Output {
     AskTarpit,
     /// Remember that the client passed.
     Grant(Stamps),
+    /// The client has failed this test after all: what was remembered of it does not hold.
+    Withdraw(Test),
     /// Something to log.
     Log(Event),
     /// The final decision, once a session.

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -17,6 +17,10 @@ use super::lattice::Lattice;
 use super::reply::{self, Refusal, Reply};
 use super::tarpit::Slow;
 use super::{Action, AfterTests, Arrival, DnsblReport, Features, Handoff, Output, Phase, Policy, Standing, TlsSession};
+
+/// How long a deep test that was failed under `ignore` counts as passed, so that a client that has to come again gets in:
+/// postscreen's shortest TTL (reference/postscreen.md section 2.4).
+const GRACE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Core {
@@ -50,6 +54,8 @@ pub(super) struct Core {
     pub(super) moment: (Moment, Instant),
     /// What the client has said of itself.
     pub(super) said: Said,
+    /// Something was remembered in this session.
+    granted: bool,
     decided: bool,
 }
 
@@ -75,6 +81,7 @@ impl Core {
             now: now.unix,
             moment: (Moment::BeforeHandshake, now.instant),
             said: Said::default(),
+            granted: false,
             decided: false,
         }
     }
@@ -196,10 +203,15 @@ impl Core {
     /// A test has failed. Returns what its action is, having noted the refusal it leads to.
     pub(super) fn fail(&mut self, test: Test, refusal: &Refusal, evidence: Evidence) -> Action {
         let action = self.policy.action(test);
-        self.lattice.fail(test);
+        self.lattice.fail(test, action == Action::Ignore);
         self.evidence.push(evidence);
-        if matches!(action, Action::Enforce | Action::Tarpit) && self.refusal.is_none() {
+        // What a list says is something that the sender's postmaster can act on, and wins.
+        let better = self.refusal.is_none() || test == Test::Dnsbl;
+        if matches!(action, Action::Enforce | Action::Tarpit) && better {
             self.refusal = Some(refusal.clone());
+        }
+        if self.granted && action != Action::Ignore {
+            self.output.push_back(Output::Withdraw(test));
         }
         // Who is there already cannot get deeper into it, and is refused at its first recipient.
         if action == Action::Tarpit && self.slow.is_some() { Action::Enforce } else { action }
@@ -227,8 +239,12 @@ impl Core {
         if self.decided {
             return;
         }
-        if let Some(stamps) = self.lattice.earned(&self.arrival) {
-            self.log(if self.lattice.was_new() { Event::PassNew } else { Event::PassOld });
+        let comes_again = (outcome == Outcome::Deferred).then(|| self.now.plus(GRACE));
+        if let Some(stamps) = self.lattice.earned(&self.arrival, comes_again) {
+            if self.lattice.counts_as_passed() {
+                self.log(if self.lattice.was_new() { Event::PassNew } else { Event::PassOld });
+            }
+            self.granted = true;
             self.output.push_back(Output::Grant(stamps));
         }
         self.decide(outcome);

@@ -96,7 +96,7 @@ impl Asking {
                 match self.then {
                     Then::Enter => Dialogue::enter(core, now),
                     Then::Advance(dialogue) => dialogue.advance(core, now),
-                    Then::CarryOut(dialogue, line, command) => dialogue.carry_on(core, now, &line, command),
+                    Then::CarryOut(dialogue, line, command) => dialogue.carry_on(core, now, &line, &command),
                 }
             }
             Input::Tarpit(false) => {

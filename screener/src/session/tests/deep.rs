@@ -63,6 +63,18 @@ fn under_drop_a_command_sent_ahead_is_the_last() {
 }
 
 #[test]
+fn the_data_of_bdat_is_not_sent_ahead() {
+    assert!(!is_ahead(&["EHLO c", "MAIL FROM:<a@b>"], "BDAT 4 LAST\r\nx\r\n"));
+}
+
+#[test]
+fn what_a_list_says_is_told_rather_than_a_broken_rule() {
+    let mut rig = Rig::new();
+    rig.says("EHLO c\r\n").lists_say(listed(4)).says("MAIL FROM:<a@b>\r\n").says("RCPT TO:<c@d>\r\n");
+    assert!(rig.take().contains("\r\n550 5.7.1 Service unavailable; client [203.0.113.5] blocked using zen.test"));
+}
+
+#[test]
 fn a_line_in_pieces_is_no_pipelining() {
     let mut rig = Rig::greeted();
     rig.says("EHLO c\r\n").says("MAI");

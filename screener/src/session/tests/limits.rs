@@ -83,6 +83,13 @@ fn what_is_said_before_the_greeting_is_bounded() {
 }
 
 #[test]
+fn the_log_calls_what_nobody_knows_as_postscreen_does() {
+    let mut rig = Rig::greeted_under(|policy| policy.commands = 1);
+    rig.says("XYZZY 1\r\n").says("NOOP\r\n");
+    assert!(rig.events.contains(&Event::CountLimit("UNIMPLEMENTED".to_owned())));
+}
+
+#[test]
 fn a_client_at_a_ceiling_hears_which_and_is_logged_like_any_other() {
     for (ceiling, words) in [
         (Ceiling::Client, "421 4.7.0 Error: too many connections\r\n"),

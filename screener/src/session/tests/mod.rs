@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod deep;
+mod defer;
 mod limits;
 mod properties;
 mod replies;

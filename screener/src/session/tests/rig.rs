@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::tz::TimeZone;
 
 use crate::clock::{Now, UnixTime};
-use crate::pass::Stamps;
+use crate::pass::{Stamps, Test};
 use crate::session::{
     Action, AfterTests, Arrival, Decision, DeepPolicy, DnsblHit, DnsblPolicy, DnsblReport, Event, Features, Footer,
     Forbidden, Handoff, Input, Output, Pace, Policy, PregreetPolicy, Replies, Session, SessionId, Standing, TlsSession,
@@ -94,6 +94,7 @@ pub(super) struct Rig {
     handshakes_ended: usize,
     pub(super) decisions: usize,
     pub(super) decision: Option<Decision>,
+    pub(super) withdrawn: Vec<Test>,
     pub(super) asked: bool,
     /// Whether there is a place in the tarpit for whoever asks.
     pub(super) place: bool,
@@ -131,6 +132,7 @@ impl Rig {
             handshakes_ended: 0,
             decisions: 0,
             decision: None,
+            withdrawn: Vec::new(),
             asked: false,
             place: true,
             closed: false,
@@ -237,6 +239,7 @@ impl Rig {
                     self.session.handle(now, Input::Tarpit(place));
                 }
                 Output::Grant(stamps) => assert!(self.granted.replace(stamps).is_none(), "two grants"),
+                Output::Withdraw(test) => self.withdrawn.push(test),
                 Output::Log(event) => self.events.push(event),
                 Output::Decided(decision) => {
                     self.decisions += 1;
