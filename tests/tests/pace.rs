@@ -66,7 +66,8 @@ fn in_the_tarpit_a_client_hears_a_byte_at_a_time_and_there_is_room_for_so_many()
         let began = Instant::now();
         let mut held = Client::connect(&internet, source(70), port_25(&mx)?)?;
         screener.wait_for_log(&format!("TARPIT {}", held.log_name()), SOON)?;
-        let tarpitted = |screener: &Screener| screener.json(&["status"]).ok()?["sessions"]["tarpitted"].as_u64();
+        let tarpitted =
+            |screener: &Screener| screener.json(&["status", "--json"]).ok()?["sessions"]["tarpitted"].as_u64();
         until("it to be in the tarpit", SOON, || (tarpitted(&screener)? == 1).then_some(()))?;
         // The place is taken: the next one is dropped at once.
         let mut second = Client::connect(&internet, source(71), port_25(&mx)?)?;
@@ -119,14 +120,14 @@ fn under_stress_those_who_wait_already_wait_less() {
         until("eight sessions", SOON, || (screener.sessions().ok()? == 8).then_some(()))?;
         clients.push(Client::connect(&internet, source(89), port_25(&mx)?)?);
         screener.wait_for_log("entering STRESS mode with 9 connections", SOON)?;
-        ensure!(screener.json(&["status"])?["sessions"]["stress"] == true);
+        ensure!(screener.json(&["status", "--json"])?["sessions"]["stress"] == true);
         // Their 30 seconds have become two.
         for client in &mut clients {
             ensure!(client.expect(220)?.lines.len() == 2);
         }
         clients.truncate(7);
         screener.wait_for_log("leaving STRESS mode with 7 connections", SOON)?;
-        ensure!(screener.json(&["status"])?["sessions"]["stress"] == false);
+        ensure!(screener.json(&["status", "--json"])?["sessions"]["stress"] == false);
         let entered = screener.log().matches("STRESS mode").count();
         ensure!(entered == 2, "once each way: {entered}");
         Ok(())

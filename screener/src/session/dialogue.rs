@@ -241,6 +241,7 @@ impl Dialogue {
         core.said.recipients += 1;
         if let Some(reply) = turned_away(core) {
             let (from, helo_name) = (mail.from.clone(), helo.name.clone());
+            lists::tell(core);
             core.log(Event::Reject { reply: reply.text(), from, to, proto: helo.proto, helo: helo_name });
             if !core.is_refused() {
                 deep::pass(core, now);
@@ -255,6 +256,10 @@ impl Dialogue {
     fn start_tls(&mut self, core: &mut Core, now: Now, line: &Bytes, command: &Command) -> Next {
         if !command.argument.is_empty() {
             return Next::Reply(reply::STARTTLS_SYNTAX);
+        }
+        // In the tarpit the handshake would begin before our word for it is out.
+        if core.slow.is_some() {
+            return Next::Reply(reply::TLS_LATER);
         }
         if core.tls.is_some() {
             return Next::Reply(reply::TLS_ACTIVE);

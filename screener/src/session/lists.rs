@@ -1,5 +1,6 @@
 //! What the DNS lists' answers amount to: a failure or a pass as soon as no answer that is missing can change it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Now;
@@ -9,7 +10,7 @@ use super::event::{Event, Evidence};
 use super::policy::DnsblPolicy;
 use super::reply::Refusal;
 use super::state::Core;
-use super::{Action, DnsblReport};
+use super::{Action, DnsblHit, DnsblReport};
 
 /// Whether the lists have decided.
 pub(super) enum Judgement {
@@ -32,10 +33,12 @@ pub(super) fn judge(core: &mut Core, now: Now, time_is_up: bool) -> Judgement {
         None => return Judgement::Open,
     };
     let last_word = report.complete || time_is_up;
-    if report.score >= policy.threshold && (last_word || report.lowest >= policy.threshold) {
+    // Who is let through waits anyway; its whole score is told.
+    let at_once = policy.action != Action::Ignore && report.lowest >= policy.threshold;
+    if report.score >= policy.threshold && (last_word || at_once) {
         return fail(core, &policy, &report);
     }
-    if last_word || cannot_change(&policy, &report) {
+    if last_word || (cannot_change(&policy, &report) && !may_be_remembered_yet(&policy, &report)) {
         pass(core, &policy, &report, now);
         return Judgement::Decided;
     }
@@ -52,7 +55,11 @@ fn judge_late(core: &mut Core, report: DnsblReport) -> Judgement {
         }
         _ => Judgement::Decided,
     };
+    let complete = report.complete;
     core.lists = Some(report);
+    if complete {
+        tell(core);
+    }
     judgement
 }
 
@@ -70,23 +77,59 @@ fn cannot_change(policy: &DnsblPolicy, report: &DnsblReport) -> bool {
     report.highest < policy.threshold && policy.allow_threshold.is_none_or(settled)
 }
 
+/// Whether another allow list that has not answered can still make of a client that is let in for once one that is
+/// remembered: it is let in either way, and asked about again each time if this is not waited for.
+fn may_be_remembered_yet(policy: &DnsblPolicy, report: &DnsblReport) -> bool {
+    let rests_on_one =
+        policy.allow_threshold.is_some_and(|allow| report.score <= allow && report.without_best_ally > allow)
+            || report.without_best_ally >= policy.threshold;
+    rests_on_one && report.lowest < report.score
+}
+
 fn fail(core: &mut Core, policy: &DnsblPolicy, report: &DnsblReport) -> Judgement {
-    core.log(Event::DnsblRank(report.score));
+    core.untold = true;
     let worst = report.hits.first().cloned().unwrap_or_default();
     let refusal = Refusal::listed(&core.arrival, &worst.list, worst.url.as_deref());
-    let said = worst.text.map_or_else(String::new, |text| format!("; {} says: {text}", worst.list));
     let see = worst.url.map_or_else(String::new, |url| format!(", see {url}"));
     let evidence = Evidence {
         test: Test::Dnsbl,
         weight: report.score,
-        reason: format!("score {} at threshold {}: {}{said}", report.score, policy.threshold, report.arithmetic()),
+        reason: reason(policy, report),
         remedy: format!("ask {} to remove the address{see}", worst.list),
     };
-    match core.fail(Test::Dnsbl, &refusal, evidence) {
+    let action = core.fail(Test::Dnsbl, &refusal, evidence);
+    // Who goes on to the dialogue under `enforce` leaves the missing lists the time to answer.
+    if report.complete || action != Action::Enforce {
+        core.lists = Some(report.clone());
+        tell(core);
+    }
+    match action {
         Action::Drop => Judgement::Drop(refusal),
         Action::Tarpit => Judgement::Tarpit(refusal),
         Action::Ignore | Action::Enforce => Judgement::Decided,
     }
+}
+
+fn reason(policy: &DnsblPolicy, report: &DnsblReport) -> String {
+    let (score, threshold, sum) = (report.score, policy.threshold, report.arithmetic());
+    let text = |hit: &DnsblHit| hit.text.as_ref().map(|text| format!("; {} says: {text}", hit.list));
+    let said = report.hits.first().and_then(text).unwrap_or_default();
+    format!("score {score} at threshold {threshold}: {sum}{said}")
+}
+
+/// Logs the rank of a client that has failed, once, with all that the lists have said by now: at the last answer, at the
+/// first recipient, or at the decision, whichever comes first.
+pub(super) fn tell(core: &mut Core) {
+    if !std::mem::replace(&mut core.untold, false) {
+        return;
+    }
+    let policy = Arc::clone(&core.policy);
+    let (Some(policy), Some(report)) = (&policy.dnsbl, core.lists.clone()) else { return };
+    if let Some(evidence) = core.evidence.iter_mut().find(|evidence| evidence.test == Test::Dnsbl) {
+        evidence.weight = report.score;
+        evidence.reason = reason(policy, &report);
+    }
+    core.log(Event::DnsblRank(report.score));
 }
 
 fn pass(core: &mut Core, policy: &DnsblPolicy, report: &DnsblReport, now: Now) {

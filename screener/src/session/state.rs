@@ -14,6 +14,7 @@ use crate::pass::Test;
 use super::dialogue::Dialogue;
 use super::event::{Ceiling, Decision, Event, Evidence, Moment, Outcome, Said};
 use super::lattice::Lattice;
+use super::lists;
 use super::reply::{self, Refusal, Reply};
 use super::tarpit::Slow;
 use super::{Action, AfterTests, Arrival, DnsblReport, Features, Handoff, Output, Phase, Policy, Standing, TlsSession};
@@ -54,6 +55,8 @@ pub(super) struct Core {
     pub(super) moment: (Moment, Instant),
     /// What the client has said of itself.
     pub(super) said: Said,
+    /// The client has failed by the DNS lists before all of them had answered, and the log does not say so yet.
+    pub(super) untold: bool,
     /// Something was remembered in this session.
     granted: bool,
     decided: bool,
@@ -81,6 +84,7 @@ impl Core {
             now: now.unix,
             moment: (Moment::BeforeHandshake, now.instant),
             said: Said::default(),
+            untold: false,
             granted: false,
             decided: false,
         }
@@ -117,7 +121,7 @@ impl Core {
 
     /// Whether STARTTLS is to be had now, from us or from the MTA.
     pub(super) fn offers_tls(&self) -> bool {
-        let wanted = !self.policy.replies.withholds("STARTTLS");
+        let wanted = !self.policy.replies.withholds("STARTTLS") && self.slow.is_none();
         wanted && self.tls.is_none() && (self.arrival.terminates_tls || self.features.offers("STARTTLS"))
     }
 
@@ -253,6 +257,7 @@ impl Core {
     pub(super) fn decide(&mut self, outcome: Outcome) {
         if !self.decided && !self.is_unnamed() {
             self.decided = true;
+            lists::tell(self);
             let evidence = std::mem::take(&mut self.evidence);
             let dnsbl = self.lists.clone();
             let said = self.said.clone();
@@ -281,6 +286,12 @@ impl Core {
 
     pub(super) fn handoff_failed(&mut self, back: Option<Dialogue>, refusal: Option<Bytes>, now: Now) -> Phase {
         match (back, refusal) {
+            // By this code the MTA closes, and so do we (RFC 5321 section 3.8): an open connection would be a lie.
+            (Some(_), Some(own_words)) if own_words.starts_with(b"421") => {
+                self.send_wire(own_words);
+                self.log(Event::Disconnect);
+                self.close()
+            }
             // The client waits for the reply to the line that began the handoff.
             (Some(dialogue), refusal) => {
                 match refusal {
