@@ -282,9 +282,12 @@ fn history_of(event: &Event) -> Option<What> {
 
 /// The log line without the client's own address and port: the history stands under the address already, and without the
 /// port the same thing again is the same event.
-fn detail(line: String, client: SocketAddr) -> String {
+fn detail(mut line: String, client: SocketAddr) -> String {
     let endpoint = observe::endpoint(client);
-    [format!(" from {endpoint}"), format!(" for {endpoint}"), format!(" peer={endpoint}"), format!(" {endpoint}")]
-        .iter()
-        .fold(line, |line, form| line.replacen(form.as_str(), "", 1))
+    while let Some(at) = line.find(&endpoint) {
+        let before = &line[..at];
+        let start = [" from ", " for ", " "].iter().find_map(|word| before.strip_suffix(word)).unwrap_or(before).len();
+        line.replace_range(start..at + endpoint.len(), "");
+    }
+    line
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, warn};
@@ -29,7 +29,7 @@ const WRITE_TIME: Duration = Duration::from_secs(30);
 /// How long, and for how much, a client that was refused is listened to after the last word, so that the word arrives: a
 /// socket closed with unread input resets the connection.
 const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: u64 = 64 * 1024;
+const LINGER_BYTES: usize = 64 * 1024;
 
 /// What becomes of the connection next.
 enum Next {
@@ -43,25 +43,31 @@ enum Next {
 pub(super) async fn connection(daemon: Arc<Daemon>, stream: TcpStream, tagged: bool) {
     // For the whole of the tests: a reload meanwhile changes nothing for this client.
     let live = daemon.live();
-    let Some((stream, visit)) = door::open(&daemon, &live, stream).await else { return };
-    let arrival = daemon.arrival(&live, &visit, tagged);
-    let slot = daemon.limits.admit(daemon.key(arrival.client.ip()));
-    let ended = match slot {
+    let Some((stream, arrival, tlvs)) = met(&daemon, &live, stream, tagged).await else { return };
+    let key = daemon.key(arrival.client.ip());
+    let ended = match daemon.limits.admit(key) {
         Ok(_slot) => {
-            let session = daemon.begin(&live, arrival);
+            let id = arrival.id;
             let mut lists = Lists::default();
-            let arrival = session.arrival().clone();
-            let ended = screen(&daemon, live, stream, session, &mut lists, &visit.tlvs).await;
+            // Boxed: inline there would be room for it in each function that it goes through.
+            let session = Box::new(daemon.begin(&live, arrival));
+            let ended = screen(&daemon, live, stream, session, &mut lists, &tlvs).await;
             if let Some(check) = lists.left() {
-                super::lists::follow(Arc::clone(&daemon), &arrival, check);
+                super::lists::follow(Arc::clone(&daemon), key, id, check);
             }
             ended
         }
-        Err(full) => refuse(&daemon, stream, &arrival, full).await,
+        Err(full) => Box::pin(refuse(&daemon, stream, &arrival, full)).await,
     };
     if let Err(error) = ended {
         debug!("a connection broke: {error}");
     }
+}
+
+/// Finds out who it is; `None`: nobody who could be served.
+async fn met(daemon: &Daemon, live: &Live, stream: TcpStream, tagged: bool) -> Option<(TcpStream, Arrival, Vec<Tlv>)> {
+    let (stream, visit) = door::open(daemon, live, stream).await?;
+    Some((stream, daemon.arrival(live, &visit, tagged), visit.tlvs))
 }
 
 /// The DNS lists of a session: what is open there, and whether a late answer would matter.
@@ -82,23 +88,23 @@ async fn screen(
     daemon: &Arc<Daemon>,
     live: Arc<Live>,
     stream: TcpStream,
-    mut session: Session,
+    mut session: Box<Session>,
     lists: &mut Lists,
     tlvs: &[Tlv],
 ) -> io::Result<()> {
-    stream.set_nodelay(true)?;
     let mut stream = ClientStream::Plain(stream);
     loop {
-        let mut next = Next::Wait;
+        let (mut next, mut said) = (Next::Wait, Bytes::new());
         while let Some(output) = session.poll_output() {
             match carry_out(daemon, &live, &mut session, lists, output) {
                 None => {}
-                Some(Asked::Send(reply)) => write(&mut stream, &reply).await?,
+                Some(Asked::Send(reply)) => join(&mut said, reply),
                 Some(Asked::Next(asked)) => next = asked,
             }
         }
+        write(&mut stream, &said).await?;
         match next {
-            Next::Close => return linger(stream).await,
+            Next::Close => return Box::pin(linger(stream)).await,
             Next::StartTls => match Box::pin(start_tls(&live, stream, &mut session, &mut lists.check)).await {
                 Some(after) => stream = after,
                 None => {
@@ -109,18 +115,22 @@ async fn screen(
                     return Ok(());
                 }
             },
-            Next::HandOff(handoff) => match hand_off(daemon, &live, session.arrival(), tlvs, &handoff).await {
-                Ok(handed_off) => {
-                    // The relay may last for hours; a late answer is not to wait for its end.
-                    if let Some(check) = std::mem::take(lists).left() {
-                        super::lists::follow(Arc::clone(daemon), session.arrival(), check);
+            Next::HandOff(handoff) => {
+                match Box::pin(hand_off(daemon, &live, session.arrival(), tlvs, &handoff)).await {
+                    Ok(handed_off) => {
+                        // The relay may last for hours; a late answer is not to wait for its end.
+                        if let Some(check) = std::mem::take(lists).left() {
+                            let Arrival { id, client, .. } = session.arrival();
+                            super::lists::follow(Arc::clone(daemon), daemon.key(client.ip()), *id, check);
+                        }
+                        daemon.handed_off(&live, session.arrival());
+                        drop(live);
+                        drop(session);
+                        return Box::pin(relay(stream, handed_off)).await;
                     }
-                    daemon.handed_off(&live, session.arrival());
-                    drop(live);
-                    return relay(stream, session, handed_off).await;
+                    Err(refusal) => session.handle(Now::read(), Input::HandoffFailed(refusal)),
                 }
-                Err(refusal) => session.handle(Now::read(), Input::HandoffFailed(refusal)),
-            },
+            }
             Next::Wait => wait(daemon, &mut stream, &mut session, &mut lists.check).await,
         }
     }
@@ -245,6 +255,7 @@ fn far_away() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_secs(86_400)
 }
 
+/// Boxed by the caller, like the relay: it takes more room than everything before, and most sessions never come here.
 async fn hand_off(
     daemon: &Daemon,
     live: &Live,
@@ -258,9 +269,7 @@ async fn hand_off(
         header.tlvs.retain(|tlv| tlv.kind != TlvKind::SSL);
         header.tlvs.push(Tlv::tls(tls.protocol, tls.cipher));
     }
-    // Boxed: this is the largest part of a session's state, and most sessions never come here.
-    let handing = Box::pin(handoff::hand_off(&live.config.backend, &header, handoff));
-    let result = handing.await;
+    let result = handoff::hand_off(&live.config.backend, &header, handoff).await;
     daemon.mta_answered(result.as_ref().err());
     result.map_err(|error| match error {
         HandoffError::Refused { reply } => Some(reply),
@@ -268,10 +277,8 @@ async fn hand_off(
     })
 }
 
-async fn relay(mut stream: ClientStream, session: Session, handed_off: HandedOff) -> io::Result<()> {
-    drop(session);
-    Box::pin(handoff::copy(&mut stream, handed_off)).await?;
-    Ok(())
+async fn relay(mut stream: ClientStream, handed_off: HandedOff) -> io::Result<()> {
+    handoff::copy(&mut stream, handed_off).await
 }
 
 async fn refuse(daemon: &Daemon, stream: TcpStream, arrival: &Arrival, full: Full) -> io::Result<()> {
@@ -281,7 +288,18 @@ async fn refuse(daemon: &Daemon, stream: TcpStream, arrival: &Arrival, full: Ful
     linger(stream).await
 }
 
+/// Replies that follow each other go out together, in one segment if they fit into one.
+fn join(said: &mut Bytes, reply: Bytes) {
+    *said = if said.is_empty() { reply } else { [&said[..], &reply[..]].concat().into() };
+}
+
 async fn write(stream: &mut ClientStream, bytes: &[u8]) -> io::Result<()> {
+    let left = &bytes[stream.send_now(bytes)?..];
+    // Boxed: nearly always the socket takes a reply at once.
+    if left.is_empty() { Ok(()) } else { Box::pin(write_in_time(stream, left)).await }
+}
+
+async fn write_in_time(stream: &mut ClientStream, bytes: &[u8]) -> io::Result<()> {
     let writing = async {
         stream.write_all(bytes).await?;
         stream.flush().await
@@ -294,8 +312,27 @@ async fn write(stream: &mut ClientStream, bytes: &[u8]) -> io::Result<()> {
 
 async fn linger(mut stream: ClientStream) -> io::Result<()> {
     stream.shutdown().await?;
-    let mut rest = stream.take(LINGER_BYTES);
-    // What comes is thrown away, and an error only means that the client has gone.
-    let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    let until_it_closes = async {
+        let mut left = LINGER_BYTES;
+        while stream.readable().await.is_ok() {
+            match thrown_away(&mut stream) {
+                Ok(0) => return,
+                Ok(count) => left = left.saturating_sub(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The client has gone, which is all that is waited for.
+                Err(_) => return,
+            }
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // What comes is of no concern any more, nor is whether it ends in time.
+    let _ = timeout(LINGER, until_it_closes).await;
     Ok(())
+}
+
+/// Reads without looking, into a buffer that lives only for this call.
+fn thrown_away(stream: &mut ClientStream) -> io::Result<usize> {
+    stream.try_read(&mut [0; 4096])
 }
