@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
@@ -167,6 +167,39 @@ impl Client {
     pub fn ask(&mut self, line: &str, code: u16) -> Result<Reply> {
         self.send_line(line).with_context(|| format!("sending {line:?} after:\n{}", self.transcript))?;
         self.expect(code)
+    }
+
+    /// Reads one line, whatever it is, without its end.
+    ///
+    /// # Errors
+    /// When it does not come in time or at all.
+    pub fn read_line(&mut self) -> Result<String, Trouble> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            if let Some(length) = self.unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=length).collect();
+                let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+                self.transcript += &format!("S: {line}\n");
+                return Ok(line);
+            }
+            self.read_some(deadline)?;
+        }
+    }
+
+    /// Says that nothing more will be sent, and stays to read.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn half_close(&mut self) -> Result<(), Trouble> {
+        self.stream.tcp().shutdown(std::net::Shutdown::Write).map_err(|error| Trouble::of(error, self.patience))
+    }
+
+    /// Goes with a RST.
+    ///
+    /// # Errors
+    /// When the kernel does not allow it.
+    pub fn reset(self) -> Result<(), Trouble> {
+        set_socket_linger(self.stream.tcp(), Some(Duration::ZERO)).map_err(|error| Trouble::Other(error.into()))
     }
 
     /// Begins TLS, after the server has said that it is ready; what is sent and read from here on is inside. The server must

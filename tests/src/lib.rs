@@ -24,6 +24,7 @@ pub mod screener;
 pub mod scripted;
 pub mod sender;
 pub mod unbound;
+pub mod versus;
 pub mod wait;
 pub mod way;
 pub mod xdp;

@@ -1,7 +1,7 @@
 //! The MTA behind the screener: a real Postfix that delivers `example.com` to mailboxes of its own.
 //!
-//! It has the two doors of the design: port 25 for clients that need no screening, and 127.0.0.1:10025 which expects a
-//! PROXY header. The log tells them apart: [`DIRECT`] and [`RELAY`] are their names in it.
+//! It has three doors: port 25 for clients that need no screening, 127.0.0.1:10025 which expects a PROXY header, and a
+//! `pass` service, which takes descriptors. The log tells them apart: [`DIRECT`], [`RELAY`] and [`PASSED`] are their names in it.
 
 use std::fs;
 use std::net::IpAddr;
@@ -18,6 +18,9 @@ pub const DIRECT: &str = "postfix/direct/smtpd";
 
 /// The log name of the door behind the screener.
 pub const RELAY: &str = "postfix/relay/smtpd";
+
+/// The log name of the service that takes descriptors.
+pub const PASSED: &str = "postfix/passed/smtpd";
 
 /// The mailbox the lab's mail goes to.
 pub const BOB: &str = "bob@example.com";
@@ -43,6 +46,8 @@ smtp inet n - n - - smtpd
 127.0.0.1:10025 inet n - n - - smtpd
   -o syslog_name=postfix/relay
   -o smtpd_upstream_proxy_protocol=haproxy
+smtpd pass - - n - - smtpd
+  -o syslog_name=postfix/passed
 ";
 
 /// The receiving Postfix.
@@ -61,7 +66,7 @@ pub struct Mail {
 }
 
 impl Mta {
-    /// Starts the MTA; both doors are open when this returns. `extra` is added to `main.cf`.
+    /// Starts the MTA; its doors are open when this returns. `extra` is added to `main.cf`.
     ///
     /// # Errors
     /// When Postfix does not start.
@@ -109,7 +114,7 @@ impl Mta {
         self.postfix.log()
     }
 
-    /// Whether the log of one door ([`DIRECT`] or [`RELAY`]) has seen a client.
+    /// Whether the log of one door ([`DIRECT`], [`RELAY`] or [`PASSED`]) has seen a client.
     #[must_use]
     pub fn has_seen(&self, door: &str, client: IpAddr) -> bool {
         find(&self.log(), &[door, &came(client)]).is_some()

@@ -6,6 +6,7 @@ mod bench;
 #[allow(dead_code, reason = "the daemon's build script uses the rest of it")]
 mod bpf_toolchain;
 mod build;
+mod fuzz;
 mod lint;
 mod process;
 mod run;
@@ -32,6 +33,7 @@ enum Verb {
     Test(test::Test),
     Lint(lint::Lint),
     Bench(bench::Bench),
+    Fuzz(fuzz::Fuzz),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Verb::Test(test) => test.run(),
         Verb::Lint(lint) => lint.run(),
         Verb::Bench(bench) => bench.run(),
+        Verb::Fuzz(fuzz) => fuzz.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -155,6 +155,14 @@ pub(crate) fn qemu() -> (PathBuf, Option<Tree>) {
     }
 }
 
+/// What builds libFuzzer.
+///
+/// # Errors
+/// When it is missing and cannot be installed here.
+pub(crate) fn for_fuzz() -> Result<Done> {
+    programs("the fuzz targets", &[("c++", "g++")])
+}
+
 /// The rivals of the bench.
 ///
 /// # Errors

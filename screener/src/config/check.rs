@@ -445,6 +445,14 @@ impl Judge<'_, '_> {
         }
         self.backend_is_another_port(raw, config);
         self.proxies_are_steered(raw, config);
+        if config.backend.handoff == HandoffMethod::PostfixPass
+            && matches!(config.backend.address, BackendAddress::Tcp { .. })
+        {
+            let span = written(&[raw.backend.address.span(), raw.backend.handoff.span()]);
+            let message = "\"postfix-pass\" passes descriptors, which takes a Unix socket: set backend.address = \
+                           \"unix:/var/spool/postfix/private/smtpd\" and add `smtpd pass - - n - - smtpd` to master.cf";
+            self.refuse(span, message);
+        }
     }
 
     /// What is permitted goes to the MTA in the kernel, where a proxy's header would meet it unprepared.

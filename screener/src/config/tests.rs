@@ -311,7 +311,6 @@ fn min_ttl_above_max_ttl_points_at_the_one_that_is_written() {
 #[test]
 fn what_is_not_built_is_refused_where_it_stands() {
     for (text, key) in [
-        ("backend.handoff = \"postfix-pass\"", "1:19: backend.handoff"),
         ("tests.pregreet.action = \"tarpit\"", "1:25: tests.pregreet.action"),
         ("tests.dnsbl.action = \"tarpit\"", "1:22: tests.dnsbl.action"),
         ("tests.pipelining.action = \"tarpit\"", "1:27: tests.pipelining.action"),
@@ -499,6 +498,19 @@ proptest! {
             prop_assert!(error.to_string().starts_with("s.toml:"), "{error}");
         }
     }
+}
+
+#[test]
+fn a_descriptor_needs_a_unix_socket() {
+    let pass = "[backend]\nhandoff = \"postfix-pass\"\n";
+    let tcp = "address = \"127.0.0.1:10025\"\n";
+    for (text, place) in [(pass.to_owned(), "2:11: backend.handoff"), (format!("{pass}{tcp}"), "3:11: backend.address")]
+    {
+        let refusal = refusal(&text);
+        assert!(refusal.starts_with(&format!("s.toml:{place}: \"postfix-pass\" passes descriptors")), "{refusal}");
+        assert!(refusal.contains("unix:/var/spool/postfix/private/smtpd"), "{refusal}");
+    }
+    Config::parse(&format!("{pass}address = \"unix:/var/spool/postfix/private/smtpd\"\n"), "s.toml").unwrap();
 }
 
 #[test]

@@ -17,7 +17,6 @@ struct Unbuilt {
 
 /// The list.
 const UNBUILT: &[Unbuilt] = &[
-    Unbuilt { set: |raw| is(&raw.backend.handoff, &["postfix-pass"]), instead: "remove it or set it to \"proxy-v2\"" },
     Unbuilt { set: |raw| is(&raw.tests.pregreet.action, &["tarpit"]), instead: NO_TARPIT },
     Unbuilt { set: |raw| is(&raw.tests.dnsbl.action, &["tarpit"]), instead: NO_TARPIT },
     Unbuilt { set: |raw| is(&raw.tests.pipelining.action, &["tarpit"]), instead: NO_TARPIT },

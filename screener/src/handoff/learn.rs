@@ -4,8 +4,8 @@ use crate::config::Backend;
 use crate::proxy::Header;
 use crate::session::Features;
 
+use super::HandoffError;
 use super::mta::Mta;
-use super::{HandoffError, announcement};
 
 /// What the MTA says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +21,7 @@ pub struct Learned {
 /// # Errors
 /// When the MTA is away or refuses us.
 pub async fn learn(backend: &Backend, hostname: &str) -> Result<Learned, HandoffError> {
-    let mut mta = Mta::connect(&backend.address).await?;
-    mta.send(&announcement(backend.handoff, &Header::local())).await?;
+    let mut mta = Mta::open(backend, &Header::local()).await?;
     let greeting = mta.reply().await?;
     if greeting.code() != 220 {
         return Err(HandoffError::Refused { reply: greeting.into_wire() });

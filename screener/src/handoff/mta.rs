@@ -2,34 +2,36 @@
 
 use std::fmt;
 use std::io;
-use std::pin::Pin;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::config::BackendAddress;
+use crate::config::{Backend, BackendAddress, HandoffMethod};
+use crate::proxy::Header;
 
-use super::HandoffError;
+use super::stream::MtaStream;
+use super::{HandoffError, announcement, pass};
 
 /// How long the MTA may take to accept a connection. On the same host it takes microseconds; a full backlog shows here.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// How long the MTA may take for a reply. RFC 5321 section 4.5.3.2 gives 5 minutes; the client's own timer runs meanwhile,
 /// so that more than this would only make it go away by itself.
 const REPLY_TIME: Duration = Duration::from_secs(100);
+const NO_CONNECTION: &str = "does not accept connections";
 /// No reply is longer than this: an EHLO reply has some 20 lines.
 const LONGEST_REPLY: usize = 16 * 1024;
 
-/// Either kind of connection.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send {}
-impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
-
 /// The connection.
 pub(super) struct Mta {
-    pub(super) backend: BackendAddress,
-    pub(super) stream: Pin<Box<dyn Stream>>,
+    backend: BackendAddress,
+    pub(super) stream: MtaStream,
     /// Read and not yet used.
     pub(super) input: BytesMut,
 }
@@ -41,24 +43,26 @@ impl fmt::Debug for Mta {
 }
 
 impl Mta {
-    pub(super) async fn connect(backend: &BackendAddress) -> Result<Self, HandoffError> {
-        let connecting = async {
-            let stream: Pin<Box<dyn Stream>> = match backend {
-                BackendAddress::Tcp { host, port } => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                    stream.set_nodelay(true)?;
-                    Box::pin(stream)
-                }
-                BackendAddress::Unix(path) => Box::pin(UnixStream::connect(path).await?),
-            };
-            Ok(stream)
+    /// A connection to the MTA that it believes to be that of the client in `header`: it will greet.
+    pub(super) async fn open(backend: &Backend, header: &Header) -> Result<Self, HandoffError> {
+        let away = |doing| move |source| HandoffError::away(&backend.address, doing, source);
+        let stream = match (&backend.address, backend.handoff) {
+            (BackendAddress::Unix(path), HandoffMethod::PostfixPass) => {
+                let (ours, theirs) = pair().map_err(away(NO_CONNECTION))?;
+                give(backend, path, theirs.as_fd(), header).await?;
+                MtaStream::Unix(ours)
+            }
+            (BackendAddress::Unix(path), _) => {
+                let connecting = async { Ok(MtaStream::Unix(UnixStream::connect(path).await?)) };
+                within(CONNECT_TIME, connecting).await.map_err(away(NO_CONNECTION))?
+            }
+            (BackendAddress::Tcp { host, port }, _) => {
+                within(CONNECT_TIME, connect(host, *port)).await.map_err(away(NO_CONNECTION))?
+            }
         };
-        let stream = within(CONNECT_TIME, connecting).await.map_err(|source| HandoffError::Away {
-            backend: backend.clone(),
-            doing: "does not accept connections",
-            source,
-        })?;
-        Ok(Self { backend: backend.clone(), stream, input: BytesMut::new() })
+        let mut mta = Self { backend: backend.address.clone(), stream, input: BytesMut::new() };
+        mta.send(&announcement(backend.handoff, header)).await?;
+        Ok(mta)
     }
 
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), HandoffError> {
@@ -67,9 +71,16 @@ impl Mta {
     }
 
     pub(super) async fn send_line(&mut self, line: &[u8]) -> Result<(), HandoffError> {
-        let mut wire = BytesMut::with_capacity(line.len() + 2);
-        wire.extend_from_slice(line);
-        wire.extend_from_slice(b"\r\n");
+        self.send_lines(&[line]).await
+    }
+
+    /// Sends lines in one piece, each with its end.
+    pub(super) async fn send_lines<L: AsRef<[u8]>>(&mut self, lines: &[L]) -> Result<(), HandoffError> {
+        let mut wire = BytesMut::with_capacity(lines.iter().map(|line| line.as_ref().len() + 2).sum());
+        for line in lines {
+            wire.extend_from_slice(line.as_ref());
+            wire.extend_from_slice(b"\r\n");
+        }
         self.send(&wire).await
     }
 
@@ -93,8 +104,48 @@ impl Mta {
     }
 
     fn away(&self, doing: &'static str, source: io::Error) -> HandoffError {
-        HandoffError::Away { backend: self.backend.clone(), doing, source }
+        HandoffError::away(&self.backend, doing, source)
     }
+}
+
+/// Gives a descriptor to a Postfix `pass` service, and waits until it has taken it.
+pub(super) async fn give(
+    backend: &Backend,
+    service: &Path,
+    descriptor: BorrowedFd<'_>,
+    header: &Header,
+) -> Result<(), HandoffError> {
+    let away = |doing| move |source| HandoffError::away(&backend.address, doing, source);
+    let channel = within(CONNECT_TIME, pass::reach(service)).await.map_err(away(NO_CONNECTION))?;
+    within(CONNECT_TIME, pass::send(&channel, descriptor, header)).await.map_err(away("takes no descriptor"))?;
+    within(REPLY_TIME, pass::taken(channel)).await.map_err(away("does not take what was passed to it"))
+}
+
+/// Two ends of one connection: ours, and one for the MTA.
+fn pair() -> io::Result<(UnixStream, StdUnixStream)> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, theirs))
+}
+
+/// Connects to the first address of a name that answers; each has its share of the time, so that one that swallows
+/// packets does not keep the others from being tried.
+async fn connect(host: &str, port: u16) -> io::Result<MtaStream> {
+    let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+    let share = CONNECT_TIME / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
+    for address in addresses {
+        match within(share, TcpStream::connect(address)).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                // The client's side has timers; an MTA that vanished with its host must not hold the relay.
+                SockRef::from(&stream).set_keepalive(true)?;
+                return Ok(MtaStream::Tcp(stream));
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 /// A complete reply of the MTA, as on the wire.
@@ -105,6 +156,11 @@ impl MtaReply {
     /// The three digits.
     pub(super) fn code(&self) -> u16 {
         self.0.iter().take(3).fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
+    }
+
+    /// Whether a line of an EHLO reply names this keyword.
+    pub(super) fn offers(&self, keyword: &str) -> bool {
+        self.lines().any(|line| line.split(' ').next().is_some_and(|word| word.eq_ignore_ascii_case(keyword)))
     }
 
     pub(super) fn is_positive(&self) -> bool {

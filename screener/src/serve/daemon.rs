@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -34,6 +35,8 @@ pub(super) struct Daemon {
     pub(super) key_length: Ipv6KeyLength,
     pub(super) mode: Mode,
     pub(super) features: ArcSwap<Features>,
+    /// Told when the MTA seems to offer something else than [`Daemon::features`].
+    pub(super) learn_again: Notify,
     pub(super) ledger: Ledger,
     pub(super) statics: RwLock<StaticSet>,
     /// Held by whoever changes static entries, from the look at what there is until set, kernel and ledger say the same. Only
@@ -187,6 +190,13 @@ impl Daemon {
     pub(super) fn handed_off(&self, live: &Live, arrival: &Arrival) {
         self.counts.handed_off.fetch_add(1, Ordering::Relaxed);
         self.note(arrival, What::HandedOff, live.config.backend.address.to_string());
+    }
+
+    /// What the MTA offered a client: if that is not what we offer in its place, it has been changed since it was asked.
+    pub(super) fn mta_offered(&self, offer: &Features) {
+        if **self.features.load() != *offer {
+            self.learn_again.notify_one();
+        }
     }
 
     /// How the MTA behaved at a handoff: its being away shows until it is back.

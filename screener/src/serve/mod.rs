@@ -28,6 +28,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -89,6 +90,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         mode: stand.mode,
         key_length: config.ledger.ipv6_prefix,
         features: ArcSwap::from_pointee(Features::default()),
+        learn_again: Notify::new(),
         limits: Limits::new(
             config.limits.connections.get() as usize,
             config.limits.per_client.map_or(0, |most| most.get() as usize),

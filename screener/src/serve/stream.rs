@@ -35,6 +35,14 @@ pub(super) struct HandshakeFailed {
 }
 
 impl ClientStream {
+    /// The socket, while what goes over it is what the client says.
+    pub(super) fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(tcp) => Some(tcp),
+            Self::Tls(_) => None,
+        }
+    }
+
     /// Carries out the handshake, with the certificate of `config`. Takes as long as the client likes: the engine has the
     /// deadline.
     pub(super) async fn start_tls(self, config: Arc<ServerConfig>) -> Result<(Self, TlsSession), HandshakeFailed> {

@@ -12,7 +12,7 @@ use crate::kernel::Kernel;
 
 use super::daemon::Daemon;
 
-/// How often the MTA is asked; it is restarted with other settings now and then.
+/// How often the MTA is asked when nothing speaks for a change: a handoff shows one, but there may be none for long.
 const ASK_AGAIN: Duration = Duration::from_secs(600);
 /// How often while it does not answer.
 const ASK_SOON: Duration = Duration::from_secs(5);
@@ -55,8 +55,11 @@ async fn keep_learning(daemon: Arc<Daemon>, asked: oneshot::Sender<()>) {
             // Nobody may be waiting any more.
             let _ = asked.send(());
         }
+        let soon = tokio::time::Instant::now() + ASK_SOON;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            // Not at once again: an MTA may offer each client something else, and then every session says so.
+            () = daemon.learn_again.notified() => tokio::time::sleep_until(soon).await,
             () = daemon.going_down.cancelled() => return,
         }
     }

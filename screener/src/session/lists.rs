@@ -29,10 +29,12 @@ pub(super) fn judge(core: &mut Core, now: Now, time_is_up: bool) -> Judgement {
         None => return Judgement::Open,
     };
     let last_word = report.complete || time_is_up;
-    if report.score >= policy.threshold && (last_word || report.lowest >= policy.threshold) {
+    // Only who ends the session here gains by not waiting for the rest; to everybody else the whole score is told.
+    let at_once = !matches!(policy.action, Action::Ignore | Action::Enforce) && report.lowest >= policy.threshold;
+    if report.score >= policy.threshold && (last_word || at_once) {
         return fail(core, &policy, &report);
     }
-    if last_word || cannot_change(&policy, &report) {
+    if last_word || (cannot_change(&policy, &report) && !may_be_remembered_yet(&policy, &report)) {
         pass(core, &policy, &report, now);
         return Judgement::Decided;
     }
@@ -65,6 +67,15 @@ pub(super) fn hear_late(core: &mut Core, report: DnsblReport) {
 fn cannot_change(policy: &DnsblPolicy, report: &DnsblReport) -> bool {
     let settled = |allow: i32| report.lowest > allow || report.highest <= allow;
     report.highest < policy.threshold && policy.allow_threshold.is_none_or(settled)
+}
+
+/// Whether another allow list that has not answered can still make of a client that is let in for once one that is
+/// remembered: it is let in either way, and asked about again each time if this is not waited for.
+fn may_be_remembered_yet(policy: &DnsblPolicy, report: &DnsblReport) -> bool {
+    let rests_on_one =
+        policy.allow_threshold.is_some_and(|allow| report.score <= allow && report.without_best_ally > allow)
+            || report.without_best_ally >= policy.threshold;
+    rests_on_one && report.lowest < report.score
 }
 
 fn fail(core: &mut Core, policy: &DnsblPolicy, report: &DnsblReport) -> Judgement {

@@ -133,6 +133,25 @@ fn one_allow_list_alone_spares_the_wait_and_is_not_remembered() {
 }
 
 #[test]
+fn a_second_allow_list_is_waited_for_since_with_it_the_client_is_remembered() {
+    let mut rig = Rig::new();
+    let first = DnsblReport { complete: false, lowest: -5, ..allowed(-3, 0) };
+    rig.lists_say(first);
+    assert!(rig.handoff.is_none());
+    rig.lists_say(allowed(-5, -2));
+    assert!(rig.handoff.is_some() && rig.granted.is_some());
+}
+
+#[test]
+fn a_listed_client_that_waits_anyhow_is_told_with_its_whole_score() {
+    let mut rig = Rig::new();
+    rig.lists_say(DnsblReport { complete: false, lowest: 3, highest: 4, ..listed(3) });
+    assert!(!rig.events.iter().any(|event| matches!(event, Event::DnsblRank(_))));
+    rig.lists_say(listed(4));
+    assert!(rig.events.contains(&Event::DnsblRank(4)));
+}
+
+#[test]
 fn a_listed_client_that_one_allow_list_saves_is_served_and_not_remembered() {
     let mut rig = Rig::new();
     rig.lists_say(allowed(1, 3)).seconds(6);
