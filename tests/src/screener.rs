@@ -100,6 +100,42 @@ impl Screener {
         self.daemon.wait_for_line(pattern, timeout)
     }
 
+    /// Writes another configuration, which the daemon knows nothing of yet.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn configure(&self, config: &str) -> Result<()> {
+        self.host.write(CONFIG_FILE, config)
+    }
+
+    /// Writes another configuration and has the daemon take it in; gives what `reload` said.
+    ///
+    /// # Errors
+    /// When the daemon refuses it.
+    pub fn reload(&self, config: &str) -> Result<Value> {
+        self.configure(config)?;
+        self.json(&["reload", "--json"])
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.daemon.signal(signal)
+    }
+
+    /// The memory that it holds, in bytes.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn memory(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().with_context(|| line.to_owned())?;
+        Ok(kilobytes * 1024)
+    }
+
     /// Kills it without a word.
     ///
     /// # Errors

@@ -283,7 +283,7 @@ async fn hand_off(talk: &Talk, stream: &ClientStream, handoff: &Handoff) -> Resu
     }
     result.map_err(|error| match error {
         HandoffError::Refused { reply } => Some(reply),
-        HandoffError::Away { .. } => None,
+        HandoffError::Away { .. } | HandoffError::DemandsTls { .. } => None,
     })
 }
 

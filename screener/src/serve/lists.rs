@@ -30,8 +30,9 @@ const IN_USE: Duration = Duration::from_secs(3600);
 
 /// Puts the lists under watch.
 pub(super) fn begin(daemon: &Arc<Daemon>) {
-    if let Some(lists) = &daemon.live.load().lists {
-        lists.watch(&daemon.going_down);
+    let live = daemon.live();
+    if let Some(lists) = &live.lists {
+        lists.watch(&live.watch);
     }
     tokio::spawn(renew(Arc::clone(daemon)));
 }
