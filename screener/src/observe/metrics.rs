@@ -22,6 +22,7 @@ pub struct Metrics {
     handshakes: Family<Handshake, Counter>,
     passes_withdrawn: Counter,
     passes_renewed: Counter,
+    reloads: Family<Outcome, Counter>,
     tarpit: Family<Place, Counter>,
 }
 
@@ -99,6 +100,12 @@ impl Metrics {
         self.tarpit.get_or_create(&Place { place: if place { "taken" } else { "none" } }).inc();
     }
 
+    /// The configuration was read again, and taken in or refused.
+    pub fn reloaded(&self, taken: bool) {
+        let outcome = if taken { "taken" } else { "refused" };
+        self.reloads.get_or_create(&Outcome { outcome }).inc();
+    }
+
     /// The text form of these and of what `status` knows.
     pub fn text(&self, status: &Status, dnsbl: &Dnsbl, degraded: &[&'static str]) -> String {
         let mut registry = Registry::with_prefix("screener");
@@ -115,6 +122,7 @@ impl Metrics {
         registry.register("passes_renewed", "Passes in use that were renewed", self.passes_renewed.clone());
         let help = "Clients to be answered slowly, by whether there was a place for them; the others were dropped";
         registry.register("tarpit", help, self.tarpit.clone());
+        registry.register("reloads", "Times the configuration was read again", self.reloads.clone());
         let lost: Counter = Counter::default();
         lost.inc_by(super::lost());
         registry.register("log_lines_lost", "Log lines that were not taken in time", lost);

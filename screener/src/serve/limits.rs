@@ -52,6 +52,8 @@ struct Open {
     total: usize,
     by_client: HashMap<ClientKey, usize>,
     tarpitted: usize,
+    /// As the last session that came was told: a reload changes it.
+    few_again: usize,
 }
 
 /// One session under the ceilings, until it is dropped.
@@ -59,7 +61,6 @@ struct Open {
 pub(super) struct Slot {
     limits: Arc<Limits>,
     client: ClientKey,
-    most: Most,
 }
 
 /// A place in the tarpit, until it is dropped.
@@ -83,13 +84,14 @@ impl Limits {
         }
         *of_client += 1;
         open.total += 1;
+        open.few_again = most.few_again();
         let total = open.total;
         // Under the lock, so that no two changes overtake each other.
         if total >= most.too_many() && self.set_stress(true) {
             info!("entering STRESS mode with {total} connections");
         }
         drop(open);
-        Ok(Slot { limits: Arc::clone(self), client, most })
+        Ok(Slot { limits: Arc::clone(self), client })
     }
 
     /// A place in the tarpit, unless there are `most` clients in it, or there is no room to spare.
@@ -145,7 +147,7 @@ impl Drop for Slot {
             }
         }
         let total = open.total;
-        if total <= self.most.few_again() && self.limits.set_stress(false) {
+        if total <= open.few_again && self.limits.set_stress(false) {
             info!("leaving STRESS mode with {total} connections");
         }
     }
