@@ -59,6 +59,8 @@ impl Answers for Daemon {
             sessions: api::Sessions {
                 total: count(&self.counts.total),
                 active: self.limits.active(),
+                tarpitted: self.limits.tarpitted(),
+                stress: self.limits.is_stressed(),
                 tagged: count(&self.counts.tagged),
                 handed_off: count(&self.counts.handed_off),
                 refused: count(&self.counts.refused),
@@ -102,12 +104,17 @@ impl Answers for Daemon {
             _ => "screen",
         };
         let would = Would { daemon: self, found: found.as_ref(), deny, pass: pass.as_ref(), valid_until };
+        let proxy = self.live.load().config.listen.is_proxy(address.to_canonical()).then(|| {
+            "It is a proxy of listen.proxy_from: each of its connections must begin with a PROXY header, and whoever that \
+             names is screened."
+                .to_owned()
+        });
         let happened = history.as_ref().map_or_else(|| "Nothing is known of what it did.".to_owned(), happened);
         api::Explanation {
             client: key.to_string(),
             verdict: verdict.to_owned(),
             action: deny,
-            summary: format!("{} {happened}", would.sentence()),
+            summary: format!("{} {happened}", proxy.unwrap_or_else(|| would.sentence())),
             hits: found.as_ref().map_or(0, |found| found.hits),
             entry: found.as_ref().map(entry),
             tag: deny == Some(DenyAction::Tag),

@@ -42,6 +42,8 @@ pub(super) fn bind(address: SocketAddr, beside: bool) -> io::Result<net::TcpList
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    // Accepted sockets inherit it: a reply never waits for the acknowledgement of the one before.
+    socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -13,7 +13,7 @@ use crate::control::{api, api_dnsbl};
 use crate::dnsbl::{Check, Contribution, Dnsbl, ListStatus};
 use crate::ledger::{Origin, Pass, What};
 use crate::pass::{Stamps, Test};
-use crate::session::{Arrival, Policy};
+use crate::session::{Policy, SessionId};
 
 use super::daemon::Daemon;
 
@@ -38,9 +38,9 @@ pub(super) fn begin(daemon: &Arc<Daemon>) {
 }
 
 /// A session is over and some list has not answered: what it says may still speak against a pass that was granted.
-pub(super) fn follow(daemon: Arc<Daemon>, arrival: &Arrival, mut check: Check) {
+pub(super) fn follow(daemon: Arc<Daemon>, key: ClientKey, session: SessionId, mut check: Check) {
     let Some(threshold) = daemon.live.load().policy.dnsbl.as_ref().map(|dnsbl| dnsbl.threshold) else { return };
-    let (tasks, key, session) = (daemon.tasks.clone(), daemon.key(arrival.client.ip()), arrival.id);
+    let tasks = daemon.tasks.clone();
     tasks.spawn(async move {
         let report = tokio::select! {
             report = check.everything() => report,
