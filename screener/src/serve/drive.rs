@@ -303,7 +303,8 @@ async fn write(stream: &mut ClientStream, bytes: &[u8]) -> io::Result<()> {
 }
 
 async fn linger(mut stream: ClientStream) -> io::Result<()> {
-    stream.shutdown().await?;
+    // Under TLS there is a word to it, for which a client that has stopped reading leaves no room.
+    timeout(LINGER, stream.shutdown()).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     let mut rest = stream.take(LINGER_BYTES);
     // What comes is thrown away, and an error only means that the client has gone.
     let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
