@@ -1,4 +1,4 @@
-//! Real senders that insist on TLS, before a daemon that terminates it: OpenSSL's, GnuTLS's and Python's ways of saying it.
+//! Real senders that insist on TLS, before a daemon that terminates it: three libraries, and seven ways of using them.
 
 use std::time::Duration;
 
