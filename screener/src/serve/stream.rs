@@ -10,13 +10,15 @@ use std::task::{Context, Poll, Waker};
 
 use rustls::ServerConfig;
 use socket2::SockRef;
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::session::TlsSession;
 use crate::tls;
+
+use super::delivered;
 
 /// The connection.
 #[derive(Debug)]
@@ -40,6 +42,18 @@ impl ClientStream {
         match self {
             Self::Plain(tcp) => Some(tcp),
             Self::Tls(_) => None,
+        }
+    }
+
+    /// Waits until the client resets the connection. One that only closes its half may still want to hear an answer.
+    pub(super) async fn reset(&self) {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        // Failing to wait is no sign of a reset.
+        if tcp.ready(Interest::ERROR).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -83,6 +97,16 @@ impl ClientStream {
             Self::Plain(tcp) => tcp.readable().await,
             Self::Tls(tls) => std::future::poll_fn(|cx| Pin::new(&mut **tls).poll_fill_buf(cx).map_ok(drop)).await,
         }
+    }
+
+    /// Whether everything that was written has reached the client. A connection that cannot say so any more is as good as
+    /// delivered: it accuses nobody.
+    pub(super) fn is_delivered(&self) -> bool {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        delivered::to_client(tcp).unwrap_or(true)
     }
 
     /// Reads what has arrived, as much of it as there is room for; 0 is the end. Under TLS that is all records together:
