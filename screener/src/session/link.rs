@@ -74,7 +74,7 @@ impl Core {
         self.link = Link::Alone;
         let Some(sibling) = sibling else { return };
         // What it passed before the greeting this client has passed itself by now.
-        let owed = sibling.stamps.owed(self.policy.enabled(), self.now);
+        let owed = sibling.stamps.owed(self.policy.enabled(), self.now.unix);
         if !owed.iter().any(Test::is_deep) {
             self.link = Link::Linked;
             self.log(Event::Linked(sibling.address, sibling.name));
