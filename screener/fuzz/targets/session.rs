@@ -2,9 +2,11 @@
 
 #![no_main]
 
+use std::time::Instant;
+
 use libfuzzer_sys::fuzz_target;
 use screener::session::simulation::{Entropy, run};
 
 fuzz_target!(|input: &[u8]| {
-    run(Entropy::Bytes(input));
+    run(Entropy::Bytes(input), Instant::now());
 });
