@@ -195,7 +195,6 @@ impl Dialogue {
             Verb::Vrfy if !core.offers("VRFY") => Next::Reply(reply::VRFY_DISABLED),
             Verb::Vrfy if command.argument.is_empty() => Next::Reply(reply::VRFY_SYNTAX),
             Verb::Vrfy => turned_away(core).map_or(Next::Reply(reply::VRFY_LATER), |reply| refusing(core, reply)),
-            Verb::Etrn => Next::Reply(reply::NOT_IMPLEMENTED),
             Verb::Other | Verb::Unknown => Next::Reply(reply::UNKNOWN),
         }
     }
