@@ -29,6 +29,7 @@ pub mod proc;
 pub mod screener;
 pub mod scripted;
 pub mod sender;
+pub mod sink;
 pub mod software;
 pub mod unbound;
 pub mod versus;
