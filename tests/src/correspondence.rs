@@ -21,7 +21,8 @@ use crate::wait::until_or_show;
 /// How long a log line or a mailbox may take. Far more than it should: the machine may be busy.
 const SOON: Duration = Duration::from_secs(30);
 
-const TLS: &str = "[tls]\ncertificate = \"/etc/screener/tls/cert.pem\"\nkey = \"/etc/screener/tls/key.pem\"\n";
+/// The MTA's own pair: both files may be one.
+const TLS: &str = "[tls]\ncertificate = \"/etc/postfix/mx.pem\"\nkey = \"/etc/postfix/mx.pem\"\n";
 
 /// How the sender and the screener stand.
 #[derive(Clone, Copy, Debug)]
@@ -72,9 +73,6 @@ impl Correspondence {
                    smtpd_tls_chain_files = /etc/postfix/mx.pem\n";
         let doors: &[Door] = if setting.mode == "front" { &[Door::Relay, Door::Passed] } else { &Door::ALL };
         let mta = Mta::start_with(&mx, &format!("{tls}{extra}"), doors)?;
-        if setting.own_tls {
-            Certificate::new("mx.example.com")?.install(&mx, "/etc/screener/tls")?;
-        }
         let screener = Screener::start(&mx, &setting.screener())?;
         let mut ways = Vec::new();
         let server = mx.address(setting.family())?;

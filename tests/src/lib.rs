@@ -2,7 +2,8 @@
 //! those hosts.
 //!
 //! Nothing here fakes a component: the MTA and the sender are Postfix, the DNS list is rbldnsd, the screener is the
-//! daemon's own executable. The one exception is [`scripted`], for what no real DNS list can be made to do. Nothing here leaves the machine, needs a network, or cleans up after itself: the cell does.
+//! daemon's own executable. The exceptions are [`scripted`] and [`scripted_mta`],
+//! for what no real DNS list and no real MTA can be made to do. Nothing here leaves the machine, needs a network, or cleans up after itself: the cell does.
 
 pub mod bench;
 mod bpf;
@@ -28,9 +29,11 @@ pub mod postfix;
 pub mod proc;
 pub mod screener;
 pub mod scripted;
+pub mod scripted_mta;
 pub mod sender;
 pub mod sink;
 pub mod software;
+pub mod tls;
 pub mod unbound;
 pub mod versus;
 pub mod wait;

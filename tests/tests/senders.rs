@@ -1,7 +1,7 @@
 //! Real senders, through the screener, to a mailbox: nothing is lost, nothing is changed, nothing comes twice.
 //!
 //! Each test plays one story with one sender and one way to stand there (steer mode, PROXY v2 and no TLS, unless its name
-//! says otherwise): a large letter of a new client, letters of a client with a
+//! says otherwise; more of the screener's own TLS in `tls_senders.rs`): a large letter of a new client, letters of a client with a
 //! pass, recipients that the MTA refuses, several letters by one connection, what EHLO offers.
 
 use std::time::Duration;
@@ -55,10 +55,6 @@ stories! {
     letters_of_sendmail_arrive_by_postfix_pass: Sendmail "postfix-pass";
     letters_of_postfix_arrive_by_postfix_pass_and_tls: Postfix "postfix-pass" "tls";
 
-    letters_of_postfix_arrive_by_the_screeners_own_tls: Postfix "tls" "own";
-    letters_of_exim_arrive_by_the_screeners_own_tls: Exim "tls" "own";
-    letters_of_opensmtpd_arrive_by_the_screeners_own_tls: OpenSmtpd "tls" "own";
-    letters_of_sendmail_arrive_by_the_screeners_own_tls: Sendmail "tls" "own";
     letters_of_smtplib_arrive_in_front_mode_by_the_screeners_own_tls_and_postfix_pass:
         Smtplib "front" "tls" "own" "postfix-pass";
 }

@@ -13,10 +13,22 @@ use crate::feed::DenyAction;
 pub struct Status {
     /// Of the daemon.
     pub version: String,
+    /// The daemon's process.
+    #[serde(default)]
+    pub pid: u32,
+    /// The daemon before, while it has sessions.
+    #[serde(default)]
+    pub predecessor: Option<Predecessor>,
     /// `steer` or `front`.
     pub mode: String,
+    /// `serving`; or `draining`: it takes no new connections, and ends when its sessions have.
+    #[serde(default)]
+    pub state: String,
     /// Since its start.
     pub uptime_seconds: u64,
+    /// What it goes by.
+    #[serde(default)]
+    pub configuration: Configuration,
     /// Counted since its start.
     pub sessions: Sessions,
     /// `None`: nothing of ours is in the kernel.
@@ -45,6 +57,12 @@ pub struct Sessions {
     pub total: u64,
     /// Those that live, relays included.
     pub active: usize,
+    /// Those of them that are answered slowly.
+    #[serde(default)]
+    pub tarpitted: usize,
+    /// So many that waits are shortened: from 90 % of `limits.connections` on, until there are 70 %.
+    #[serde(default)]
+    pub stress: bool,
     /// Of the tagged class.
     pub tagged: u64,
     /// Given to the MTA.
@@ -336,6 +354,57 @@ pub struct PageRequest {
 impl PageRequest {
     /// The largest page.
     pub const MOST: usize = 1000;
+}
+
+/// The answer to `POST /v1/reload`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// The file that was read; `None`: there is none, everything has its default.
+    pub file: Option<PathBuf>,
+    /// The keys that are different and in force now.
+    pub changed: Vec<String>,
+    /// The keys that are different and take effect when the daemon is started again.
+    pub needs_restart: Vec<String>,
+    /// What came of it beside.
+    pub notes: Vec<String>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// The answer to `POST /v1/takeover`: the daemon has come to where the new one waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coming {
+    /// Its process.
+    pub pid: u32,
+}
+
+/// The answer to `POST /v1/upgrade`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Upgraded {
+    /// The new daemon's process.
+    pub pid: u32,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A daemon from which this one took over and whose sessions go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Predecessor {
+    /// Its process.
+    pub pid: u32,
+    /// How many sessions it still has.
+    pub sessions: usize,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// The file; `None`: there is none.
+    pub file: Option<PathBuf>,
+    /// When it was read.
+    pub read: String,
+    /// Keys that stand otherwise in the file and take effect when the daemon is started again.
+    pub needs_restart: Vec<String>,
 }
 
 /// Any answer that is an error.

@@ -29,8 +29,9 @@ mod sys;
 pub mod text;
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -75,7 +76,7 @@ use self::statics::Statics;
 pub struct Kernel {
     pin: PinDirectory,
     life: Mutex<Life>,
-    generic_wanted: bool,
+    generic_wanted: AtomicBool,
     settings: Mutex<SettingsMap>,
     sampling: Mutex<Sampling>,
     statics: Mutex<Statics>,
@@ -100,7 +101,12 @@ impl Kernel {
     /// from here on if they are of this version; otherwise they have maps of their own, which stay as they are. It is an
     /// error if nothing of what was asked for can be loaded.
     pub fn open(options: &Options) -> Result<Self, KernelError> {
-        let pin = PinDirectory::open(&options.pin)?;
+        Self::open_after(options, None)
+    }
+
+    /// As [`Kernel::open`], with the lock that the daemon before gave ([`Kernel::lock_to_give`]).
+    pub fn open_after(options: &Options, lock: Option<OwnedFd>) -> Result<Self, KernelError> {
+        let pin = PinDirectory::open(&options.pin, lock)?;
         match Self::open_in(&pin, options) {
             Ok(parts) => Ok(parts.with(pin, options)),
             Err(error) => {
@@ -153,6 +159,48 @@ impl Kernel {
             log::warn!("an attachment of an earlier version is still in place: its maps stay");
             Ok(())
         }
+    }
+
+    /// The lock of the pin directory, for a daemon that takes over: as long as a copy lives no third one gets in.
+    pub fn lock_to_give(&self) -> std::io::Result<Option<OwnedFd>> {
+        self.pin.lock_to_give()
+    }
+
+    /// Leaves the pin directory to the daemon that was given the lock. From then on nothing may be changed here.
+    pub fn leave_to_heir(&self) {
+        self.pin.leave();
+    }
+
+    /// Takes up other ports, ceilings and interfaces while it runs; the pin directory and the key length stay. Where the same
+    /// is to be attached as before, no attachment is touched; otherwise the programs are loaded anew and take the places of
+    /// the old ones, each in one step. If nothing of it can be attached all is as it was before.
+    pub fn reconfigure(&self, options: &Options) -> Result<(), KernelError> {
+        let mut life = lock(&self.life);
+        if !life.is_for(options) {
+            if self.pin.is_gone() {
+                return Err(KernelError::NothingPinned { path: self.pin.path().to_owned() });
+            }
+            let mut object = load::object(&self.pin)?;
+            let mut next = Life::load(&mut object, options)?;
+            let mut settings = lock(&self.settings);
+            if let Err(error) = next.attach(&self.pin, &mut settings) {
+                if let Err(also) = life.attach(&self.pin, &mut settings) {
+                    log::warn!("the attachments are not as they were before: {also}");
+                }
+                return Err(error);
+            }
+            *life = next;
+            self.generic_wanted.store(options.xdp == XdpPolicy::Generic, Ordering::Relaxed);
+        }
+        let mut outcome = Ok(());
+        lock(&self.settings).update(|settings| {
+            let mut wanted = *settings;
+            outcome = load::put_options(&mut wanted, options);
+            if outcome.is_ok() {
+                *settings = Settings { event_sample: settings.event_sample, ..wanted };
+            }
+        })?;
+        outcome
     }
 
     /// Looks after the attachments: interfaces come, go and come again. Tells what has changed. Best called from a blocking
@@ -330,7 +378,7 @@ impl Kernel {
         let (steer, steer_wanted) = life.steer();
         status::Known {
             interfaces: interfaces.collect(),
-            generic_wanted: self.generic_wanted,
+            generic_wanted: self.generic_wanted.load(Ordering::Relaxed),
             steer: steer.map(str::to_owned),
             steer_wanted,
         }
@@ -354,7 +402,7 @@ impl Parts {
         Kernel {
             pin,
             life: Mutex::new(self.life),
-            generic_wanted: options.xdp == XdpPolicy::Generic,
+            generic_wanted: (options.xdp == XdpPolicy::Generic).into(),
             settings: Mutex::new(self.settings),
             sampling: Mutex::default(),
             statics: Mutex::new(self.statics),
@@ -365,6 +413,19 @@ impl Parts {
             logs: Mutex::new(self.logs),
         }
     }
+}
+
+/// Whether the kernel takes the programs: loads them with maps of their own, which go again at once. For a daemon that wants to
+/// know before it takes over from another one.
+pub fn rehearse(steer: bool, screen: bool) -> Result<(), KernelError> {
+    let mut object = aya::EbpfLoader::new().load(load::OBJECT).map_err(|error| KernelError::load(error).explained())?;
+    if steer {
+        load::steer(&mut object).map_err(KernelError::explained)?;
+    }
+    if screen {
+        load::screen(&mut object).map_err(KernelError::explained)?;
+    }
+    Ok(())
 }
 
 /// Removes everything under a pin directory: attachments, programs, maps. Needs no daemon.

@@ -16,11 +16,14 @@ use crate::session::{Arrival, Decision};
 /// The target of decisions: only [`Json`] writes them, the postscreen form has a line for each finding already.
 pub(super) const DECISION: &str = "screener::decision";
 
-/// Tells a decision.
+/// Tells a decision, if lines are JSON.
 pub fn decision(arrival: &Arrival, decision: &Decision) {
-    if !tracing::enabled!(target: DECISION, tracing::Level::INFO) {
-        return;
+    if super::init::is_json() {
+        tell(arrival, decision);
     }
+}
+
+fn tell(arrival: &Arrival, decision: &Decision) {
     #[derive(Serialize)]
     struct Told<'a> {
         session: String,
@@ -98,7 +101,7 @@ mod tests {
 
     use super::*;
     use crate::pass::Test;
-    use crate::session::{Evidence, Outcome, SessionId, Standing};
+    use crate::session::{Evidence, Outcome, Said, SessionId, Standing};
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -127,12 +130,13 @@ mod tests {
             tagged: true,
             stamps: None,
             may_pass: true,
+            stressed: false,
             terminates_tls: false,
         };
         let evidence = Evidence { test: Test::Dnsbl, weight: 4, reason: "listed".into(), remedy: "ask".into() };
         tracing::subscriber::with_default(subscriber, || {
-            let evidence = vec![evidence];
-            decision(&arrival, &Decision { outcome: Outcome::Refused, evidence, dnsbl: None, tls: None });
+            let (outcome, evidence) = (Outcome::Refused, vec![evidence]);
+            tell(&arrival, &Decision { outcome, evidence, dnsbl: None, tls: None, said: Said::default() });
             tracing::info!(session = %arrival.id, "DISCONNECT");
         });
         let lines = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();

@@ -2,30 +2,37 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
+use crate::config::{Origin, Tagged};
+use crate::control::api;
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::handoff::HandoffError;
 use crate::kernel::{self, Kernel};
-use crate::ledger::{Ledger, Origin, Pass, What};
+use crate::ledger::{self, Ledger, Pass, What};
 use crate::observe::{self, Metrics};
-use crate::pass::Stamps;
-use crate::session::{Arrival, Decision, Event, Features, Outcome, Session, SessionId, Standing};
+use crate::pass::{Stamps, Test};
+use crate::session::{Arrival, Ceiling, Decision, Event, Features, Outcome, Session, SessionId, Standing};
 
+use super::answering::Answering;
 use super::degraded::Degraded;
 use super::door::Visit;
-use super::limits::{Full, Limits};
+use super::limits::{Limits, TarpitPlace};
 use super::live::Live;
+use super::metrics_door::MetricsDoor;
 use super::mirror;
+use super::sockets::Sockets;
 
 /// The daemon.
 pub(super) struct Daemon {
@@ -43,6 +50,29 @@ pub(super) struct Daemon {
     /// its holder locks the set for writing, so that those who read it never wait for a long change.
     pub(super) changing: Mutex<()>,
     pub(super) kernel: Option<Kernel>,
+    /// Where this executable lay when it was started.
+    pub(super) program: io::Result<PathBuf>,
+    /// Where the configuration is read again.
+    pub(super) origin: Origin,
+    /// The front sockets are those of a socket unit.
+    pub(super) fixed_fronts: bool,
+    pub(super) answering: Answering,
+    /// Held by whoever changes attachments or settings of the kernel half beside a reload.
+    pub(super) kernel_hand: Mutex<()>,
+    /// The daemon before this one, while it has sessions.
+    pub(super) predecessor: Mutex<Option<api::Predecessor>>,
+    /// Tells the daemon after this one what the last sessions earn.
+    pub(super) telling: Mutex<Option<JoinHandle<()>>>,
+    /// Nothing is this one's any more but its sessions: another daemon stands in its place, or it is going down.
+    pub(super) retired: CancellationToken,
+    /// Held during a reload: one at a time.
+    pub(super) reloading: Mutex<()>,
+    /// Changes with each reload.
+    pub(super) reloaded: watch::Sender<()>,
+    /// To whoever brings passes to the kernel.
+    pub(super) realign: mpsc::Sender<mirror::Realign>,
+    pub(super) sockets: Sockets,
+    pub(super) metrics_door: MetricsDoor,
     pub(super) metrics: Metrics,
     pub(super) limits: Arc<Limits>,
     pub(super) counts: Counts,
@@ -85,6 +115,16 @@ impl Daemon {
         self.live.load_full()
     }
 
+    /// How it stands, in a line.
+    pub(super) fn in_a_line(&self) -> String {
+        format!(
+            "{} mode, {} passes, {} static entries",
+            self.mode.name(),
+            self.ledger.pass_count(),
+            self.statics().len()
+        )
+    }
+
     /// The key of an address.
     pub(super) fn key(&self, address: IpAddr) -> ClientKey {
         ClientKey::of(address, self.key_length)
@@ -117,13 +157,15 @@ impl Daemon {
         let (id, terminates_tls) = (self.next_id(), live.tls.is_ready());
         if visit.without_client {
             let standing = Standing::Unnamed { mta_answers: !self.degraded.holds("mta") };
-            let (stamps, tagged, may_pass) = (None, false, false);
-            return Arrival { id, client, server, standing, tagged, stamps, may_pass, terminates_tls };
+            let (stamps, tagged, may_pass, stressed) = (None, false, false, false);
+            return Arrival { id, client, server, standing, tagged, stamps, may_pass, stressed, terminates_tls };
         }
         let found = self.statics().lookup(client.ip()).map(|found| found.action);
+        let tagged = tagged || found == Some(StaticAction::Deny(DenyAction::Tag));
         let standing = match found {
             Some(StaticAction::Permit) => Standing::Permitted,
             Some(StaticAction::Deny(DenyAction::Drop | DenyAction::Reject)) => Standing::Denied,
+            _ if tagged && live.config.tests.tagged == Tagged::Tarpit => Standing::Tarpitted,
             Some(StaticAction::Deny(DenyAction::Tag | DenyAction::Count)) | None => Standing::Screened,
         };
         Arrival {
@@ -131,10 +173,11 @@ impl Daemon {
             client,
             server,
             standing,
-            tagged: tagged || found == Some(StaticAction::Deny(DenyAction::Tag)),
+            tagged,
             stamps: self.ledger.stamps(self.key(client.ip())),
             may_pass: live.config.listen.earns_pass(server),
             terminates_tls,
+            stressed: self.limits.is_stressed(),
         }
     }
 
@@ -148,10 +191,25 @@ impl Daemon {
         Session::start(Arc::clone(&live.policy), self.features.load_full(), arrival, Now::read())
     }
 
+    /// Sends a client away that met a ceiling.
+    pub(super) fn turn_away(&self, live: &Live, arrival: Arrival, ceiling: Ceiling) -> Session {
+        let features = self.features.load_full();
+        Session::turned_away(Arc::clone(&live.policy), features, arrival, ceiling, Now::read())
+    }
+
     /// Remembers that a client passed. The kernel learns it from the ledger (`mirror`).
     pub(super) fn grant(&self, arrival: &Arrival, stamps: Stamps) {
         let now = Now::read().unix;
-        self.ledger.grant(self.key(arrival.client.ip()), &stamps, Origin::Screened, None, now);
+        self.ledger.grant(self.key(arrival.client.ip()), &stamps, ledger::Origin::Screened, None, now);
+    }
+
+    /// A client that has just got a pass has failed a test in the same session.
+    pub(super) fn withdraw(&self, arrival: &Arrival, test: Test) {
+        let key = self.key(arrival.client.ip());
+        if self.ledger.withdraw(key, test) {
+            info!(session = %arrival.id, "{key}: pass withdrawn, {test} failed later in the same session");
+            self.metrics.pass_withdrawn();
+        }
     }
 
     /// Logs what happened, and notes it in the client's history.
@@ -177,6 +235,7 @@ impl Daemon {
                 "refused"
             }
             Outcome::Deferred => "deferred",
+            Outcome::Limited => "limited",
             Outcome::Left => "left",
         };
         self.metrics.session_decided(outcome);
@@ -208,6 +267,12 @@ impl Daemon {
                     warn!("{error}: clients hear 421 or 451 and come again");
                 }
             }
+            Some(error @ HandoffError::DemandsTls { .. }) => {
+                self.metrics.handoff_failed();
+                if self.degraded.set_for_a_while("mta_tls", error.to_string()) {
+                    warn!("{error}: clients under TLS hear 451 and come again");
+                }
+            }
             Some(HandoffError::Refused { .. }) | None => {
                 if self.degraded.clear("mta") {
                     info!("the MTA at {} answers again", self.live.load().config.backend.address);
@@ -216,19 +281,21 @@ impl Daemon {
         }
     }
 
-    /// A client met a ceiling: logs it, and returns the reply.
-    pub(super) fn too_many(&self, arrival: &Arrival, full: Full) -> &'static str {
-        let (why, reply) = match full {
-            Full::Client => ("too many connections", "421 4.7.0 Error: too many connections\r\n"),
-            Full::Total => ("all screening ports busy", "421 4.3.2 All screening ports are busy\r\n"),
-        };
-        let line = observe::line(arrival, &Event::Connect);
-        info!(session = %arrival.id, "{line}");
-        let client = observe::endpoint(arrival.client);
-        info!(session = %arrival.id, "NOQUEUE: reject: CONNECT from {client}: {why}");
-        self.metrics.session_decided("limited");
-        self.note(arrival, What::Limited, why.to_owned());
-        reply
+    /// A client is to be answered slowly: its place, or none.
+    pub(super) fn tarpit(&self, live: &Live) -> Option<TarpitPlace> {
+        let most = live.config.limits.tarpit as usize;
+        let place = self.limits.tarpit(most);
+        self.metrics.tarpit(place.is_some());
+        if place.is_none() {
+            let text = format!(
+                "the tarpit is full ({} clients, limits.tarpit is {most}) or closed under stress: clients are dropped instead",
+                self.limits.tarpitted()
+            );
+            if self.degraded.set_for_a_while("tarpit", text.clone()) {
+                warn!("{text}");
+            }
+        }
+        place
     }
 
     /// Accepting had to pause.
@@ -270,7 +337,7 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 fn history_of(event: &Event) -> Option<What> {
     Some(match event {
         Event::Connect => What::Connected,
-        Event::Pregreet(..) => What::Pregreet,
+        Event::Pregreet(..) | Event::EarlyHello(..) => What::Pregreet,
         Event::DnsblRank(_) => What::Dnsbl,
         Event::Pipelining(..) => What::Pipelining,
         Event::NonSmtpCommand(..) => What::NonSmtpCommand,
@@ -282,19 +349,26 @@ fn history_of(event: &Event) -> Option<What> {
         Event::Reject { .. } | Event::Denylisted => What::Refused,
         Event::PassNew | Event::PassOld => What::Passed,
         Event::Hangup(..) => What::Hangup,
+        Event::Limited(_) => What::Limited,
         Event::Allowlisted
         | Event::AllowlistVeto
         | Event::Disconnect
         | Event::DataWithoutRcpt(_)
-        | Event::TlsEstablished(_) => return None,
+        | Event::TlsEstablished(_)
+        | Event::KeywordsWithheld(_)
+        | Event::Tarpit
+        | Event::TarpitFull => return None,
     })
 }
 
 /// The log line without the client's own address and port: the history stands under the address already, and without the
 /// port the same thing again is the same event.
-fn detail(line: String, client: SocketAddr) -> String {
+fn detail(mut line: String, client: SocketAddr) -> String {
     let endpoint = observe::endpoint(client);
-    [format!(" from {endpoint}"), format!(" for {endpoint}"), format!(" peer={endpoint}"), format!(" {endpoint}")]
-        .iter()
-        .fold(line, |line, form| line.replacen(form.as_str(), "", 1))
+    while let Some(at) = line.find(&endpoint) {
+        let before = &line[..at];
+        let start = [" from ", " for ", " "].iter().find_map(|word| before.strip_suffix(word)).unwrap_or(before).len();
+        line.replace_range(start..at + endpoint.len(), "");
+    }
+    line
 }

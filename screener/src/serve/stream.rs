@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -16,6 +17,8 @@ use tokio_rustls::server::TlsStream;
 
 use crate::session::TlsSession;
 use crate::tls;
+
+use super::delivered;
 
 /// The connection.
 #[derive(Debug)]
@@ -61,12 +64,37 @@ impl ClientStream {
         }
     }
 
+    /// Sends what the socket takes at once, and says how much that was: nothing under TLS, where there is more to be done.
+    ///
+    /// The socket itself is asked. tokio lets nobody write to a new one before its first event has come, which would
+    /// cost every client a turn of its task.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(super) fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let Self::Plain(tcp) = self else { return Ok(0) };
+        match SockRef::from(tcp).send(bytes) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+            sent => sent,
+        }
+    }
+
     /// Waits until there is something to [`ClientStream::try_read`]: bytes, or the end.
     pub(super) async fn readable(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(tcp) => tcp.readable().await,
             Self::Tls(tls) => std::future::poll_fn(|cx| Pin::new(&mut **tls).poll_fill_buf(cx).map_ok(drop)).await,
         }
+    }
+
+    /// Whether everything that was written has reached the client. A connection that cannot say so any more is as good as
+    /// delivered: it accuses nobody.
+    pub(super) fn is_delivered(&self) -> bool {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        delivered::to_client(tcp).unwrap_or(true)
     }
 
     /// Reads what has arrived, as much of it as there is room for; 0 is the end. Under TLS that is all records together:
