@@ -8,5 +8,6 @@ mod link;
 mod properties;
 mod replies;
 mod rig;
+mod simulation;
 mod start_tls;
 mod tarpit;
