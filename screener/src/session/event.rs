@@ -173,6 +173,7 @@ impl Event {
             Self::AllowlistVeto => "allowlist_veto",
             Self::PassNew => "pass_new",
             Self::PassOld => "pass_old",
+            Self::Linked(..) => "linked",
             Self::Pregreet(..) => "pregreet",
             Self::EarlyHello(..) => "early_ehlo",
             Self::DnsblRank(_) => "dnsbl_rank",
