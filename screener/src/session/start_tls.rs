@@ -54,7 +54,7 @@ impl StartingTls {
         match input {
             Input::TlsUp(session) => {
                 core.log(Event::TlsEstablished(session));
-                core.tls = Some(session);
+                core.tls = Some(Box::new(session));
                 // The client has read the last reply, or there had been no handshake.
                 core.undelivered = false;
                 self.dialogue.begin_anew(now)

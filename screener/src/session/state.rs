@@ -31,16 +31,16 @@ pub(super) struct Core {
     pub(super) lattice: Lattice,
     pub(super) evidence: Vec<Evidence>,
     /// What the DNS lists have said, once they were asked.
-    pub(super) lists: Option<DnsblReport>,
+    pub(super) lists: Option<Box<DnsblReport>>,
     /// The reply to each RCPT once a test has failed under `enforce`: the first failure's.
-    pub(super) refusal: Option<Refusal>,
+    pub(super) refusal: Option<Box<Refusal>>,
     pub(super) input: BytesMut,
     pub(super) output: VecDeque<Output>,
     pub(super) teaser_sent: bool,
     /// It owed no test when it came, and gets none.
     pub(super) welcome: bool,
     /// Since the handshake, if there was one.
-    pub(super) tls: Option<TlsSession>,
+    pub(super) tls: Option<Box<TlsSession>>,
     /// Something was sent that the client may not have yet.
     pub(super) undelivered: bool,
     /// Whether sessions are many.
@@ -212,7 +212,7 @@ impl Core {
         // What a list says is something that the sender's postmaster can act on, and wins.
         let better = self.refusal.is_none() || test == Test::Dnsbl;
         if matches!(action, Action::Enforce | Action::Tarpit) && better {
-            self.refusal = Some(refusal.clone());
+            self.refusal = Some(Box::new(refusal.clone()));
         }
         if self.granted && action != Action::Ignore {
             self.output.push_back(Output::Withdraw(test));
@@ -259,9 +259,15 @@ impl Core {
             self.decided = true;
             lists::tell(self);
             let evidence = std::mem::take(&mut self.evidence);
-            let dnsbl = self.lists.clone();
+            let dnsbl = self.lists.as_deref().cloned();
             let said = self.said.clone();
-            self.output.push_back(Output::Decided(Decision { outcome, evidence, dnsbl, tls: self.tls, said }));
+            self.output.push_back(Output::Decided(Decision {
+                outcome,
+                evidence,
+                dnsbl,
+                tls: self.tls.as_deref().copied(),
+                said,
+            }));
         }
     }
 
@@ -279,7 +285,7 @@ impl Core {
     pub(super) fn hand_off(&mut self, replay: Vec<Bytes>, back: Option<Dialogue>) -> Phase {
         // A copy: if the handoff fails, the dialogue goes on with it.
         let pending = Bytes::copy_from_slice(&self.input);
-        let (teaser_sent, tls) = (self.teaser_sent, self.tls);
+        let (teaser_sent, tls) = (self.teaser_sent, self.tls.as_deref().copied());
         self.output.push_back(Output::Handoff(Handoff { replay, teaser_sent, pending, tls }));
         Phase::HandingOff(back)
     }
