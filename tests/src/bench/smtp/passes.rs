@@ -20,8 +20,12 @@ const NAMES: [&str; 5] = ["bare", "steer", "front", "front_handover", "postscree
 
 pub(super) fn measure(hosts: &Hosts, effort: &Effort, findings: &mut Findings) -> Result<()> {
     let client = source(0);
-    let mut mtas =
-        [rivals::bare(&hosts.bare)?, rivals::beside_steer(&hosts.steer)?, rivals::behind_front(&hosts.front)?];
+    let mut mtas = [
+        rivals::bare(&hosts.bare)?,
+        rivals::beside_steer(&hosts.steer)?,
+        rivals::behind_front(&hosts.front)?,
+        rivals::behind_handover(&hosts.handover)?,
+    ];
     let mut postscreen = rivals::postscreen(&hosts.postscreen, SETTINGS)?;
     let mut screeners = [
         rivals::steer(&hosts.steer, SETTINGS)?,
@@ -35,8 +39,8 @@ pub(super) fn measure(hosts: &Hosts, effort: &Effort, findings: &mut Findings) -
     let mut micros: [Vec<f64>; NAMES.len()] = Default::default();
     hosts.clients.in_ns(|| {
         // Some sessions first: postscreen's makes its pass, the others make the MTAs start their processes.
-        for server in servers.iter().cycle().take(5 * servers.len()) {
-            greeted(client, *server)?;
+        for side in (0..servers.len()).cycle().take(5 * servers.len()) {
+            greeted(client, servers[side]).with_context(|| format!("a first session with {}", NAMES[side]))?;
         }
         for round in 0..effort.rounds as usize {
             eprintln!("bench: round {} of {}", round + 1, effort.rounds);
