@@ -64,7 +64,7 @@ pub fn line(arrival: &Arrival, event: &Event) -> String {
                  {key_exchange}"
             )
         }
-        Event::TlsFailed(why) => format!("TLS handshake failed for service=smtp peer={client}: {why}"),
+        Event::TlsFailed(why) => format!("TLS handshake failed for service=smtpd peer={client}: {why}"),
         Event::DataWithoutRcpt(verb) => format!("{verb} without valid RCPT from {client}"),
         Event::Reject { reply, from, to, proto, helo } => format!(
             "NOQUEUE: reject: RCPT from {client}: {reply}; from=<{}>, to=<{}>, proto={proto}, helo=<{}>",
@@ -160,7 +160,7 @@ mod tests {
             ),
             (
                 Event::TlsFailed("lost connection".into()),
-                "TLS handshake failed for service=smtp peer=[203.0.113.5]:34209: lost connection",
+                "TLS handshake failed for service=smtpd peer=[203.0.113.5]:34209: lost connection",
             ),
             (
                 Event::Reject {
