@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, watch};
@@ -14,6 +16,7 @@ use tracing::{info, warn};
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
 use crate::config::{Origin, Tagged};
+use crate::control::api;
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::handoff::HandoffError;
 use crate::kernel::{self, Kernel};
@@ -22,8 +25,9 @@ use crate::observe::{self, Metrics};
 use crate::pass::{Stamps, Test};
 use crate::session::{Arrival, Ceiling, Decision, Event, Features, Outcome, Session, SessionId, Standing};
 
+use super::answering::Answering;
 use super::degraded::Degraded;
-use super::door::Visit;
+use super::door::{Visit, Whose};
 use super::limits::{Limits, TarpitPlace};
 use super::live::Live;
 use super::metrics_door::MetricsDoor;
@@ -46,8 +50,21 @@ pub(super) struct Daemon {
     /// its holder locks the set for writing, so that those who read it never wait for a long change.
     pub(super) changing: Mutex<()>,
     pub(super) kernel: Option<Kernel>,
+    /// Where this executable lay when it was started.
+    pub(super) program: io::Result<PathBuf>,
     /// Where the configuration is read again.
     pub(super) origin: Origin,
+    /// The front sockets are those of a socket unit.
+    pub(super) fixed_fronts: bool,
+    pub(super) answering: Answering,
+    /// Held by whoever changes attachments or settings of the kernel half beside a reload.
+    pub(super) kernel_hand: Mutex<()>,
+    /// The daemon before this one, while it has sessions.
+    pub(super) predecessor: Mutex<Option<api::Predecessor>>,
+    /// Tells the daemon after this one what the last sessions earn.
+    pub(super) telling: Mutex<Option<JoinHandle<()>>>,
+    /// Nothing is this one's any more but its sessions: another daemon stands in its place, or it is going down.
+    pub(super) retired: CancellationToken,
     /// Held during a reload: one at a time.
     pub(super) reloading: Mutex<()>,
     /// Changes with each reload.
@@ -98,6 +115,16 @@ impl Daemon {
         self.live.load_full()
     }
 
+    /// How it stands, in a line.
+    pub(super) fn in_a_line(&self) -> String {
+        format!(
+            "{} mode, {} passes, {} static entries",
+            self.mode.name(),
+            self.ledger.pass_count(),
+            self.statics().len()
+        )
+    }
+
     /// The key of an address.
     pub(super) fn key(&self, address: IpAddr) -> ClientKey {
         ClientKey::of(address, self.key_length)
@@ -128,7 +155,7 @@ impl Daemon {
     pub(super) fn arrival(&self, live: &Live, visit: &Visit, tagged: bool) -> Arrival {
         let Visit { client, server, .. } = *visit;
         let (id, terminates_tls) = (self.next_id(), live.tls.is_ready());
-        if visit.without_client {
+        if visit.whose == Whose::Nobody {
             let standing = Standing::Unnamed { mta_answers: !self.degraded.holds("mta") };
             let (stamps, tagged, may_pass, stressed) = (None, false, false, false);
             return Arrival { id, client, server, standing, tagged, stamps, may_pass, stressed, terminates_tls };
@@ -137,6 +164,8 @@ impl Daemon {
         let tagged = tagged || found == Some(StaticAction::Deny(DenyAction::Tag));
         let standing = match found {
             Some(StaticAction::Permit) => Standing::Permitted,
+            // Who may say who the clients are need not be screened; a balancer's check wants one line, and at once.
+            None if visit.whose == Whose::Proxy => Standing::Permitted,
             Some(StaticAction::Deny(DenyAction::Drop | DenyAction::Reject)) => Standing::Denied,
             _ if tagged && live.config.tests.tagged == Tagged::Tarpit => Standing::Tarpitted,
             Some(StaticAction::Deny(DenyAction::Tag | DenyAction::Count)) | None => Standing::Screened,
@@ -188,7 +217,7 @@ impl Daemon {
     /// Logs what happened, and notes it in the client's history.
     pub(super) fn tell(&self, arrival: &Arrival, event: &Event) {
         let line = observe::line(arrival, event);
-        info!(session = %arrival.id, "{line}");
+        info!(session = %arrival.id, kind = event.kind(), client = %arrival.client, "{line}");
         match event {
             Event::TlsEstablished(agreed) => self.metrics.handshake(agreed.protocol),
             Event::TlsFailed(_) => self.metrics.handshake("failed"),
@@ -238,6 +267,9 @@ impl Daemon {
                 self.metrics.handoff_failed();
                 if self.degraded.set("mta", error.to_string()) {
                     warn!("{error}: clients hear 421 or 451 and come again");
+                    // Until it is back it is asked every few seconds: a balancer that has taken this host out sends no client
+                    // that would notice.
+                    self.learn_again.notify_one();
                 }
             }
             Some(error @ HandoffError::DemandsTls { .. }) => {

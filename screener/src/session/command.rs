@@ -22,10 +22,9 @@ pub(super) enum Verb {
     Quit,
     Vrfy,
     StartTls,
-    Etrn,
-    /// A command of SMTP that the engine does not carry out.
+    /// A command that postscreen knows and the engine does not carry out.
     Other,
-    /// No command of SMTP.
+    /// None that postscreen knows.
     Unknown,
 }
 
@@ -56,18 +55,17 @@ impl Command {
             "QUIT" => Verb::Quit,
             "VRFY" => Verb::Vrfy,
             "STARTTLS" => Verb::StartTls,
-            "ETRN" => Verb::Etrn,
-            "AUTH" | "EXPN" | "HELP" | "XCLIENT" | "XFORWARD" => Verb::Other,
+            "AUTH" | "ETRN" | "XCLIENT" | "XFORWARD" => Verb::Other,
             _ => Verb::Unknown,
         };
         let argument = line.slice_ref(line[end..].trim_ascii());
         Self { verb, name, argument }
     }
 
-    /// How postscreen's log calls the command.
+    /// How postscreen's log calls the command once it has been carried out.
     pub(super) fn label(&self) -> &str {
         match self.verb {
-            Verb::Other | Verb::Unknown => "UNIMPLEMENTED",
+            Verb::Unknown => "UNIMPLEMENTED",
             _ => &self.name,
         }
     }

@@ -21,6 +21,8 @@ mod lists;
 mod policy;
 mod reply;
 mod report;
+#[cfg(any(test, fuzzing))]
+pub mod simulation;
 mod start_tls;
 mod state;
 mod tarpit;
@@ -243,7 +245,7 @@ impl Session {
     pub fn handle(&mut self, now: Now, input: Input<'_>) {
         let phase = std::mem::replace(&mut self.phase, Phase::Closed);
         let core = &mut self.core;
-        core.now = now.unix;
+        core.now = now;
         self.phase = match (phase, input) {
             (Phase::Closed, _) => Phase::Closed,
             (phase, Input::Delivered) => {
@@ -302,6 +304,12 @@ impl Session {
     /// Whether nothing more can come of this session.
     pub fn is_closed(&self) -> bool {
         self.is_over() && self.core.output.is_empty()
+    }
+
+    /// How many bytes are kept of what the client said, and for it.
+    #[cfg(any(test, fuzzing))]
+    fn held(&self) -> usize {
+        self.core.input.len()
     }
 
     /// Who came where, and as what.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::clock::{Now, UnixTime};
+use crate::clock::Now;
 use crate::pass::Test;
 
 use super::dialogue::Dialogue;
@@ -49,8 +49,8 @@ pub(super) struct Core {
     pub(super) slow: Option<Box<Slow>>,
     /// When the session began.
     pub(super) began: Instant,
-    /// The calendar at the input that is being taken.
-    pub(super) now: UnixTime,
+    /// The moment of the input that is being taken.
+    pub(super) now: Now,
     /// Before or behind the greeting, and since when.
     pub(super) moment: (Moment, Instant),
     /// What the client has said of itself.
@@ -81,7 +81,7 @@ impl Core {
             undelivered: false,
             slow: None,
             began: now.instant,
-            now: now.unix,
+            now,
             moment: (Moment::BeforeHandshake, now.instant),
             said: Said::default(),
             untold: false,
@@ -101,7 +101,7 @@ impl Core {
     /// Sends a reply of ours.
     pub(super) fn send(&mut self, reply: &Reply) {
         let reply = reply.clone().softened(&self.policy);
-        let wire = reply.wire(&self.policy, self.arrival.client, self.now);
+        let wire = reply.wire(&self.policy, self.arrival.client, self.now.unix);
         self.send_wire(wire);
     }
 
@@ -109,7 +109,7 @@ impl Core {
     pub(super) fn send_wire(&mut self, wire: Bytes) {
         self.undelivered = true;
         match &mut self.slow {
-            Some(slow) => slow.say(&wire),
+            Some(slow) => slow.say(&wire, self.now.instant),
             None => self.output.push_back(Output::Send(wire)),
         }
     }
@@ -119,7 +119,7 @@ impl Core {
         self.slow.as_ref().is_some_and(|slow| slow.is_speaking())
     }
 
-    /// Whether STARTTLS is to be had now, from us or from the MTA.
+    /// Whether STARTTLS is to be had now, from us or from the MTA. A handshake cannot be made slowly: not in the tarpit.
     pub(super) fn offers_tls(&self) -> bool {
         let wanted = !self.policy.replies.withholds("STARTTLS") && self.slow.is_none();
         wanted && self.tls.is_none() && (self.arrival.terminates_tls || self.features.offers("STARTTLS"))
@@ -240,11 +240,14 @@ impl Core {
 
     /// Everything that was due is decided and nothing failed: grants what was passed.
     pub(super) fn conclude(&mut self, outcome: Outcome) {
-        if self.decided {
+        // Nothing is remembered of nobody.
+        if self.decided || self.is_unnamed() {
             return;
         }
-        let comes_again = (outcome == Outcome::Deferred).then(|| self.now.plus(GRACE));
-        if let Some(stamps) = self.lattice.earned(&self.arrival, comes_again) {
+        let comes_again = (outcome == Outcome::Deferred).then(|| self.now.unix.plus(GRACE));
+        // Who was not tested has earned nothing.
+        let earned = if self.welcome { None } else { self.lattice.earned(&self.arrival, comes_again) };
+        if let Some(stamps) = earned {
             if self.lattice.counts_as_passed() {
                 self.log(if self.lattice.was_new() { Event::PassNew } else { Event::PassOld });
             }
