@@ -30,13 +30,14 @@ pub(crate) struct Setup {
 }
 
 /// What has to be there to run the lab: a program and the package that brings it.
-const LAB: [(&str, &str); 8] = [
+const LAB: [(&str, &str); 9] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("postfix", "postfix"),
     ("rbldnsd", "rbldnsd"),
     ("unbound", "unbound"),
     ("curl", "curl"),
+    ("python3", "python3"),
     ("nft", "nftables"),
     ("ipset", "ipset"),
 ];
@@ -120,7 +121,9 @@ fn for_build_packages() -> Result<Done> {
 /// # Errors
 /// When one is missing and cannot be installed here.
 pub(crate) fn for_lab() -> Result<Done> {
-    programs("the lab", &LAB)
+    let done = programs("the lab", &LAB)?;
+    // Installed, it would begin to watch this machine's logs.
+    Ok(done.and(unpack::ensure_tree("fail2ban", &["fail2ban"])?))
 }
 
 /// What boots Debian's kernels and runs tests on them. The kernels themselves are no part of this system.

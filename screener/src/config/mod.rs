@@ -24,7 +24,7 @@ pub use tree::{
 };
 pub use value::{
     AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, ListLevel, LocalAddress,
-    LogFormat, Mode, Secret, Stressed, TestAction, XdpMode, Zone,
+    LogFormat, Mode, ProgramName, Secret, Stressed, TestAction, XdpMode, Zone,
 };
 
 use source::Source;

@@ -59,10 +59,11 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// configuration that contradicts itself.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     // Dropped at the end of everything: then the last lines are written.
-    let _flush = observe::init(match config.observe.log {
+    let form = match config.observe.log {
         LogFormat::Postscreen => observe::Format::Postscreen,
         LogFormat::Json => observe::Format::Json,
-    })?;
+    };
+    let _flush = observe::init(form, config.observe.program.as_str())?;
     raise_descriptors();
     // First of all, and until the end: what keeps a second daemon away from the ledger and the kernel.
     let control = control::Server::bind(&config.control)?;
