@@ -1,11 +1,14 @@
 //! Certificates made for a test, each its own issuer.
 
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+
 use anyhow::{Context as _, Result};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 
-use crate::host::Host;
+use crate::host::{Host, User};
 
 /// A certificate with its key.
 #[derive(Debug)]
@@ -69,6 +72,18 @@ impl Certificate {
         replace(host, &format!("{directory}/cert.pem"), &self.chain)?;
         replace(host, &format!("{directory}/key.pem"), &self.key)
     }
+
+    /// Makes both one file, key first, for the eyes of its owner alone.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn install_as(&self, host: &Host, path: &str, owner: &User) -> Result<()> {
+        host.write(path, &format!("{}{}", self.key, self.chain))?;
+        let place = host.path(path);
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o600))
+            .with_context(|| format!("the mode of {path}"))?;
+        chown(&place, Some(owner.id), Some(owner.id)).with_context(|| format!("the owner of {path}"))
+    }
 }
 
 /// Puts a file into the place of another at once.
@@ -78,5 +93,5 @@ impl Certificate {
 pub fn replace(host: &Host, path: &str, text: &str) -> Result<()> {
     let new = format!("{path}.new");
     host.write(&new, text)?;
-    std::fs::rename(host.path(&new), host.path(path)).with_context(|| format!("replacing {path}"))
+    fs::rename(host.path(&new), host.path(path)).with_context(|| format!("replacing {path}"))
 }

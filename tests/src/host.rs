@@ -33,6 +33,20 @@ const RUN_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Host(Arc<Inner>);
 
+/// A user that a server runs as.
+#[derive(Clone, Copy, Debug)]
+pub struct User {
+    /// Its name, and its group's.
+    pub name: &'static str,
+    /// Its number, and its group's: one that Debian gives to nobody (it begins with 100 and with 1000).
+    pub id: u32,
+    /// Its home directory.
+    pub home: &'static str,
+}
+
+/// The one that every host has.
+pub const ROOT: User = User { name: "root", id: 0, home: "/root" };
+
 #[derive(Debug)]
 struct Inner {
     name: String,
@@ -133,6 +147,44 @@ impl Host {
         fs::write(&place, text).with_context(|| format!("writing {path} on host {}", self.name()))
     }
 
+    /// Writes a file that is no text, such as a mail, and gives its place in the cell.
+    ///
+    /// # Errors
+    /// As [`Host::write`].
+    pub fn write_bytes(&self, path: &str, bytes: &[u8]) -> Result<PathBuf> {
+        let place = self.path(path);
+        fs::write(&place, bytes).with_context(|| format!("writing {path} on host {}", self.name()))?;
+        Ok(place)
+    }
+
+    /// Makes a directory that belongs to a user of the host, and those above it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn directory(&self, path: &str, owner: &User, mode: u32) -> Result<()> {
+        let place = self.path(path);
+        make(&place, mode)?;
+        chown(&place, Some(owner.id), Some(owner.id)).with_context(|| format!("giving {path} to {}", owner.name))
+    }
+
+    /// Makes a user and a group of the same name and number, as a package does when it is installed.
+    ///
+    /// # Errors
+    /// When the host's lists of them cannot be changed.
+    pub fn add_user(&self, user: &User) -> Result<()> {
+        let User { name, id, home } = user;
+        for (path, line) in [
+            ("/etc/passwd", format!("{name}:x:{id}:{id}::{home}:/usr/sbin/nologin\n")),
+            ("/etc/group", format!("{name}:x:{id}:\n")),
+        ] {
+            let known = self.read(path)?;
+            let others = known.lines().filter(|known| !known.starts_with(&format!("{name}:")));
+            let text: String = others.map(|line| format!("{line}\n")).collect();
+            self.write(path, &(text + &line))?;
+        }
+        Ok(())
+    }
+
     /// Points the host's resolver at a name server.
     ///
     /// # Errors
@@ -203,7 +255,7 @@ impl Host {
     }
 
     /// Runs a closure on a thread that is in all of the host's namespaces.
-    fn inside<T: Send>(&self, body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    pub(crate) fn inside<T: Send>(&self, body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         self.on_thread(|| {
             // SAFETY: gives this new thread a working directory of its own, which entering a mount namespace requires;
             // nothing in this process relies on sharing it.

@@ -2,7 +2,8 @@
 //! those hosts.
 //!
 //! Nothing here fakes a component: the MTA and the sender are Postfix, the DNS list is rbldnsd, the screener is the
-//! daemon's own executable. The one exception is [`scripted`], for what no real DNS list can be made to do. Nothing here leaves the machine, needs a network, or cleans up after itself: the cell does.
+//! daemon's own executable. The exceptions are [`scripted`] and [`scripted_mta`],
+//! for what no real DNS list and no real MTA can be made to do. Nothing here leaves the machine, needs a network, or cleans up after itself: the cell does.
 
 pub mod bench;
 mod bpf;
@@ -10,19 +11,27 @@ pub mod cell;
 pub mod certificate;
 pub mod cli;
 pub mod client;
+pub mod correspondence;
 pub mod dns;
 pub mod dnsl;
 mod ethtool;
+pub mod exim;
 pub mod frames;
 pub mod host;
+pub mod letter;
 pub mod listener;
+pub mod mailbox;
+pub mod mailer;
 pub mod mta;
 pub mod net;
+pub mod opensmtpd;
 pub mod postfix;
 pub mod proc;
 pub mod screener;
 pub mod scripted;
+pub mod scripted_mta;
 pub mod sender;
+pub mod software;
 pub mod unbound;
 pub mod versus;
 pub mod wait;

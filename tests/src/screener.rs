@@ -100,6 +100,17 @@ impl Screener {
         self.daemon.wait_for_line(pattern, timeout)
     }
 
+    /// The memory that it holds, in bytes.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn memory(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().with_context(|| line.to_owned())?;
+        Ok(kilobytes * 1024)
+    }
+
     /// Kills it without a word.
     ///
     /// # Errors

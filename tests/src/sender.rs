@@ -38,6 +38,8 @@ pub struct Sender {
 pub struct DeliveryLine {
     /// The sender's queue number of the mail.
     pub queue_id: String,
+    /// The recipient.
+    pub to: String,
     /// Where it went, such as `192.0.2.10[192.0.2.10]:25`.
     pub relay: String,
     /// The delivery status code, such as `2.0.0`.
@@ -61,8 +63,21 @@ impl Sender {
     /// # Errors
     /// When Postfix does not start.
     pub fn start(host: &Host, routes: &[Route]) -> Result<Self> {
+        let routes = routes.iter().map(|route| (route, String::new()));
+        Self::start_with(host, routes, "")
+    }
+
+    /// Starts a sender with settings for each way out (lines for `master.cf`) and for the whole (for `main.cf`).
+    ///
+    /// # Errors
+    /// When Postfix does not start.
+    pub fn start_with<'a>(
+        host: &Host,
+        routes: impl IntoIterator<Item = (&'a Route, String)>,
+        extra: &str,
+    ) -> Result<Self> {
         let (settings, services) = configuration(host.name(), routes);
-        let postfix = Postfix::start(host, &settings, &services)?;
+        let postfix = Postfix::start(host, &(settings + extra), &services)?;
         Ok(Self { postfix })
     }
 
@@ -145,16 +160,16 @@ impl Sender {
     }
 }
 
-fn configuration(name: &str, routes: &[Route]) -> (String, String) {
+fn configuration<'a>(name: &str, routes: impl IntoIterator<Item = (&'a Route, String)>) -> (String, String) {
     let mut maps = String::new();
     let mut services = String::new();
-    for (number, route) in routes.iter().enumerate() {
+    for (number, (route, options)) in routes.into_iter().enumerate() {
         let (server, bind) = match Family::of(route.server) {
             Family::V4 => (format!("[{}]", route.server), "smtp_bind_address"),
             Family::V6 => (format!("[IPv6:{}]", route.server), "smtp_bind_address6"),
         };
         maps += &format!(" {{ {}=out{number}:{server} }}", route.from);
-        services += &format!("out{number} unix - - n - - smtp\n  -o {bind}={source}\n", source = route.source);
+        services += &format!("out{number} unix - - n - - smtp\n  -o {bind}={source}\n{options}", source = route.source);
     }
     let settings = format!(
         "myhostname = {name}.example.net\n\
@@ -187,8 +202,10 @@ impl DeliveryLine {
             let mut all = fields.split(", ");
             all.find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
         };
+        let to = fields.split_once(": to=<")?.1.split_once('>')?.0;
         Some(Self {
             queue_id: queue_id.to_owned(),
+            to: to.to_owned(),
             relay: field("relay")?.to_owned(),
             dsn: field("dsn")?.to_owned(),
             status: status.to_owned(),
@@ -215,7 +232,7 @@ delay=9, delays=0/0/1/0.5, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 5D2)
         let found = attempts(log, "3@out.example.net");
         assert_eq!(found.len(), 2);
         assert_eq!((found[0].status.as_str(), found[0].conn_use), ("deferred", 2));
-        assert_eq!(found[1].dsn, "2.0.0");
+        assert_eq!((found[1].dsn.as_str(), found[1].to.as_str()), ("2.0.0", "bob@example.com"));
         assert_eq!(found[1].reply, "250 2.0.0 Ok: queued as 5D2");
         assert!(attempts(log, "4@out.example.net").is_empty());
     }

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 
 use screener_tests::cell;
-use screener_tests::client::Client;
+use screener_tests::client::{Client, Reply};
 use screener_tests::mta::{BOB, DIRECT, Mta, RELAY};
 use screener_tests::net::{Family, Net};
 use screener_tests::screener::{Screener, USUAL};
@@ -61,6 +61,32 @@ fn under_defer_a_sending_postfix_is_told_450_and_served_by_the_mta_when_it_comes
         ensure!(line.dsn.starts_with("2."), "{line:?}");
         mta.wait_until_seen(DIRECT, source, SOON)?;
         ensure!(!mta.has_seen(RELAY, source), "the session that was deferred reached the MTA");
+        Ok(())
+    });
+}
+
+#[test]
+fn what_the_mta_offers_after_a_restart_is_offered_after_the_next_handoff() {
+    cell::test("what_the_mta_offers_after_a_restart_is_offered_after_the_next_handoff", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let mut mta = Mta::start(&mx, "message_size_limit = 1000000\nvirtual_mailbox_limit = 0\n")?;
+        let mut screener = Screener::start(&mx, USUAL)?;
+        let server = SocketAddr::new(mx.address(Family::V4)?, 25);
+        let offered = |source: &str| -> Result<(Client, Reply)> {
+            let mut client = Client::connect(&internet, source.parse()?, server)?;
+            client.expect(220)?;
+            let offer = client.ask("EHLO sender.example.net", 250)?;
+            Ok((client, offer))
+        };
+        let (mut client, offer) = offered("198.51.100.32")?;
+        ensure!(offer.contains("SIZE 1000000"), "{}", offer.text());
+        mx.ask("postconf", &["-e", "message_size_limit = 2000000"])?;
+        mta.restart()?;
+        client.ask("MAIL FROM:<a@example.net>", 250)?;
+        client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+        screener.wait_for_log("offers SIZE 2000000", SOON)?;
+        let (_client, offer) = offered("198.51.100.33")?;
+        ensure!(offer.contains("SIZE 2000000"), "{}", offer.text());
         Ok(())
     });
 }

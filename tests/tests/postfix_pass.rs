@@ -227,3 +227,21 @@ fn what_was_read_before_the_greeting_reaches_the_mta() {
         Ok(())
     });
 }
+
+#[test]
+fn a_reload_of_postfix_turns_nobody_away() {
+    cell::test("a_reload_of_postfix_turns_nobody_away", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let mta = Mta::start(&mx, "")?;
+        let screener = Screener::start(&mx, &front())?;
+        screener.tell(&["pass", "add", "198.51.100.39"])?;
+        for round in 1..=5 {
+            mx.ask("postfix", &["reload"])?;
+            let mut client = connect(&internet, &mx, "198.51.100.39")?;
+            client.expect(220)?;
+            mail(&mut client, round)?;
+        }
+        mta.wait_for_mail(5, SOON)?;
+        Ok(())
+    });
+}

@@ -30,16 +30,33 @@ pub(crate) struct Setup {
 }
 
 /// What has to be there to run the lab: a program and the package that brings it.
-const LAB: [(&str, &str); 9] = [
+const LAB: [(&str, &str); 11] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("postfix", "postfix"),
     ("rbldnsd", "rbldnsd"),
     ("unbound", "unbound"),
     ("curl", "curl"),
-    ("python3", "python3"),
     ("nft", "nftables"),
     ("ipset", "ipset"),
+    // Senders of mail. Python: Debian's, whatever else is on the path.
+    ("msmtp", "msmtp"),
+    ("swaks", "swaks"),
+    ("/usr/bin/python3", "python3"),
+];
+
+/// What swaks needs for TLS and for IPv6: a module of Perl's and the package that brings it.
+const PERL: [(&str, &str); 2] =
+    [("Net::SSLeay", "libnet-ssleay-perl"), ("IO::Socket::INET6", "libio-socket-inet6-perl")];
+
+/// What is not installed but unpacked: the name of the tree in which the lab finds it, and its package. MTAs that Debian does
+/// not install beside Postfix (of Exim's two daemons only the heavy one knows the PROXY protocol), and fail2ban, which would
+/// begin to watch this machine's logs.
+const UNPACKED: [(&str, &str); 4] = [
+    ("exim", "exim4-daemon-heavy"),
+    ("opensmtpd", "opensmtpd"),
+    ("sendmail", "sendmail-bin"),
+    ("fail2ban", "fail2ban"),
 ];
 
 /// What boots other kernels: the program, and the package that brings it.
@@ -121,9 +138,14 @@ fn for_build_packages() -> Result<Done> {
 /// # Errors
 /// When one is missing and cannot be installed here.
 pub(crate) fn for_lab() -> Result<Done> {
-    let done = programs("the lab", &LAB)?;
-    // Installed, it would begin to watch this machine's logs.
-    Ok(done.and(unpack::ensure_tree("fail2ban", &["fail2ban"])?))
+    let mut done = programs("the lab", &LAB)?;
+    let is_missing = |module: &str| process::ask(Command::new("perl").args([&format!("-M{module}"), "-e1"])).is_err();
+    let modules = PERL.iter().filter(|(module, _)| is_missing(module)).map(|(_, package)| *package);
+    done = done.and(packages("the lab", &modules.collect::<Vec<_>>())?);
+    for (name, package) in UNPACKED {
+        done = done.and(unpack::ensure_tree(name, &[package])?);
+    }
+    Ok(done)
 }
 
 /// What boots Debian's kernels and runs tests on them. The kernels themselves are no part of this system.
@@ -185,13 +207,17 @@ pub(crate) fn for_bench() -> Result<Done> {
 /// Installs the packages of those programs that are missing.
 fn programs(who: &str, wanted: &[(&str, &str)]) -> Result<Done> {
     let missing = wanted.iter().filter(|(program, _)| !process::is_installed(program));
-    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
-    if packages.is_empty() {
+    packages(who, &missing.map(|(_, package)| *package).collect::<Vec<_>>())
+}
+
+/// Installs packages.
+fn packages(who: &str, missing: &[&str]) -> Result<Done> {
+    if missing.is_empty() {
         return Ok(Done::Nothing);
     }
-    let names = packages.join(", ");
+    let names = missing.join(", ");
     ensure!(apt::is_here(), "{who} need {names}; install that with this system's package manager");
-    apt::install(&packages).with_context(|| format!("cannot install what {who} need"))?;
+    apt::install(missing).with_context(|| format!("cannot install what {who} need"))?;
     Ok(Done::Installed)
 }
 

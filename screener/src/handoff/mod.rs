@@ -174,14 +174,4 @@ fn announcement(method: HandoffMethod, header: &Header) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connection_of_our_own_is_announced_in_a_form_that_postfix_takes() {
-        let local = Header::local();
-        assert_eq!(announcement(HandoffMethod::ProxyV1, &local), b"PROXY TCP4 127.0.0.1 127.0.0.1 65535 25\r\n");
-        assert_eq!(announcement(HandoffMethod::ProxyV2, &local)[12..], [0x20, 0, 0, 0]);
-        assert!(announcement(HandoffMethod::None, &local).is_empty());
-    }
-}
+mod tests;

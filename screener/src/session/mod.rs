@@ -410,6 +410,12 @@ impl Core {
 
     fn handoff_failed(&mut self, back: Option<Dialogue>, refusal: Option<Bytes>, now: Now) -> Phase {
         match back {
+            // By this code the MTA closes, and so do we (RFC 5321 section 3.8): an open connection would be a lie.
+            Some(_) if refusal.as_ref().is_some_and(|reply| reply.starts_with(b"421")) => {
+                self.output.extend(refusal.map(Output::Send));
+                self.log(Event::Disconnect);
+                self.close()
+            }
             // The client waits for the reply to the line that began the handoff.
             Some(dialogue) => {
                 self.output.push_back(Output::Send(refusal.unwrap_or_else(|| reply::MTA_AWAY.wire())));

@@ -3,22 +3,13 @@
 //! The patterns say in our own words what those of whyscream/postfix-grok-patterns take for a line of postscreen's
 //! (reference/postscreen.md section 3.2).
 
-use std::env;
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result, ensure};
 use regex::Regex;
 
 use crate::host::Host;
+use crate::software;
 
 use super::play::text_of;
-
-/// What `cargo xtask setup` has unpacked.
-fn fail2ban() -> Result<PathBuf> {
-    let this = env::current_exe().context("the path of this executable")?;
-    let found = this.ancestors().map(|place| place.join("tools/fail2ban")).find(|place| place.is_dir());
-    found.context("fail2ban is not there: run `cargo xtask setup`, which unpacks it below target/tools")
-}
 
 /// The lines of a log that fail2ban's filter for Postfix takes for offences, in this mode of the filter.
 ///
@@ -27,7 +18,8 @@ fn fail2ban() -> Result<PathBuf> {
 pub fn fail2ban_matches(host: &Host, mode: &str, log: &str) -> Result<Vec<String>> {
     const LOG: &str = "/tmp/fail2ban.log";
     host.write(LOG, log)?;
-    let tree = fail2ban()?;
+    let tree = software::tree("fail2ban")?;
+    ensure!(tree.is_dir(), "{} is not there: run `cargo xtask setup`, which unpacks it", tree.display());
     let filter = format!("{}[mode={mode}]", tree.join("etc/fail2ban/filter.d/postfix.conf").display());
     let mut command = host.command("python3");
     command
@@ -40,12 +32,8 @@ pub fn fail2ban_matches(host: &Host, mode: &str, log: &str) -> Result<Vec<String
     let output = host.run(&mut command)?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    let total =
-        said.lines().find_map(|line| line.strip_prefix("Lines: ")?.split(", ").nth(2)?.strip_suffix(" matched"));
-    let total = total.or_else(|| {
-        said.lines()
-            .find_map(|line| line.strip_prefix("Lines: ")?.split(", ").find_map(|part| part.strip_suffix(" matched")))
-    });
+    let summary = said.lines().find_map(|line| line.strip_prefix("Lines: "));
+    let total = summary.and_then(|summary| summary.split(", ").find_map(|part| part.strip_suffix(" matched")));
     let total: usize = total.with_context(|| format!("{said}{errors}"))?.parse()?;
     let shown = said.lines().skip_while(|line| !line.contains("Matched line(s):")).skip(1);
     let lines: Vec<String> = shown.map_while(|line| line.strip_prefix("|  ")).map(str::to_owned).collect();

@@ -5,7 +5,8 @@
 //! packages that were asked for and those that they depend on and this system lacks.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -58,6 +59,7 @@ impl Tree {
             process::ask(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&part))?;
         }
         fs::remove_dir_all(&archives).context("cannot remove what was fetched")?;
+        merge_usr(&part)?;
         fs::rename(&part, &self.root).with_context(|| format!("cannot make {}", self.root.display()))?;
         let marker = self.marker();
         fs::write(&marker, &names).with_context(|| format!("cannot write {}", marker.display()))
@@ -80,6 +82,23 @@ impl Tree {
     }
 }
 
+/// Moves what lies in `/lib` and the like below `/usr`, and leaves links, as on every Debian since 12: packages still have
+/// files at the old places, and a tree is also laid over a `/usr`.
+fn merge_usr(tree: &Path) -> Result<()> {
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        let old = tree.join(name);
+        if !old.is_dir() {
+            continue;
+        }
+        let new = tree.join("usr").join(name);
+        fs::create_dir_all(&new).with_context(|| format!("cannot make {}", new.display()))?;
+        process::ask(Command::new("cp").arg("-a").arg(old.join(".")).arg(&new))?;
+        fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
+        symlink(Path::new("usr").join(name), &old).with_context(|| format!("cannot link {}", old.display()))?;
+    }
+    Ok(())
+}
+
 /// Fills a tree unless it is there.
 ///
 /// # Errors
@@ -91,4 +110,27 @@ pub(super) fn ensure_tree(name: &str, packages: &[&str]) -> Result<super::Done> 
     }
     tree.fill(packages)?;
     Ok(super::Done::Installed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_places_become_links_and_lose_nothing() {
+        let tree = std::env::temp_dir().join(format!("screener-merge-{}", std::process::id()));
+        let write = |path: &str| {
+            let path = tree.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        };
+        write("lib/x/a.so");
+        write("usr/lib/x/b.so");
+        merge_usr(&tree).unwrap();
+        for path in ["usr/lib/x/a.so", "usr/lib/x/b.so", "lib/x/a.so"] {
+            assert!(tree.join(path).is_file(), "{path}");
+        }
+        assert!(tree.join("lib").is_symlink() && !tree.join("sbin").exists());
+        fs::remove_dir_all(tree).unwrap();
+    }
 }

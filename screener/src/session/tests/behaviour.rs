@@ -453,3 +453,19 @@ fn a_connection_without_a_client_is_greeted_and_its_mail_is_put_off_without_a_tr
     assert_eq!(away.sent, "421 4.3.2 All server ports are busy\r\n", "so that the proxy looks for another host");
     assert!(away.closed && away.events.is_empty());
 }
+
+#[test]
+fn a_421_of_the_mta_is_the_end_and_the_pass_stays() {
+    let mut rig = Rig::with(policy(), arrival());
+    rig.lists_say(unlisted())
+        .seconds(6)
+        .says("EHLO a.test\r\n")
+        .says("MAIL FROM:<>\r\n")
+        .says("RCPT TO:<a@b.test>\r\n");
+    assert!(rig.handoff.is_some() && rig.granted.is_some());
+    rig.take();
+    rig.input(Input::HandoffFailed(Some(Bytes::from_static(b"421-4.7.0 enough\r\n421 4.7.0 of you\r\n"))));
+    assert_eq!(rig.take(), "421-4.7.0 enough\r\n421 4.7.0 of you\r\n");
+    assert!(rig.closed, "an open connection behind a 421 would be a lie");
+    assert_eq!(rig.events.last(), Some(&Event::Disconnect));
+}
