@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 
 use anyhow::{Context as _, Result};
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 
@@ -35,6 +35,7 @@ impl Certificate {
     pub fn good_for(name: &str, days: i64) -> Result<Self> {
         let pair = KeyPair::generate().context("a key")?;
         let mut params = CertificateParams::new([name.to_owned()]).context("a certificate")?;
+        params.distinguished_name.push(DnType::CommonName, name);
         let now = OffsetDateTime::now_utc();
         params.not_before = now - Duration::days(90);
         params.not_after = now + Duration::days(days) + Duration::hours(1);

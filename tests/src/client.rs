@@ -228,6 +228,20 @@ impl Client {
         Ok(())
     }
 
+    /// The socket itself, below TLS if there is TLS.
+    #[must_use]
+    pub fn tcp(&self) -> &TcpStream {
+        self.stream.tcp()
+    }
+
+    /// Holds back what is sent, until it is let go in one segment (`TCP_CORK`).
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn cork(&self, hold: bool) -> Result<()> {
+        Ok(rustix::net::sockopt::set_tcp_cork(self.stream.tcp(), hold)?)
+    }
+
     /// The protocol that TLS speaks, e.g. `TLSv1_3`; `None` in plain text.
     #[must_use]
     pub fn tls_protocol(&self) -> Option<String> {

@@ -32,6 +32,7 @@ pub mod scripted;
 pub mod scripted_mta;
 pub mod sender;
 pub mod software;
+pub mod tls;
 pub mod unbound;
 pub mod versus;
 pub mod wait;

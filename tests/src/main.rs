@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 
+use screener_tests::bench::smtp::Part;
 use screener_tests::bench::{self, Options};
 use screener_tests::cell::{self, Entered, Kept};
 use screener_tests::screener;
@@ -76,6 +77,33 @@ struct Bench {
     /// The rows as JSON.
     #[arg(long)]
     json: bool,
+    /// Of the daemon's figures these alone.
+    #[arg(long, value_name = "PART")]
+    only: Option<Only>,
+}
+
+/// The parts of the daemon's bench.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Only {
+    /// Processor time of a refusal.
+    Refusal,
+    /// Memory of a waiting client, lateness of its greeting.
+    Waiting,
+    /// Time to the greeting with a pass.
+    Passes,
+    /// Mails a second.
+    Relay,
+}
+
+impl From<Only> for Part {
+    fn from(only: Only) -> Self {
+        match only {
+            Only::Refusal => Self::Refusal,
+            Only::Waiting => Self::Waiting,
+            Only::Passes => Self::Passes,
+            Only::Relay => Self::Relay,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -134,7 +162,7 @@ fn measure(arguments: &Bench) -> Result<i32> {
     let options = Options { quick: arguments.quick, rounds: arguments.rounds };
     let report = match arguments.half {
         Half::Kernel => bench::kernel::run(&options)?,
-        Half::Smtp => bench::smtp::run(&options)?,
+        Half::Smtp => bench::smtp::run(&options, arguments.only.map(Part::from))?,
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

@@ -100,6 +100,31 @@ impl Screener {
         self.daemon.wait_for_line(pattern, timeout)
     }
 
+    /// Writes another configuration, which the daemon knows nothing of yet.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn configure(&self, config: &str) -> Result<()> {
+        self.host.write(CONFIG_FILE, config)
+    }
+
+    /// Writes another configuration and has the daemon take it in; gives what `reload` said.
+    ///
+    /// # Errors
+    /// When the daemon refuses it.
+    pub fn reload(&self, config: &str) -> Result<Value> {
+        self.configure(config)?;
+        self.json(&["reload", "--json"])
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.daemon.signal(signal)
+    }
+
     /// The memory that it holds, in bytes.
     ///
     /// # Errors

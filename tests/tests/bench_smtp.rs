@@ -26,7 +26,7 @@ const ROWS: [&str; 11] = [
 #[test]
 fn the_bench_has_every_row_and_every_client_got_its_answer() {
     cell::test_within("the_bench_has_every_row_and_every_client_got_its_answer", Duration::from_secs(300), || {
-        let report = smtp::run(&Options { quick: true, rounds: Some(1) })?;
+        let report = smtp::run(&Options { quick: true, rounds: Some(1) }, None)?;
         ensure!(report.wrong.is_empty(), "{}", report.wrong.join("\n"));
         for name in ROWS {
             let row = report.rows.iter().find(|row| row.name == name);

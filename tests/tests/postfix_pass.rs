@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use screener_tests::cell;
+use screener_tests::certificate::Certificate;
 use screener_tests::client::Client;
 use screener_tests::host::Host;
 use screener_tests::mta::{BOB, Mta, PASSED};
@@ -242,6 +243,55 @@ fn a_reload_of_postfix_turns_nobody_away() {
             mail(&mut client, round)?;
         }
         mta.wait_for_mail(5, SOON)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn under_tls_that_the_daemon_terminates_postfix_gets_a_pair_and_the_true_address() {
+    cell::test("under_tls_that_the_daemon_terminates_postfix_gets_a_pair_and_the_true_address", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let mta = Mta::start(&mx, "")?;
+        let certificate = Certificate::new("mx.example.com")?;
+        certificate.install(&mx, "/etc/screener/tls")?;
+        let tls = "[tls]\ncertificate = \"/etc/screener/tls/cert.pem\"\nkey = \"/etc/screener/tls/key.pem\"\n";
+        let _screener = Screener::start(&mx, &(front() + tls))?;
+        let mut client = connect(&internet, &mx, "198.51.100.38")?;
+        client.expect(220)?;
+        client.ask("EHLO sender.example.net", 250)?;
+        client.ask("STARTTLS", 220)?;
+        client.start_tls(&certificate)?;
+        mail(&mut client, 1)?;
+        ensure!(mta.wait_for_message("1@example.net", SOON)?.was_received_from("198.51.100.38".parse()?));
+        mta.wait_until_seen(PASSED, "198.51.100.38".parse()?, SOON)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn short_of_descriptors_a_client_hears_451_and_the_log_says_what_to_raise() {
+    cell::test("short_of_descriptors_a_client_hears_451_and_the_log_says_what_to_raise", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let _mta = Mta::start(&mx, "")?;
+        let without_kernel = front().replace("[kernel]", "[kernel]\nxdp = \"off\"");
+        let mut screener = Screener::start_under(&mx, &without_kernel, &["prlimit", "--nofile=64:64"])?;
+        let mut first = connect(&internet, &mx, "198.51.100.37")?;
+        first.expect(220)?;
+        first.ask("EHLO sender.example.net", 250)?;
+        first.ask("MAIL FROM:<a@example.net>", 250)?;
+        let mut others = Vec::new();
+        for number in 128..208 {
+            others.push(connect(&internet, &mx, &format!("198.51.100.{number}"))?);
+        }
+        screener.wait_for_log("raise LimitNOFILE", SOON)?;
+        first.ask(&format!("RCPT TO:<{BOB}>"), 451)?;
+        screener.wait_for_log("descriptors are short", SOON)?;
+        drop(others);
+        until("the others to be gone", SOON, || {
+            let status = screener.json(&["status", "--json"]).ok()?;
+            (status["sessions"]["active"] == 1).then_some(())
+        })?;
+        first.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
         Ok(())
     });
 }

@@ -234,6 +234,11 @@ fn in_steer_mode_a_proxy_reaches_the_daemon_whatever_passes_there_are() {
             mail(&mut proxied)?;
             mta.wait_until_seen(RELAY, client.parse()?, SOON)?;
         }
+        let explained = screener.explain(PROXY.parse()?)?;
+        ensure!(
+            explained["summary"].as_str().is_some_and(|text| text.contains("a proxy of listen.proxy_from")),
+            "{explained}"
+        );
         let refused = screener.cli(&["permit", "add", "198.51.100.192/26"])?;
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         ensure!(!refused.status.success() && said.contains("meets listen.proxy_from"), "{said}");

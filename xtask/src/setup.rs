@@ -30,13 +30,14 @@ pub(crate) struct Setup {
 }
 
 /// What has to be there to run the lab: a program and the package that brings it.
-const LAB: [(&str, &str); 11] = [
+const LAB: [(&str, &str); 12] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("postfix", "postfix"),
     ("rbldnsd", "rbldnsd"),
     ("unbound", "unbound"),
     ("curl", "curl"),
+    ("openssl", "openssl"),
     ("nft", "nftables"),
     ("ipset", "ipset"),
     // Senders of mail. Python: Debian's, whatever else is on the path.

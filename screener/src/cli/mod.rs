@@ -16,6 +16,7 @@ mod pass;
 mod permit;
 mod prefix;
 mod progress;
+mod reload;
 mod run;
 mod status;
 mod test;
@@ -46,6 +47,8 @@ enum Verb {
     Run(run::Run),
     /// Say what is wrong with a configuration
     CheckConfig(check_config::CheckConfig),
+    /// Have the daemon read its configuration again; what is wrong with it leaves the old one in force
+    Reload(reload::Reload),
     /// How the daemon stands, and what is degraded
     Status(status::Status),
     /// What happened to a host, and what would happen now
@@ -117,6 +120,7 @@ impl Cli {
             Verb::Doctor(verb) => ask(verb.carry_out()),
             Verb::Test(verb) => ask(verb.carry_out()),
             Verb::Dnsbl(verb) => ask(verb.carry_out(&client)),
+            Verb::Reload(verb) => ask(verb.carry_out(&client)),
             Verb::Status(verb) => ask(verb.carry_out(&client)),
             Verb::Explain(verb) => ask(verb.carry_out(&client)),
             Verb::Pass(verb) => ask(verb.carry_out(&client)),

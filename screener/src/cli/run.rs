@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Answer;
-use crate::config::{Config, InterfaceName, Overrides};
+use crate::config::{InterfaceName, Origin, Overrides};
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
@@ -19,13 +19,10 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn carry_out(self) -> anyhow::Result<Answer> {
-        let mut config = match &self.config {
-            Some(path) => Config::load(path)?,
-            None => Config::load_default()?,
-        };
-        Overrides { interfaces: self.interface }.apply(&mut config);
+        let origin = Origin { file: self.config, overrides: Overrides { interfaces: self.interface } };
+        let config = origin.read()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(crate::serve::run(config))?;
+        runtime.block_on(crate::serve::run(origin, config))?;
         Ok(Answer::Yes)
     }
 }

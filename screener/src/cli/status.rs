@@ -28,11 +28,18 @@ impl Status {
 fn show(status: &api::Status) -> anyhow::Result<()> {
     let sessions = &status.sessions;
     output::line(format!(
-        "screener {} in {} mode, up {}",
+        "screener {} in {} mode, up {}{}",
         status.version,
         status.mode,
-        humantime::format_duration(std::time::Duration::from_secs(status.uptime_seconds))
+        humantime::format_duration(std::time::Duration::from_secs(status.uptime_seconds)),
+        if status.state == "draining" { ", going down: no new connections, sessions may end" } else { "" }
     ))?;
+    let configuration = &status.configuration;
+    let file = configuration.file.as_ref().map_or_else(|| "the defaults".to_owned(), |file| file.display().to_string());
+    output::line(format!("configuration: {file}, read at {}", configuration.read))?;
+    for key in &configuration.needs_restart {
+        output::line(format!("needs a restart: {key} stands otherwise in the file"))?;
+    }
     output::line(format!(
         "sessions: {} ({} now), {} handed to the MTA, {} refused, {} tagged",
         sessions.total, sessions.active, sessions.handed_off, sessions.refused, sessions.tagged

@@ -365,7 +365,9 @@ impl Judge<'_, '_> {
         for deny in raw.deny.iter().map(At::get_ref) {
             let action = self.word(&deny.action);
             if let Some(prefix) = self.with(&deny.prefix, prefix) {
-                denies.push((deny.prefix.span(), Deny { prefix, action, comment: deny.comment.clone() }));
+                let (span, comment) = (deny.prefix.span(), deny.comment.clone());
+                let place = self.source.place(&span);
+                denies.push((span, Deny { prefix, action, comment, place }));
             }
         }
         self.twice(denies.iter().map(|(span, deny)| (deny.prefix, span.clone())), |prefix| {

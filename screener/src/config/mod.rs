@@ -5,9 +5,11 @@
 //! [`unbuilt`] refuses what the schema knows and this version does not do. Never falls back to a default for a value
 //! that is written and wrong, and never shows a secret.
 
+mod changes;
 mod check;
 mod dnsbl;
 mod error;
+mod origin;
 mod raw;
 mod source;
 mod tree;
@@ -17,7 +19,9 @@ mod value;
 use std::io;
 use std::path::Path;
 
+pub use changes::Changes;
 pub use error::{ConfigError, Place, Problem};
+pub use origin::Origin;
 pub use tree::{
     Backend, Code, Config, Control, DeepTest, Deny, DnsList, DnsblTest, ErrorCode, Feed, FeedSource, Kernel, Ledger,
     Limits, Listen, Observe, Permit, PregreetTest, Tests, Tls,
@@ -83,6 +87,16 @@ impl Config {
     pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
         let (source, raw) = Source::read(text, name)?;
         check::config(&raw, &source)
+    }
+
+    /// Compares this configuration, just read, with the one that runs. Where a change cannot take effect while the daemon
+    /// runs, what runs stays in the tree. `kernel`: whether there is a kernel half to tell.
+    pub fn follow(&mut self, running: &Self, kernel: bool) -> Changes {
+        let mut changes = changes::between(running, self);
+        if !kernel {
+            changes.no_kernel(running, self);
+        }
+        changes
     }
 
     /// What an operator should know about this configuration though nothing is wrong with it; for `check-config` and

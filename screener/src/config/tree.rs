@@ -322,6 +322,8 @@ pub struct Deny {
     pub action: DenyAction,
     /// Why; may be empty.
     pub comment: String,
+    /// Where it stands in the file, for errors found later.
+    pub place: Place,
 }
 
 /// `[[feed]]`

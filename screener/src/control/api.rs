@@ -15,8 +15,14 @@ pub struct Status {
     pub version: String,
     /// `steer` or `front`.
     pub mode: String,
+    /// `serving`; or `draining`: it takes no new connections, and ends when its sessions have.
+    #[serde(default)]
+    pub state: String,
     /// Since its start.
     pub uptime_seconds: u64,
+    /// What it goes by.
+    #[serde(default)]
+    pub configuration: Configuration,
     /// Counted since its start.
     pub sessions: Sessions,
     /// `None`: nothing of ours is in the kernel.
@@ -336,6 +342,32 @@ pub struct PageRequest {
 impl PageRequest {
     /// The largest page.
     pub const MOST: usize = 1000;
+}
+
+/// The answer to `POST /v1/reload`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// The file that was read; `None`: there is none, everything has its default.
+    pub file: Option<PathBuf>,
+    /// The keys that are different and in force now.
+    pub changed: Vec<String>,
+    /// The keys that are different and take effect when the daemon is started again.
+    pub needs_restart: Vec<String>,
+    /// What came of it beside.
+    pub notes: Vec<String>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// The file; `None`: there is none.
+    pub file: Option<PathBuf>,
+    /// When it was read.
+    pub read: String,
+    /// Keys that stand otherwise in the file and take effect when the daemon is started again.
+    pub needs_restart: Vec<String>,
 }
 
 /// Any answer that is an error.

@@ -9,4 +9,4 @@ mod lock;
 mod server;
 
 pub use client::{Client, ClientError};
-pub use server::{Answers, BindError, Refusal, Server, serve_metrics};
+pub use server::{Answers, BindError, Refusal, Server, bind_metrics, give, serve_metrics};

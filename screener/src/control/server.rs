@@ -61,6 +61,8 @@ pub trait Answers: Send + Sync + 'static {
     fn deny_export(&self, request: &ExportRequest) -> String;
     /// Prometheus text.
     fn metrics(&self) -> String;
+    /// Reads the configuration again and takes it in, as a whole or not at all. Waits for what that takes.
+    fn reload(self: Arc<Self>) -> Result<api::ReloadReport, Refusal>;
 }
 
 /// The daemon will not do that.
@@ -124,7 +126,7 @@ impl Server {
         }
         let listener = UnixListener::bind(path).map_err(io)?;
         std::fs::set_permissions(path, PermissionsExt::from_mode(SOCKET_MODE)).map_err(io)?;
-        let note = config.group.as_ref().and_then(|group| give_to(path, group).err());
+        let note = give(config).err();
         Ok(Self { listener, note, _lock: lock })
     }
 
@@ -147,6 +149,7 @@ impl Server {
             .route("/v1/denies", post(deny_import::<A>).layer(DefaultBodyLimit::max(ImportRequest::MOST_BYTES)))
             .route("/v1/export/denies", get(deny_export::<A>))
             .route("/v1/denies/{*prefix}", put(deny_add::<A>).delete(deny_del::<A>))
+            .route("/v1/reload", post(reload::<A>))
             .route("/metrics", get(metrics::<A>))
             .with_state(daemon);
         let served = axum::serve(self.listener, app).with_graceful_shutdown(end.cancelled_owned()).await;
@@ -156,15 +159,33 @@ impl Server {
     }
 }
 
-/// Serves the metrics, and nothing else, over TCP until `end`.
+/// A socket for [`serve_metrics`]. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub async fn serve_metrics<A: Answers>(address: SocketAddr, daemon: Arc<A>, end: CancellationToken) -> io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
+pub fn bind_metrics(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Serves the metrics, and nothing else, over TCP until `end`.
+pub fn serve_metrics<A: Answers>(listener: TcpListener, daemon: Arc<A>, end: CancellationToken) {
     let app = Router::new().route("/metrics", get(metrics::<A>)).with_state(daemon);
     tokio::spawn(axum::serve(listener, app).with_graceful_shutdown(end.cancelled_owned()).into_future());
-    Ok(())
+}
+
+/// Gives the socket to the group that is to use it besides root.
+///
+/// # Errors
+/// With what that means and what to do, when there is no such group.
+pub fn give(config: &Control) -> Result<(), String> {
+    let Some(group) = &config.group else {
+        let own = nix::unistd::getegid().as_raw();
+        return chown(&config.socket, None, Some(own))
+            .map_err(|error| format!("the control socket stays with the group that has it: {error}"));
+    };
+    give_to(&config.socket, group)
 }
 
 fn give_to(path: &Path, group: &str) -> Result<(), String> {
@@ -258,6 +279,10 @@ async fn deny_import<A: Answers>(State(daemon): State<Arc<A>>, Json(request): Js
 async fn deny_export<A: Answers>(State(daemon): State<Arc<A>>, Query(request): Query<ExportRequest>) -> Response {
     let text = spawn_blocking(move || daemon.deny_export(&request)).await;
     text.map_or_else(|error| broken(&error), IntoResponse::into_response)
+}
+
+async fn reload<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
+    changed(move || daemon.reload()).await
 }
 
 /// Carries out a change where it may wait.

@@ -7,7 +7,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ pub(super) struct Cache {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     born: Instant,
-    most: usize,
+    most: AtomicUsize,
     evicted: AtomicU64,
 }
 
@@ -83,7 +83,17 @@ impl Cache {
     /// Keeps at most `most` answers.
     pub(super) fn new(most: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: RandomState::new(), born: Instant::now(), most, evicted: AtomicU64::new(0) }
+        Self { shards, hasher: RandomState::new(), born: Instant::now(), most: most.into(), evicted: AtomicU64::new(0) }
+    }
+
+    /// Keeps at most `most` answers from now on. Where there are more, some of them go.
+    pub(super) fn set_most(&self, most: usize) {
+        if self.most.swap(most, Ordering::Relaxed) <= most {
+            return;
+        }
+        for shard in &self.shards {
+            lock(shard).cut(most.div_ceil(SHARDS), |slot| self.hash(slot.zone, &slot.address));
+        }
     }
 
     /// What is known, and for how long it holds.
@@ -117,6 +127,7 @@ impl Cache {
         let until = u32::try_from(self.seconds(now).saturating_add(ttl.as_secs())).unwrap_or(u32::MAX);
         let now = u32::try_from(self.seconds(now)).unwrap_or(u32::MAX);
         let new = Slot { address, zone, until, what: known.into() };
+        let most = self.most.load(Ordering::Relaxed).div_ceil(SHARDS);
         let mut guard = self.shard(hash);
         let shard = &mut *guard;
         let at = match shard.find(hash, zone, &address) {
@@ -124,9 +135,9 @@ impl Cache {
                 shard.slots[at] = new;
                 return;
             }
-            None if shard.slots.len() < self.most.div_ceil(SHARDS) => {
+            None if shard.slots.len() < most => {
                 if shard.slots.len() == shard.slots.capacity() {
-                    shard.slots.reserve_exact(STEP.min(self.most.div_ceil(SHARDS) - shard.slots.len()));
+                    shard.slots.reserve_exact(STEP.min(most - shard.slots.len()));
                 }
                 shard.slots.push(new);
                 shard.slots.len() - 1
@@ -183,6 +194,22 @@ impl Shard {
             slot.zone == zone && slot.address == *address
         };
         self.index.find(hash, same).map(|&slot| slot as usize)
+    }
+
+    /// Lets go of all but `most` answers.
+    fn cut(&mut self, most: usize, hash: impl Fn(&Slot) -> u64) {
+        if self.slots.len() <= most {
+            return;
+        }
+        self.slots.truncate(most);
+        self.slots.shrink_to_fit();
+        self.index.clear();
+        self.hand = 0;
+        let Self { index, slots, .. } = self;
+        index.shrink_to(slots.len(), |&slot| hash(&slots[slot as usize]));
+        for (at, slot) in (0..).zip(slots.iter()) {
+            index.insert_unique(hash(slot), at, |&other| hash(&slots[other as usize]));
+        }
     }
 
     /// The slot to give up: expired, or not asked for since the hand came by.
@@ -259,6 +286,22 @@ mod tests {
         assert!(cache.evicted() > 90_000);
         let known = (0..100_000).filter(|&number| cache.get(1, address(number), now).is_some()).count();
         assert_eq!(known, cache.len(), "what is kept is found");
+    }
+
+    #[test]
+    fn the_table_shrinks_and_grows_while_it_is_used() {
+        let cache = Cache::new(16 * 64);
+        let now = Instant::now();
+        let known = |cache: &Cache| (0..1000).filter(|&number| cache.get(1, address(number), now).is_some()).count();
+        (0..1000).for_each(|number| cache.put(1, address(number), Known::Nothing, MINUTE, now));
+        cache.set_most(16 * 8);
+        assert!(cache.len() <= 16 * 8, "{}", cache.len());
+        assert_eq!(known(&cache), cache.len(), "what is kept is found");
+        (0..1000).for_each(|number| cache.put(1, address(number), Known::Nothing, MINUTE, now));
+        assert!(cache.len() <= 16 * 8);
+        cache.set_most(16 * 128);
+        (0..1000).for_each(|number| cache.put(1, address(number), Known::Nothing, MINUTE, now));
+        assert_eq!(known(&cache), 1000);
     }
 
     #[test]

@@ -99,6 +99,7 @@ impl Dnsbl {
         let resolver = Resolver::new(&config.resolvers)?;
         let numbers = old.map_or_else(Arc::default, |old| Arc::clone(&old.shared.numbers));
         let cache = old.map_or_else(|| Arc::new(Cache::new(config.cache)), |old| Arc::clone(&old.shared.cache));
+        cache.set_most(config.cache);
         let shared = Arc::new(Shared { resolver, cache, numbers });
         let now = Instant::now();
         let watched = lists.into_iter().map(|list| {
@@ -108,7 +109,11 @@ impl Dnsbl {
             Watched { list: Arc::new(list), zone }
         });
         let lists: Arc<[Watched]> = watched.collect();
-        let tally = Arc::new(Tally::new(lists.len()));
+        // What lists contribute is counted by their places: with other lists, or others' order, it begins anew.
+        let same = |old: &&Self| {
+            old.lists.iter().map(|watched| watched.list.zone()).eq(lists.iter().map(|watched| watched.list.zone()))
+        };
+        let tally = old.filter(same).map_or_else(|| Arc::new(Tally::new(lists.len())), |old| Arc::clone(&old.tally));
         Ok(Some(Self { lists, shared, tally, threshold: config.threshold }))
     }
 

@@ -162,6 +162,11 @@ impl StaticSet {
         self.gateways = gateways;
     }
 
+    /// The guarded next hops.
+    pub fn gateways(&self) -> &[IpAddr] {
+        &self.gateways
+    }
+
     /// Adds an entry, or replaces the one of the same source on the same prefix, which is returned.
     ///
     /// An IPv4-mapped prefix (`::ffff:192.0.2.0/120`) is taken as the IPv4 prefix it is.

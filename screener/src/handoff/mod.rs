@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 
-pub use learn::{Learned, learn};
+pub use learn::{Learned, demands_tls, learn};
 pub use relay::copy;
 
 use crate::config::{Backend, BackendAddress, HandoffMethod};
@@ -24,6 +24,9 @@ use crate::proxy::{Header, Origin};
 use crate::session::{Features, Handoff};
 
 use mta::Mta;
+
+/// "Must issue a STARTTLS command first" (RFC 3207 section 4).
+const MUST_START_TLS: u16 = 530;
 
 /// How long a handoff may take in all, whatever each step takes: a client may give up on the reply to a recipient after five
 /// minutes (RFC 5321 section 4.5.3.2.3), and is to hear from us before.
@@ -67,6 +70,17 @@ pub enum HandoffError {
     /// The MTA answered, and refused something before the last line of the replay.
     #[error("the MTA answered {}", String::from_utf8_lossy(reply).trim_end())]
     Refused {
+        /// Its reply, as on the wire.
+        reply: Bytes,
+    },
+    /// The MTA wants TLS of a client that has it with us. The client must not hear that: there is nothing it could do.
+    #[error(
+        "the MTA at {backend} demands TLS of what is handed to it ({}): switch that off for this door alone (Postfix, in \
+         master.cf: -o smtpd_tls_security_level=none), TLS ends in the daemon", String::from_utf8_lossy(reply).trim_end()
+    )]
+    DemandsTls {
+        /// Which MTA.
+        backend: BackendAddress,
         /// Its reply, as on the wire.
         reply: Bytes,
     },
@@ -146,6 +160,9 @@ async fn reach(backend: &Backend, header: &Header, handoff: &Handoff) -> Result<
             mta.send_lines(&handoff.replay[number..sent]).await?;
         }
         reply = mta.reply().await?;
+        if handoff.tls.is_some() && reply.code() == MUST_START_TLS {
+            return Err(HandoffError::DemandsTls { backend: backend.address.clone(), reply: reply.into_wire() });
+        }
         let is_last = number + 1 == handoff.replay.len();
         if !is_last && !reply.is_positive() {
             return Err(HandoffError::Refused { reply: reply.into_wire() });

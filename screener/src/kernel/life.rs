@@ -95,6 +95,12 @@ impl Life {
         }
     }
 
+    /// Whether these options ask for the same attachments.
+    pub(super) fn is_for(&self, options: &Options) -> bool {
+        let interfaces: &[String] = if options.xdp == XdpPolicy::Off { &[] } else { &options.interfaces };
+        (interfaces, options.xdp, options.steer) == (&self.interfaces, self.policy, self.steer.is_some())
+    }
+
     /// Attaches both programs as far as possible, and detaches what is not wanted any more. It is an error if something
     /// is wanted and nothing of it could be attached.
     pub(super) fn attach(&mut self, pin: &PinDirectory, settings: &mut SettingsMap) -> Result<(), KernelError> {

@@ -31,6 +31,7 @@ pub mod text;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -75,7 +76,7 @@ use self::statics::Statics;
 pub struct Kernel {
     pin: PinDirectory,
     life: Mutex<Life>,
-    generic_wanted: bool,
+    generic_wanted: AtomicBool,
     settings: Mutex<SettingsMap>,
     sampling: Mutex<Sampling>,
     statics: Mutex<Statics>,
@@ -153,6 +154,38 @@ impl Kernel {
             log::warn!("an attachment of an earlier version is still in place: its maps stay");
             Ok(())
         }
+    }
+
+    /// Takes up other ports, ceilings and interfaces while it runs; the pin directory and the key length stay. Where the same
+    /// is to be attached as before, no attachment is touched; otherwise the programs are loaded anew and take the places of
+    /// the old ones, each in one step. If nothing of it can be attached all is as it was before.
+    pub fn reconfigure(&self, options: &Options) -> Result<(), KernelError> {
+        let mut life = lock(&self.life);
+        if !life.is_for(options) {
+            if self.pin.is_gone() {
+                return Err(KernelError::NothingPinned { path: self.pin.path().to_owned() });
+            }
+            let mut object = load::object(&self.pin)?;
+            let mut next = Life::load(&mut object, options)?;
+            let mut settings = lock(&self.settings);
+            if let Err(error) = next.attach(&self.pin, &mut settings) {
+                if let Err(also) = life.attach(&self.pin, &mut settings) {
+                    log::warn!("the attachments are not as they were before: {also}");
+                }
+                return Err(error);
+            }
+            *life = next;
+            self.generic_wanted.store(options.xdp == XdpPolicy::Generic, Ordering::Relaxed);
+        }
+        let mut outcome = Ok(());
+        lock(&self.settings).update(|settings| {
+            let mut wanted = *settings;
+            outcome = load::put_options(&mut wanted, options);
+            if outcome.is_ok() {
+                *settings = Settings { event_sample: settings.event_sample, ..wanted };
+            }
+        })?;
+        outcome
     }
 
     /// Looks after the attachments: interfaces come, go and come again. Tells what has changed. Best called from a blocking
@@ -330,7 +363,7 @@ impl Kernel {
         let (steer, steer_wanted) = life.steer();
         status::Known {
             interfaces: interfaces.collect(),
-            generic_wanted: self.generic_wanted,
+            generic_wanted: self.generic_wanted.load(Ordering::Relaxed),
             steer: steer.map(str::to_owned),
             steer_wanted,
         }
@@ -354,7 +387,7 @@ impl Parts {
         Kernel {
             pin,
             life: Mutex::new(self.life),
-            generic_wanted: options.xdp == XdpPolicy::Generic,
+            generic_wanted: (options.xdp == XdpPolicy::Generic).into(),
             settings: Mutex::new(self.settings),
             sampling: Mutex::default(),
             statics: Mutex::new(self.statics),

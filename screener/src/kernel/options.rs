@@ -53,6 +53,14 @@ pub struct Options {
     pub syn_rate: Option<SynRate>,
 }
 
+impl Options {
+    /// The same, for interfaces that may come later.
+    #[must_use]
+    pub fn following(self) -> Self {
+        Self { follow: true, ..self }
+    }
+}
+
 impl Default for Options {
     /// Port 25 steered, no interface, every finding an event.
     fn default() -> Self {

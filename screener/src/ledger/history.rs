@@ -101,7 +101,8 @@ pub struct History {
 
 impl History {
     fn new(now: UnixTime) -> Self {
-        Self { first_seen: now, last_seen: now, sessions: 0, handed_off: 0, events: VecDeque::new() }
+        // Most clients come once: while they wait to be greeted there is one event of them.
+        Self { first_seen: now, last_seen: now, sessions: 0, handed_off: 0, events: VecDeque::with_capacity(1) }
     }
 
     fn note(&mut self, what: What, mut detail: String, now: UnixTime, keep: usize) {
@@ -117,7 +118,10 @@ impl History {
                 last.times += 1;
                 last.at = last.at.max(now);
             }
-            None => self.events.push_back(Event { at: now, since: now, times: 1, what, detail }),
+            None => {
+                detail.shrink_to_fit();
+                self.events.push_back(Event { at: now, since: now, times: 1, what, detail });
+            }
         }
         while self.events.len() > keep {
             self.events.pop_front();
@@ -171,9 +175,20 @@ impl Histories {
 
     /// Notes an event and returns the clients that had to make room.
     pub(super) fn note(&mut self, client: ClientKey, what: What, detail: String, now: UnixTime) -> Vec<ClientKey> {
-        let mut history = self.remove(client).unwrap_or_else(|| History::new(now));
+        let Some(history) = self.clients.get_mut(&client) else {
+            let mut history = History::new(now);
+            history.note(what, detail, now, self.limits.events);
+            return self.put(client, history);
+        };
+        // In place: what one session leaves is mostly of the same second, so that the order by age stays.
+        let (cost, seen) = (history.cost(), history.last_seen);
         history.note(what, detail, now, self.limits.events);
-        self.put(client, history)
+        self.cost = self.cost - cost + history.cost();
+        if history.last_seen != seen {
+            self.by_age.remove(&(seen, client));
+            self.by_age.insert((history.last_seen, client));
+        }
+        self.make_room()
     }
 
     /// Puts a whole history in place and returns the clients that had to make room.
@@ -185,6 +200,11 @@ impl Histories {
         self.cost += history.cost();
         self.by_age.insert((history.last_seen, client));
         self.clients.insert(client, history);
+        self.make_room()
+    }
+
+    /// Lets go of clients until the limits are kept.
+    fn make_room(&mut self) -> Vec<ClientKey> {
         let mut evicted = Vec::new();
         while self.clients.len() > self.limits.clients || self.cost > self.limits.bytes {
             let Some(&(_, oldest)) = self.by_age.first() else { break };

@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, time::FormatTime};
 use tracing_subscriber::layer::SubscriberExt;
@@ -27,6 +27,40 @@ pub enum Format {
     Json,
 }
 
+/// Whether lines are JSON now.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Writes lines in another form from now on.
+pub fn set_format(format: Format) {
+    JSON.store(format == Format::Json, Ordering::Relaxed);
+}
+
+/// Whether lines are written as JSON: only then is a decision told with its evidence.
+pub(super) fn is_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
+/// The form that is wanted at the moment.
+struct Either {
+    syslog: Syslog,
+}
+
+impl<S, N> FormatEvent<S, N> for Either
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, ctx: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        if is_json() {
+            Json.format_event(ctx, writer, event)
+        } else if event.metadata().target() == DECISION {
+            Ok(())
+        } else {
+            self.syslog.format_event(ctx, writer, event)
+        }
+    }
+}
+
 /// Starts logging to standard error, as `program`. `RUST_LOG` overrides what is shown (default `info`). What it returns
 /// writes the last lines when it is dropped.
 ///
@@ -39,20 +73,16 @@ pub fn init(format: Format, program: &str) -> anyhow::Result<Flush> {
         filter = filter.add_directive(secretive.parse()?);
     }
     let (sink, flush) = Sink::new(io::stderr()).context("the log's writer cannot be started")?;
+    set_format(format);
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let syslog = if journal { Syslog::Journal } else { Syslog::Classic(writer(program)) };
+    // The session's name stands in the text where it is wanted; as a field it is for JSON.
+    let fields = tracing_subscriber::fmt::format::debug_fn(|writer, field, value| match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        _ => Ok(()),
+    });
     let layer = tracing_subscriber::fmt::layer().with_writer(sink.clone());
-    let layer = match format {
-        Format::Json => layer.event_format(Json).boxed(),
-        Format::Postscreen => {
-            let journal = std::env::var_os("JOURNAL_STREAM").is_some();
-            let form = if journal { Syslog::Journal } else { Syslog::Classic(writer(program)) };
-            // The session's name stands in the text where it is wanted; as a field it is for JSON.
-            let fields = tracing_subscriber::fmt::format::debug_fn(|writer, field, value| match field.name() {
-                "message" => write!(writer, "{value:?}"),
-                _ => Ok(()),
-            });
-            layer.event_format(form).fmt_fields(fields).with_filter(filter_fn(|meta| meta.target() != DECISION)).boxed()
-        }
-    };
+    let layer = layer.event_format(Either { syslog }).fmt_fields(fields);
     tracing_subscriber::registry()
         .with(layer.with_filter(filter))
         .try_init()

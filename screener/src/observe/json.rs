@@ -16,11 +16,14 @@ use crate::session::{Arrival, Decision};
 /// The target of decisions: only [`Json`] writes them, the postscreen form has a line for each finding already.
 pub(super) const DECISION: &str = "screener::decision";
 
-/// Tells a decision.
+/// Tells a decision, if lines are JSON.
 pub fn decision(arrival: &Arrival, decision: &Decision) {
-    if !tracing::enabled!(target: DECISION, tracing::Level::INFO) {
-        return;
+    if super::init::is_json() {
+        tell(arrival, decision);
     }
+}
+
+fn tell(arrival: &Arrival, decision: &Decision) {
     #[derive(Serialize)]
     struct Told<'a> {
         session: String,
@@ -132,7 +135,7 @@ mod tests {
         let evidence = Evidence { test: Test::Dnsbl, weight: 4, reason: "listed".into(), remedy: "ask".into() };
         tracing::subscriber::with_default(subscriber, || {
             let evidence = vec![evidence];
-            decision(&arrival, &Decision { outcome: Outcome::Refused, evidence, dnsbl: None, tls: None });
+            tell(&arrival, &Decision { outcome: Outcome::Refused, evidence, dnsbl: None, tls: None });
             tracing::info!(session = %arrival.id, "DISCONNECT");
         });
         let lines = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();

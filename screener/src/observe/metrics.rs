@@ -22,6 +22,7 @@ pub struct Metrics {
     handshakes: Family<Handshake, Counter>,
     passes_withdrawn: Counter,
     passes_renewed: Counter,
+    reloads: Family<Outcome, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -88,6 +89,12 @@ impl Metrics {
         self.passes_renewed.inc();
     }
 
+    /// The configuration was read again, and taken in or refused.
+    pub fn reloaded(&self, taken: bool) {
+        let outcome = if taken { "taken" } else { "refused" };
+        self.reloads.get_or_create(&Outcome { outcome }).inc();
+    }
+
     /// The text form of these and of what `status` knows.
     pub fn text(&self, status: &Status, dnsbl: &Dnsbl, degraded: &[&'static str]) -> String {
         let mut registry = Registry::with_prefix("screener");
@@ -98,6 +105,7 @@ impl Metrics {
         let withdrawn = self.passes_withdrawn.clone();
         registry.register("passes_withdrawn", "Passes that a DNS list's later answer spoke against", withdrawn);
         registry.register("passes_renewed", "Passes in use that were renewed", self.passes_renewed.clone());
+        registry.register("reloads", "Times the configuration was read again", self.reloads.clone());
         let lost: Counter = Counter::default();
         lost.inc_by(super::lost());
         registry.register("log_lines_lost", "Log lines that were not taken in time", lost);

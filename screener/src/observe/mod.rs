@@ -9,7 +9,7 @@ mod metrics_dnsbl;
 mod sink;
 mod text;
 
-pub use init::{Format, init};
+pub use init::{Format, init, set_format};
 pub use json::decision;
 pub use metrics::Metrics;
 pub use sink::{Flush, lost, trouble};

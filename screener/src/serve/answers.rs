@@ -1,6 +1,7 @@
 //! What the control socket is told: the state of the daemon, of a client, of the lists.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::pass::{Stamps, Test};
 
 use super::certificate;
 use super::daemon::{Daemon, Mode};
+use super::reload;
 
 /// How long a pass by hand lasts unless it is said.
 const MANUAL_PASS: Duration = Duration::from_secs(30 * 86_400);
@@ -39,12 +41,19 @@ impl Answers for Daemon {
                 counters: counters.into_iter().map(counter).collect(),
             })
         });
+        let live = self.live();
         let statics = self.statics();
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         api::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: self.mode.name().to_owned(),
+            state: if self.going_down.is_cancelled() { "draining" } else { "serving" }.to_owned(),
             uptime_seconds: self.started.instant.elapsed().as_secs(),
+            configuration: api::Configuration {
+                file: live.config.file.clone(),
+                read: stamp(live.read),
+                needs_restart: live.needs_restart.iter().map(|&key| key.to_owned()).collect(),
+            },
             sessions: api::Sessions {
                 total: count(&self.counts.total),
                 active: self.limits.active(),
@@ -63,7 +72,7 @@ impl Answers for Daemon {
             },
             tls: certificate::shown(&self.live().tls, Now::read().unix),
             degraded: self.conditions().into_iter().map(|(_, text)| text).collect(),
-            notes: self.live.load().config.notes(),
+            notes: live.config.notes(),
         }
     }
 
@@ -91,12 +100,17 @@ impl Answers for Daemon {
             _ => "screen",
         };
         let would = Would { daemon: self, found: found.as_ref(), deny, pass: pass.as_ref(), valid_until };
+        let proxy = self.live.load().config.listen.is_proxy(address.to_canonical()).then(|| {
+            "It is a proxy of listen.proxy_from: each of its connections must begin with a PROXY header, and whoever that \
+             names is screened."
+                .to_owned()
+        });
         let happened = history.as_ref().map_or_else(|| "Nothing is known of what it did.".to_owned(), happened);
         api::Explanation {
             client: key.to_string(),
             verdict: verdict.to_owned(),
             action: deny,
-            summary: format!("{} {happened}", would.sentence()),
+            summary: format!("{} {happened}", proxy.unwrap_or_else(|| would.sentence())),
             hits: found.as_ref().map_or(0, |found| found.hits),
             entry: found.as_ref().map(entry),
             tag: deny == Some(DenyAction::Tag),
@@ -175,6 +189,10 @@ impl Answers for Daemon {
     fn metrics(&self) -> String {
         let kinds: Vec<_> = self.conditions().into_iter().map(|(kind, _)| kind).collect();
         self.metrics.text(&self.status(), &self.lists_shown(), &kinds)
+    }
+
+    fn reload(self: Arc<Self>) -> Result<api::ReloadReport, Refusal> {
+        reload::reload(&self)
     }
 }
 

@@ -6,17 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
+use crate::config::Origin;
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::handoff::HandoffError;
 use crate::kernel::{self, Kernel};
-use crate::ledger::{Ledger, Origin, Pass, What};
+use crate::ledger::{self, Ledger, Pass, What};
 use crate::observe::{self, Metrics};
 use crate::pass::Stamps;
 use crate::session::{Arrival, Decision, Event, Features, Outcome, Session, SessionId, Standing};
@@ -25,7 +26,9 @@ use super::degraded::Degraded;
 use super::door::Visit;
 use super::limits::{Full, Limits};
 use super::live::Live;
+use super::metrics_door::MetricsDoor;
 use super::mirror;
+use super::sockets::Sockets;
 
 /// The daemon.
 pub(super) struct Daemon {
@@ -43,6 +46,16 @@ pub(super) struct Daemon {
     /// its holder locks the set for writing, so that those who read it never wait for a long change.
     pub(super) changing: Mutex<()>,
     pub(super) kernel: Option<Kernel>,
+    /// Where the configuration is read again.
+    pub(super) origin: Origin,
+    /// Held during a reload: one at a time.
+    pub(super) reloading: Mutex<()>,
+    /// Changes with each reload.
+    pub(super) reloaded: watch::Sender<()>,
+    /// To whoever brings passes to the kernel.
+    pub(super) realign: mpsc::Sender<mirror::Realign>,
+    pub(super) sockets: Sockets,
+    pub(super) metrics_door: MetricsDoor,
     pub(super) metrics: Metrics,
     pub(super) limits: Arc<Limits>,
     pub(super) counts: Counts,
@@ -151,7 +164,7 @@ impl Daemon {
     /// Remembers that a client passed. The kernel learns it from the ledger (`mirror`).
     pub(super) fn grant(&self, arrival: &Arrival, stamps: Stamps) {
         let now = Now::read().unix;
-        self.ledger.grant(self.key(arrival.client.ip()), &stamps, Origin::Screened, None, now);
+        self.ledger.grant(self.key(arrival.client.ip()), &stamps, ledger::Origin::Screened, None, now);
     }
 
     /// Logs what happened, and notes it in the client's history.
@@ -206,6 +219,12 @@ impl Daemon {
                 self.metrics.handoff_failed();
                 if self.degraded.set("mta", error.to_string()) {
                     warn!("{error}: clients hear 421 or 451 and come again");
+                }
+            }
+            Some(error @ HandoffError::DemandsTls { .. }) => {
+                self.metrics.handoff_failed();
+                if self.degraded.set_for_a_while("mta_tls", error.to_string()) {
+                    warn!("{error}: clients under TLS hear 451 and come again");
                 }
             }
             Some(HandoffError::Refused { .. }) | None => {
@@ -292,9 +311,12 @@ fn history_of(event: &Event) -> Option<What> {
 
 /// The log line without the client's own address and port: the history stands under the address already, and without the
 /// port the same thing again is the same event.
-fn detail(line: String, client: SocketAddr) -> String {
+fn detail(mut line: String, client: SocketAddr) -> String {
     let endpoint = observe::endpoint(client);
-    [format!(" from {endpoint}"), format!(" for {endpoint}"), format!(" peer={endpoint}"), format!(" {endpoint}")]
-        .iter()
-        .fold(line, |line, form| line.replacen(form.as_str(), "", 1))
+    while let Some(at) = line.find(&endpoint) {
+        let before = &line[..at];
+        let start = [" from ", " for ", " "].iter().find_map(|word| before.strip_suffix(word)).unwrap_or(before).len();
+        line.replace_range(start..at + endpoint.len(), "");
+    }
+    line
 }

@@ -196,7 +196,10 @@ pub(super) fn look_for_permits(daemon: &Daemon) {
         .filter(|permit| live.config.listen.meets_proxy(permit.prefix))
         .map(|permit| format!("{} ({})", permit.prefix, permit.source))
         .collect();
-    if !met.is_empty() {
+    if met.is_empty() {
+        // What a reload before this one may have noted.
+        daemon.degraded.clear("proxy-permits");
+    } else {
         let text = format!(
             "listen.proxy_from and the permits {} meet: in steer mode the MTA gets connections from there, with a header that \
              it does not expect; take them apart, or set listen.mode = \"front\"",

@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::client::ClientKey;
+use crate::config;
 
 /// The ceilings and what stands under them.
 #[derive(Debug)]
 pub(super) struct Limits {
-    total: usize,
-    per_client: usize,
+    total: AtomicUsize,
+    per_client: AtomicUsize,
     open: Mutex<Open>,
 }
 
@@ -39,16 +41,31 @@ pub(super) struct Slot {
 impl Limits {
     /// `per_client` 0: as many as it likes.
     pub(super) fn new(total: usize, per_client: usize) -> Arc<Self> {
+        let (total, per_client) = (total.into(), per_client.into());
         Arc::new(Self { total, per_client, open: Mutex::default() })
     }
 
+    /// As a configuration says.
+    pub(super) fn configured(limits: &config::Limits) -> Arc<Self> {
+        let (total, per_client) = ceilings(limits);
+        Self::new(total, per_client)
+    }
+
+    /// Holds other ceilings from now on. Whoever is in stays in.
+    pub(super) fn set(&self, limits: &config::Limits) {
+        let (total, per_client) = ceilings(limits);
+        self.total.store(total, Ordering::Relaxed);
+        self.per_client.store(per_client, Ordering::Relaxed);
+    }
+
     pub(super) fn admit(self: &Arc<Self>, client: ClientKey) -> Result<Slot, Full> {
+        let (total, per_client) = (self.total.load(Ordering::Relaxed), self.per_client.load(Ordering::Relaxed));
         let mut open = self.lock();
-        if open.total >= self.total {
+        if open.total >= total {
             return Err(Full::Total);
         }
         let of_client = open.by_client.entry(client).or_default();
-        if self.per_client != 0 && *of_client >= self.per_client {
+        if per_client != 0 && *of_client >= per_client {
             return Err(Full::Client);
         }
         *of_client += 1;
@@ -65,6 +82,10 @@ impl Limits {
         // Counting cannot leave the state half done: a panic elsewhere does not make it wrong.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn ceilings(limits: &config::Limits) -> (usize, usize) {
+    (limits.connections.get() as usize, limits.per_client.map_or(0, |most| most.get() as usize))
 }
 
 impl Drop for Slot {

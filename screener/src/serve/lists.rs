@@ -13,7 +13,7 @@ use crate::control::{api, api_dnsbl};
 use crate::dnsbl::{Check, Contribution, Dnsbl, ListStatus};
 use crate::ledger::{Origin, Pass, What};
 use crate::pass::{Stamps, Test};
-use crate::session::{Arrival, Policy};
+use crate::session::{Policy, SessionId};
 
 use super::daemon::Daemon;
 
@@ -30,16 +30,17 @@ const IN_USE: Duration = Duration::from_secs(3600);
 
 /// Puts the lists under watch.
 pub(super) fn begin(daemon: &Arc<Daemon>) {
-    if let Some(lists) = &daemon.live.load().lists {
-        lists.watch(&daemon.going_down);
+    let live = daemon.live();
+    if let Some(lists) = &live.lists {
+        lists.watch(&live.watch);
     }
     tokio::spawn(renew(Arc::clone(daemon)));
 }
 
 /// A session is over and some list has not answered: what it says may still speak against a pass that was granted.
-pub(super) fn follow(daemon: Arc<Daemon>, arrival: &Arrival, mut check: Check) {
+pub(super) fn follow(daemon: Arc<Daemon>, key: ClientKey, session: SessionId, mut check: Check) {
     let Some(threshold) = daemon.live.load().policy.dnsbl.as_ref().map(|dnsbl| dnsbl.threshold) else { return };
-    let (tasks, key, session) = (daemon.tasks.clone(), daemon.key(arrival.client.ip()), arrival.id);
+    let tasks = daemon.tasks.clone();
     tasks.spawn(async move {
         let report = tokio::select! {
             report = check.everything() => report,

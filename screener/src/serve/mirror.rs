@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 
 use crate::client::ClientKey;
@@ -97,12 +99,28 @@ impl Iterator for Beginning<'_> {
     }
 }
 
+/// Asks for the kernel's passes to be made equal to the ledger's again, because other tests are done or other proxies are
+/// known now; hears when they are.
+pub(super) type Realign = oneshot::Sender<Result<(), KernelError>>;
+
 /// Brings each change of a pass to the kernel.
-pub(super) async fn follow(daemon: Arc<Daemon>, mut changes: Changes) {
+pub(super) async fn follow(daemon: Arc<Daemon>, mut changes: Changes, mut orders: mpsc::Receiver<Realign>) {
     let Some(kernel) = &daemon.kernel else { return };
     loop {
         let news = tokio::select! {
             news = changes.next(PAGE) => news,
+            Some(done) = orders.recv() => {
+                let worker = Arc::clone(&daemon);
+                // It walks over every pass. What changes meanwhile is in the new stream of changes.
+                let aligned = spawn_blocking(move || {
+                    let live = worker.live();
+                    worker.kernel.as_ref().map(|kernel| align(&worker.ledger, &live.config, kernel)).transpose()
+                });
+                let aligned = aligned.await.unwrap_or(Ok(None)).map(|new| changes = new.unwrap_or_else(|| daemon.ledger.changes()));
+                // Whoever asked may have left.
+                let _ = done.send(aligned);
+                continue;
+            }
             () = daemon.going_down.cancelled() => return,
         };
         for Change { client, pass } in news {

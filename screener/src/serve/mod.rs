@@ -13,28 +13,31 @@ mod limits;
 mod listen;
 mod lists;
 mod live;
+mod metrics_door;
 mod mirror;
 mod policy;
+mod reload;
+mod signals;
+mod sockets;
 mod stand;
 mod statics;
 mod stream;
 mod tend;
 mod upkeep;
 
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::clock::Now;
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, Origin};
 use crate::control;
 use crate::kernel::{Class, Family};
 use crate::ledger::{self, Changes, Ledger};
@@ -45,6 +48,9 @@ use daemon::{Counts, Daemon, Mode};
 use degraded::Degraded;
 use limits::Limits;
 use live::Live;
+use metrics_door::MetricsDoor;
+use signals::{Signals, Told};
+use sockets::{Door, Listening, Sockets};
 use stand::{Content, Filled, Stand};
 
 pub(crate) use interfaces::{NONE, kernel_options};
@@ -57,13 +63,10 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// # Errors
 /// When it cannot stand in any way: no listener, the ledger or the control socket in use by another screener, a
 /// configuration that contradicts itself.
-pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+pub(crate) async fn run(origin: Origin, config: Config) -> anyhow::Result<()> {
     // Dropped at the end of everything: then the last lines are written.
-    let form = match config.observe.log {
-        LogFormat::Postscreen => observe::Format::Postscreen,
-        LogFormat::Json => observe::Format::Json,
-    };
-    let _flush = observe::init(form, config.observe.program.as_str())?;
+    let _flush = observe::init(reload::log_format(&config), config.observe.program.as_str())?;
+    let mut signals = Signals::hear()?;
     raise_descriptors();
     // First of all, and until the end: what keeps a second daemon away from the ledger and the kernel.
     let control = control::Server::bind(&config.control)?;
@@ -86,20 +89,24 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     for note in config.notes() {
         info!("note: {note}");
     }
+    let (realign, orders) = mpsc::channel(1);
 
     let daemon = Arc::new(Daemon {
         mode: stand.mode,
         key_length: config.ledger.ipv6_prefix,
         features: ArcSwap::from_pointee(Features::default()),
         learn_again: Notify::new(),
-        limits: Limits::new(
-            config.limits.connections.get() as usize,
-            config.limits.per_client.map_or(0, |most| most.get() as usize),
-        ),
+        limits: Limits::configured(&config.limits),
         ledger,
         statics: statics.into(),
         changing: Mutex::default(),
         kernel,
+        origin,
+        reloading: Mutex::default(),
+        reloaded: watch::Sender::new(()),
+        realign,
+        sockets: Sockets::default(),
+        metrics_door: MetricsDoor::default(),
         metrics: Metrics::default(),
         counts: Counts::default(),
         degraded,
@@ -122,36 +129,65 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         warn!("{text}");
     }
     door::look_for_permits(&daemon);
-    mirror_kernel(&daemon, changes)?;
+    mirror_kernel(&daemon, changes, orders)?;
     upkeep::learn_features(Arc::clone(&daemon)).await;
     listen(&daemon, stand.listeners)?;
     tokio::spawn(upkeep::expire(Arc::clone(&daemon)));
-    if let Some(address) = daemon.live().config.observe.metrics
-        && let Err(error) = control::serve_metrics(address, Arc::clone(&daemon), daemon.going_down.clone()).await
-    {
-        let text = format!("metrics are only on the control socket: {address} cannot be listened on: {error}");
-        warn!("{text}");
-        daemon.degraded.set("metrics", text);
-    }
-    let serving = tokio::spawn(control.serve(Arc::clone(&daemon), daemon.going_down.clone()));
-    wait_for_the_end().await?;
+    serve_metrics(&daemon);
+    let answering = CancellationToken::new();
+    let serving = tokio::spawn(control.serve(Arc::clone(&daemon), answering.clone()));
+    until_told_to_stop(&daemon, &mut signals).await;
 
-    info!("going down: {} sessions, relays have {} s", daemon.limits.active(), DRAIN.as_secs());
-    daemon.going_down.cancel();
-    daemon.tasks.close();
-    if tokio::time::timeout(DRAIN, daemon.tasks.wait()).await.is_err() {
-        warn!("{} sessions did not end in time and are cut off", daemon.limits.active());
-    }
+    drain(&daemon, &mut signals).await;
+    answering.cancel();
     serving.await.context("the control socket's task broke")?;
     // The last batch of the ledger; the drop of the daemon would write it too, but could not say what went wrong.
     tokio::task::spawn_blocking(move || daemon.ledger.flush()).await??;
     Ok(())
 }
 
+async fn until_told_to_stop(daemon: &Arc<Daemon>, signals: &mut Signals) {
+    while signals.next().await == Told::Reload {
+        let daemon = Arc::clone(daemon);
+        // What comes of it stands in the log and in `status`.
+        tokio::task::spawn_blocking(move || reload::reload(&daemon));
+    }
+}
+
+/// Takes no connections any more, and waits for those that are there: for a while, or until it is told to stop again.
+async fn drain(daemon: &Arc<Daemon>, signals: &mut Signals) {
+    info!("going down: {} sessions, relays have {} s", daemon.limits.active(), DRAIN.as_secs());
+    daemon.going_down.cancel();
+    daemon.live().watch.cancel();
+    daemon.sockets.end_all(daemon);
+    daemon.tasks.close();
+    tokio::select! {
+        () = daemon.tasks.wait() => {}
+        () = tokio::time::sleep(DRAIN) => {
+            warn!("{} sessions did not end in time and are cut off", daemon.limits.active());
+        }
+        () = signals.stop() => warn!("told to stop again: {} sessions are cut off", daemon.limits.active()),
+    }
+}
+
+/// Serves the metrics over TCP, if that is wanted and can be had.
+fn serve_metrics(daemon: &Arc<Daemon>) {
+    let Some(address) = daemon.live.load().config.observe.metrics else { return };
+    if let Err(error) = control::bind_metrics(address).and_then(|listener| daemon.metrics_door.open(daemon, listener)) {
+        let text = format!("metrics are only on the control socket: {address} cannot be listened on: {error}");
+        warn!("{text}");
+        daemon.degraded.set("metrics", text);
+    }
+}
+
 /// Begins to exchange news with the kernel.
-fn mirror_kernel(daemon: &Arc<Daemon>, changes: Option<Changes>) -> anyhow::Result<()> {
+fn mirror_kernel(
+    daemon: &Arc<Daemon>,
+    changes: Option<Changes>,
+    orders: mpsc::Receiver<mirror::Realign>,
+) -> anyhow::Result<()> {
     let (Some(kernel), Some(changes)) = (&daemon.kernel, changes) else { return Ok(()) };
-    tokio::spawn(mirror::follow(Arc::clone(daemon), changes));
+    tokio::spawn(mirror::follow(Arc::clone(daemon), changes, orders));
     tokio::spawn(mirror::hear(Arc::clone(daemon), kernel.events()?));
     tokio::spawn(mirror::adapt(Arc::clone(daemon)));
     if let Some(lines) = kernel.logs()? {
@@ -168,12 +204,12 @@ fn listen(daemon: &Arc<Daemon>, fronts: Vec<TcpListener>) -> anyhow::Result<()> 
             for family in Family::ALL {
                 let listener = listen::behind_steer(family).context("no listener on loopback")?;
                 kernel.set_listener(class, family, &listener)?;
-                tokio::spawn(listen::accept(Arc::clone(daemon), listener, class == Class::Tagged));
+                daemon.sockets.begin(daemon, Listening::new(Door::Steer(class, family), listener)?)?;
             }
         }
     }
     for listener in fronts {
-        tokio::spawn(listen::accept(Arc::clone(daemon), listener, false));
+        daemon.sockets.begin(daemon, Listening::new(Door::Front, listener)?)?;
     }
     Ok(())
 }
@@ -189,14 +225,4 @@ fn raise_descriptors() {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         warn!("the limit of open descriptors stays at {:?}: {error}", limit.current);
     }
-}
-
-async fn wait_for_the_end() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use ipnet::IpNet;
 
 use crate::clock::UnixTime;
-use crate::config::{self, Config, DeepTest, TestAction};
+use crate::config::{self, Config, ConfigError, DeepTest, TestAction};
 use crate::feed::{Entry, Origin, Source, StaticAction, StaticSet};
 use crate::host;
 use crate::ledger::{Ledger, StoredStatic};
@@ -61,8 +61,28 @@ fn action(action: TestAction) -> Action {
 /// Everything static: the host's own addresses and networks, what the configuration says, what commands have said.
 ///
 /// # Errors
-/// When the configuration denies what it must not.
+/// As [`configured_statics`].
 pub(super) fn statics(config: &Config, ledger: &Ledger, now: UnixTime) -> anyhow::Result<StaticSet> {
+    let mut set = configured_statics(config, now)?;
+    // The entries of a list share what they have in common, in the ledger as in the set.
+    let mut origins: HashMap<*const StoredStatic, Arc<Origin>> = HashMap::new();
+    let stored = ledger.statics();
+    for (prefix, stored) in &stored {
+        let origin = origins.entry(Arc::as_ptr(stored)).or_insert_with(|| {
+            let (comment, added) = (stored.comment.clone(), stored.added);
+            Arc::new(Origin { source: Source::Cli, comment, added })
+        });
+        // It was let in when the command was given; a permit that came later wins anyway.
+        set.say(*prefix, stored.action, origin)?;
+    }
+    Ok(set)
+}
+
+/// The host's own addresses and networks, and what the configuration says.
+///
+/// # Errors
+/// When the configuration denies what it must not; or the system does not tell the host's addresses.
+pub(super) fn configured_statics(config: &Config, now: UnixTime) -> anyhow::Result<StaticSet> {
     let mut set = StaticSet::new();
     let mut permit = |prefix: IpNet, source: Source, comment: &str| {
         let comment = (!comment.is_empty()).then(|| comment.to_owned());
@@ -82,18 +102,7 @@ pub(super) fn statics(config: &Config, ledger: &Ledger, now: UnixTime) -> anyhow
         let comment = (!deny.comment.is_empty()).then(|| deny.comment.clone());
         let action = StaticAction::Deny(deny.action);
         set.insert(Entry { prefix: deny.prefix, action, source: Source::Config, comment, added: now })
-            .with_context(|| format!("[[deny]] prefix = \"{}\"", deny.prefix))?;
-    }
-    // The entries of a list share what they have in common, in the ledger as in the set.
-    let mut origins: HashMap<*const StoredStatic, Arc<Origin>> = HashMap::new();
-    let stored = ledger.statics();
-    for (prefix, stored) in &stored {
-        let origin = origins.entry(Arc::as_ptr(stored)).or_insert_with(|| {
-            let (comment, added) = (stored.comment.clone(), stored.added);
-            Arc::new(Origin { source: Source::Cli, comment, added })
-        });
-        // It was let in when the command was given; a permit that came later wins anyway.
-        set.say(*prefix, stored.action, origin)?;
+            .map_err(|refused| ConfigError::at(&deny.place, refused.to_string()))?;
     }
     Ok(set)
 }

@@ -3,10 +3,9 @@
 //! Holds the order in which the kernel half is brought up: open, fill, attach. No packet meets a program whose maps are not
 //! full yet, whether it is the first one ever or takes over from a daemon of another version.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 use anyhow::Context;
-use tokio::net::TcpListener;
 use tracing::warn;
 
 use crate::config::{self, Config};
@@ -91,7 +90,7 @@ impl Stand {
     ) -> anyhow::Result<Self> {
         let why = instead_of_steer.as_deref().map_or_else(String::new, |reason| format!(" (steer mode: {reason})"));
         let bind = |&address: &SocketAddr| {
-            listen::bind(address).with_context(|| {
+            listen::bind(address, false).with_context(|| {
                 format!("{address} cannot be listened on in front mode{why}: if the MTA has the port, move it to backend.address")
             })
         };
@@ -111,5 +110,5 @@ fn options(config: &Config, steer: bool, degraded: &Degraded) -> kernel::Options
         warn!("{}", interfaces::NONE);
         degraded.set("xdp", interfaces::NONE.to_owned());
     }
-    kernel::Options { follow: true, ..options }
+    options.following()
 }

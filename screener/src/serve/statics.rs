@@ -2,7 +2,7 @@
 //!
 //! Holds the order of these steps and how they are undone. What may be denied is the set's to judge.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -245,6 +245,81 @@ impl Daemon {
             }
         }
         text
+    }
+}
+
+impl Daemon {
+    /// Makes what the configuration and the host itself say equal to `wanted`, in the set and in the kernel or in neither;
+    /// what commands and lists say stays, and so do the hits of what stays. `wanted` has been judged.
+    pub(super) fn renew_statics(&self, wanted: &StaticSet) -> Result<Renewed, KernelError> {
+        let _changing = self.changing();
+        let (mut gone, mut new) = (Vec::new(), Vec::new());
+        {
+            let statics = self.statics();
+            let there = |set: &StaticSet, entry: &feed::Match<'_>| {
+                set.entries_at(entry.prefix).any(|other| {
+                    (other.source, other.action, other.comment) == (entry.source, entry.action, entry.comment)
+                })
+            };
+            let ours = statics.entries().filter(|entry| is_configured(entry.source));
+            gone.extend(ours.filter(|entry| !there(wanted, entry)).map(|entry| entry.to_entry()));
+            new.extend(wanted.entries().filter(|entry| !there(&statics, entry)).map(|entry| entry.to_entry()));
+        }
+        let renewed = Renewed { new: new.len(), gone: gone.len() };
+        {
+            let mut statics = self.statics_mut();
+            statics.guard_gateways(wanted.gateways().to_vec());
+            exchange(&mut statics, &gone, &new);
+        }
+        if renewed.is_empty() {
+            return Ok(renewed);
+        }
+        self.sync().inspect_err(|_| {
+            exchange(&mut self.statics_mut(), &new, &gone);
+            // Should that fail too, the next change or start puts it right.
+            if let Err(also) = self.sync() {
+                warn!("the kernel's lists are not what they should be: {also}");
+            }
+        })?;
+        Ok(renewed)
+    }
+}
+
+/// What a reload did to the static entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Renewed {
+    new: usize,
+    gone: usize,
+}
+
+impl Renewed {
+    /// Whether nothing.
+    pub(super) fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
+impl fmt::Display for Renewed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "static entries of the configuration and of this host: {} new, {} gone", self.new, self.gone)
+    }
+}
+
+/// Whether the configuration or the host itself says it.
+fn is_configured(source: &Source) -> bool {
+    match source {
+        Source::Config | Source::OwnAddress | Source::OwnNetwork => true,
+        Source::Cli | Source::Feed(_) => false,
+    }
+}
+
+fn exchange(statics: &mut StaticSet, out: &[Entry], into: &[Entry]) {
+    for entry in out {
+        statics.remove(entry.prefix, &entry.source);
+    }
+    for entry in into {
+        // It stood in a set already: there are no bits behind its length.
+        let _ = statics.insert_forced(entry.clone());
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -58,6 +59,21 @@ impl ClientStream {
                 Ok((Self::Tls(Box::new(stream)), session))
             }
             Err((error, tcp)) => Err(HandshakeFailed { why: tls::why_failed(&error), stream: Self::Plain(tcp) }),
+        }
+    }
+
+    /// Sends what the socket takes at once, and says how much that was: nothing under TLS, where there is more to be done.
+    ///
+    /// The socket itself is asked. tokio lets nobody write to a new one before its first event has come, which would
+    /// cost every client a turn of its task.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(super) fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let Self::Plain(tcp) = self else { return Ok(0) };
+        match SockRef::from(tcp).send(bytes) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+            sent => sent,
         }
     }
 

@@ -32,6 +32,7 @@ pub(super) async fn learn_features(daemon: Arc<Daemon>) {
 
 async fn keep_learning(daemon: Arc<Daemon>, asked: oneshot::Sender<()>) {
     let mut asked = Some(asked);
+    let mut reloaded = daemon.reloaded.subscribe();
     loop {
         let live = daemon.live();
         let learned = handoff::learn(&live.config.backend, &live.policy.hostname).await;
@@ -45,7 +46,7 @@ async fn keep_learning(daemon: Arc<Daemon>, asked: oneshot::Sender<()>) {
                 }
                 ASK_AGAIN
             }
-            Err(error @ HandoffError::Refused { .. }) => {
+            Err(error @ (HandoffError::Refused { .. } | HandoffError::DemandsTls { .. })) => {
                 debug!("not learned what the MTA offers: {error}");
                 ASK_AGAIN
             }
@@ -58,6 +59,8 @@ async fn keep_learning(daemon: Arc<Daemon>, asked: oneshot::Sender<()>) {
         let soon = tokio::time::Instant::now() + ASK_SOON;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            // It may be another MTA by now.
+            Ok(()) = reloaded.changed() => {}
             // Not at once again: an MTA may offer each client something else, and then every session says so.
             () = daemon.learn_again.notified() => tokio::time::sleep_until(soon).await,
             () = daemon.going_down.cancelled() => return,

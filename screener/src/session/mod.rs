@@ -252,7 +252,12 @@ impl Session {
 
     /// The next thing to do, until there is none.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.core.output.pop_front()
+        let next = self.core.output.pop_front();
+        if next.is_none() {
+            // A client that waits keeps no room for what is said to it at once.
+            self.core.output = VecDeque::new();
+        }
+        next
     }
 
     /// When [`Input::Tick`] is due; `None` while the engine waits for nothing but the handoff, or is closed.

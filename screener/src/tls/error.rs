@@ -94,8 +94,8 @@ fn advice(error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => {
             let user = rustix::process::geteuid().as_raw();
             format!(
-                ": the daemon runs as user {user}, let it read the file and enter the directories above it (chgrp and \
-                 chmod g+r, or setfacl -m u:{user}:r)"
+                " (by user {user}): let the daemon's user read the file and enter the directories above it, e.g. with chgrp \
+                 and chmod, or with setfacl"
             )
         }
         io::ErrorKind::NotFound => ": correct the path in [tls], or put the file there".to_owned(),

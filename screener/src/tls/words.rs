@@ -57,17 +57,21 @@ pub fn why_failed(error: &io::Error) -> String {
 
 fn why(error: &Error) -> String {
     use PeerIncompatible::{
-        NoCipherSuitesInCommon, NoKxGroupsInCommon, NoSignatureSchemesInCommon, SupportedVersionsExtensionRequired,
-        Tls12NotOffered, Tls12NotOfferedOrEnabled,
+        NoCipherSuitesInCommon, NoKxGroupsInCommon, NoSignatureSchemesInCommon, SignatureAlgorithmsExtensionRequired,
+        SupportedVersionsExtensionRequired, Tls12NotOffered, Tls12NotOfferedOrEnabled,
     };
     match error {
         // Mostly a sender that does not trust the certificate.
         Error::AlertReceived(alert) => {
             format!("alert from the client: {} (SSL alert number {})", name(*alert), u8::from(*alert))
         }
-        Error::PeerIncompatible(SupportedVersionsExtensionRequired | Tls12NotOffered | Tls12NotOfferedOrEnabled) => {
-            "unsupported protocol: it speaks neither TLSv1.2 nor TLSv1.3".to_owned()
-        }
+        // Who is older than TLS 1.2 does not know that extension, and it is what is missed first.
+        Error::PeerIncompatible(
+            SignatureAlgorithmsExtensionRequired
+            | SupportedVersionsExtensionRequired
+            | Tls12NotOffered
+            | Tls12NotOfferedOrEnabled,
+        ) => "unsupported protocol: it speaks neither TLSv1.2 nor TLSv1.3".to_owned(),
         Error::PeerIncompatible(NoCipherSuitesInCommon) => "no shared cipher".to_owned(),
         Error::PeerIncompatible(NoKxGroupsInCommon) => "no shared group for the key exchange".to_owned(),
         Error::PeerIncompatible(NoSignatureSchemesInCommon) => "no suitable signature algorithm".to_owned(),

@@ -33,6 +33,33 @@ const GOALS: [Goal; 6] = [
     ("relay_pass_ratio", ">= 0.9"),
 ];
 
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Clients that speak before the greeting.
+    Refusal,
+    /// Clients that wait for the greeting.
+    Waiting,
+    /// Clients with a pass.
+    Passes,
+    /// Mails.
+    Relay,
+}
+
+impl Part {
+    /// All, in their order.
+    pub const ALL: [Self; 4] = [Self::Refusal, Self::Waiting, Self::Passes, Self::Relay];
+
+    fn what(self) -> &'static str {
+        match self {
+            Self::Refusal => "clients that speak before the greeting",
+            Self::Waiting => "clients that wait for the greeting",
+            Self::Passes => "clients with a pass",
+            Self::Relay => "mails",
+        }
+    }
+}
+
 /// How much is measured in a round.
 #[derive(Clone, Copy, Debug)]
 struct Effort {
@@ -71,7 +98,7 @@ struct Findings {
 ///
 /// # Errors
 /// When a server does not come about or stops to answer. A wrong answer to a client is no error here but part of the report.
-pub fn run(options: &Options) -> Result<Report> {
+pub fn run(options: &Options, only: Option<Part>) -> Result<Report> {
     let effort = Effort::of(options);
     rustix::process::setpriority_process(None, -20).context("going before other work on the machine")?;
     let mut findings = Findings { rows: Rows::new(&GOALS), notes: Vec::new(), wrong: Vec::new() };
@@ -79,14 +106,16 @@ pub fn run(options: &Options) -> Result<Report> {
         findings.notes.push("the goals are for the whole bench: this run only shows that it works".to_owned());
     }
     let hosts = Hosts::new()?;
-    eprintln!("bench: clients that speak before the greeting");
-    refusal::measure(&hosts, &effort, &mut findings).context("clients that speak before the greeting")?;
-    eprintln!("bench: clients that wait for the greeting");
-    waiting::measure(&hosts, &effort, &mut findings).context("clients that wait for the greeting")?;
-    eprintln!("bench: clients with a pass");
-    passes::measure(&hosts, &effort, &mut findings).context("clients with a pass")?;
-    eprintln!("bench: mails");
-    relay::measure(&hosts, &effort, &mut findings).context("mails")?;
+    for part in Part::ALL.into_iter().filter(|&part| only.is_none_or(|only| only == part)) {
+        eprintln!("bench: {}", part.what());
+        let measured = match part {
+            Part::Refusal => refusal::measure(&hosts, &effort, &mut findings),
+            Part::Waiting => waiting::measure(&hosts, &effort, &mut findings),
+            Part::Passes => passes::measure(&hosts, &effort, &mut findings),
+            Part::Relay => relay::measure(&hosts, &effort, &mut findings),
+        };
+        measured.context(part.what())?;
+    }
     let Findings { rows, notes, wrong } = findings;
     Ok(Report { rows: rows.rows(), notes, wrong, beside: String::new() })
 }

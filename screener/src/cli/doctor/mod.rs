@@ -9,6 +9,7 @@ mod kernel;
 mod mta;
 mod pins;
 mod ports;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -42,6 +43,7 @@ impl Doctor {
         interfaces::look(&config, &mut findings);
         pins::look(&config, &mut findings).await;
         mta::look(&config, &mut findings).await;
+        tls::look(&config, &mut findings).await;
         dns::look(&config, &mut findings).await;
         let findings = findings.into_list();
         let healthy = findings.iter().all(|finding| finding.state != State::Problem);

@@ -86,7 +86,7 @@ fn expects_proxy(method: HandoffMethod) -> &'static str {
 fn advice(error: &HandoffError, expects: &str) -> String {
     match error {
         HandoffError::Away { .. } => format!("start the MTA, or correct backend.address{expects}"),
-        HandoffError::Refused { .. } => format!("look into the MTA's log{expects}"),
+        HandoffError::Refused { .. } | HandoffError::DemandsTls { .. } => format!("look into the MTA's log{expects}"),
     }
 }
 
