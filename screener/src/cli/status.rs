@@ -44,6 +44,12 @@ fn show(status: &api::Status) -> anyhow::Result<()> {
         "sessions: {} ({} now), {} handed to the MTA, {} refused, {} tagged",
         sessions.total, sessions.active, sessions.handed_off, sessions.refused, sessions.tagged
     ))?;
+    if sessions.tarpitted > 0 {
+        output::line(format!("tarpit: {} sessions are answered slowly", sessions.tarpitted))?;
+    }
+    if sessions.stress {
+        output::line("stress: sessions are so many that waits are shortened (over 90 % of limits.connections)")?;
+    }
     output::line(format!("passes: {}, deny entries: {}", status.passes, status.denies))?;
     if let Some(tls) = &status.tls {
         output::line(match (&tls.not_after, tls.days_left) {

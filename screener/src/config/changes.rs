@@ -6,7 +6,7 @@
 use super::error::Place;
 use super::tree::{
     Backend, Config, Control, DeepTest, DnsList, DnsblTest, Kernel, Ledger, Limits, Listen, Observe, PregreetTest,
-    Tests,
+    Replies, Tests,
 };
 
 /// The keys that are different.
@@ -72,16 +72,21 @@ macro_rules! table {
 pub(super) fn between(running: &Config, read: &mut Config) -> Changes {
     let mut changes = Changes::default();
     let it = &mut changes;
-    let Tests { pregreet, dnsbl, pipelining, non_smtp_command, bare_newline } = &running.tests;
+    let Tests { tagged, pregreet, dnsbl, pipelining, non_smtp_command, forbidden, bare_newline } = &running.tests;
     table!(it, running, read, Config(""):
-        file apart, hostname now, listen apart, backend apart, limits apart, tls now, tests apart, ledger apart,
+        file apart, hostname now, listen apart, backend apart, replies apart, limits apart, tls now, tests apart, ledger apart,
         kernel apart, permits apart, denies apart, feeds now, control apart, observe apart);
     table!(it, &running.listen, read.listen, Listen("listen."):
         mode restart, addresses now, pass_on now, own_networks now, proxy_from now);
     table!(it, &running.backend, read.backend, Backend("backend."): address now, handoff now, after_tests now);
     table!(it, &running.limits, read.limits, Limits("limits."):
-        connections now, per_client now, command_time now, commands now, tarpit now);
-    table!(it, pregreet, read.tests.pregreet, PregreetTest("tests.pregreet."): action now, wait now, ttl now);
+        connections now, per_client now, command_time now, session_time now, commands now, tarpit now,
+        tarpit_pace now);
+    table!(it, &running.replies, read.replies, Replies("replies."):
+        banner now, footer now, withhold_ehlo now, soft_bounce now);
+    it.now("tests.tagged", tagged, &read.tests.tagged);
+    table!(it, pregreet, read.tests.pregreet, PregreetTest("tests.pregreet."): action now, wait now, ttl now,
+        pipeconnect_weight now);
     table!(it, dnsbl, read.tests.dnsbl, DnsblTest("tests.dnsbl."):
         action now, threshold now, allow_threshold now, deadline now, min_ttl now, max_ttl now, resolvers now,
         cache now, lists apart);
@@ -89,6 +94,7 @@ pub(super) fn between(running: &Config, read: &mut Config) -> Changes {
     table!(it, pipelining, read.tests.pipelining, DeepTest("tests.pipelining."): enable now, action now, ttl now);
     table!(it, non_smtp_command, read.tests.non_smtp_command, DeepTest("tests.non_smtp_command."):
         enable now, action now, ttl now);
+    it.now("tests.non_smtp_command.forbidden", forbidden, &read.tests.forbidden);
     table!(it, bare_newline, read.tests.bare_newline, DeepTest("tests.bare_newline."): enable now, action now, ttl now);
     table!(it, &running.ledger, read.ledger, Ledger("ledger."):
         path restart, ipv6_prefix restart, retention now, shared restart);

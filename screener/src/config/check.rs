@@ -36,6 +36,10 @@ pub(super) const YEARS: Duration = Duration::from_secs(10 * 31_557_600);
 
 /// A client may give up on a greeting after five minutes (RFC 5321 section 4.5.3.2.1), and many do much earlier.
 pub(super) const LONGEST_WAIT: Duration = MINUTE;
+/// Longer than the longest wait, so that whoever waited has the time for a dialogue.
+const SHORTEST_SESSION: Duration = Duration::from_secs(120);
+/// What is faster is no tarpit.
+const FASTEST_TARPIT: Duration = Duration::from_millis(10);
 
 /// The widest prefixes that a single deny covers without a note.
 const WIDE_V4: u8 = 8;
@@ -224,6 +228,7 @@ impl Judge<'_, '_> {
                 handoff: self.word(&raw.backend.handoff),
                 after_tests: self.word(&raw.backend.after_tests),
             },
+            replies: self.replies(raw),
             limits: self.limits(raw),
             tls: self.tls(raw),
             tests: self.tests(raw),
@@ -269,8 +274,10 @@ impl Judge<'_, '_> {
             connections: self.count(&raw.connections, 1_000_000),
             per_client: NonZeroU32::new(self.number(&raw.per_client, 0..=1_000_000, "; 0 is no limit")),
             command_time: Stressed::new(self.duration(&raw.command_time, SECOND..=HOUR), Stressed::COMMAND_TIME),
+            session_time: self.duration(&raw.session_time, SHORTEST_SESSION..=HOUR),
             commands: self.count(&raw.commands, 10_000),
             tarpit: self.number(&raw.tarpit, 0..=1_000_000, "; 0 is nobody"),
+            tarpit_pace: self.duration(&raw.tarpit_pace, FASTEST_TARPIT..=MINUTE),
         }
     }
 
@@ -293,10 +300,12 @@ impl Judge<'_, '_> {
     fn tests(&mut self, raw: &Raw) -> Tests {
         let raw = &raw.tests;
         Tests {
+            tagged: self.word(&raw.tagged),
             pregreet: PregreetTest {
                 action: self.word(&raw.pregreet.action),
                 wait: Stressed::new(self.duration(&raw.pregreet.wait, Duration::ZERO..=LONGEST_WAIT), Stressed::WAIT),
                 ttl: self.duration(&raw.pregreet.ttl, SECOND..=YEARS),
+                pipeconnect_weight: self.number(&raw.pregreet.pipeconnect_weight, 0..=1_000, "; 0 is nothing"),
             },
             dnsbl: self.dnsbl(raw),
             pipelining: self.deep(raw.pipelining.enable, &raw.pipelining.action, &raw.pipelining.ttl),
@@ -305,6 +314,7 @@ impl Judge<'_, '_> {
                 &raw.non_smtp_command.action,
                 &raw.non_smtp_command.ttl,
             ),
+            forbidden: self.parsed(&raw.non_smtp_command.forbidden).unwrap_or_default(),
             bare_newline: self.deep(raw.bare_newline.enable, &raw.bare_newline.action, &raw.bare_newline.ttl),
         }
     }

@@ -11,6 +11,7 @@ mod dnsbl;
 mod error;
 mod origin;
 mod raw;
+mod replies;
 mod source;
 mod tree;
 mod unbuilt;
@@ -24,11 +25,11 @@ pub use error::{ConfigError, Place, Problem};
 pub use origin::Origin;
 pub use tree::{
     Backend, Code, Config, Control, DeepTest, Deny, DnsList, DnsblTest, ErrorCode, Feed, FeedSource, Kernel, Ledger,
-    Limits, Listen, Observe, Permit, PregreetTest, Tests, Tls,
+    Limits, Listen, Observe, Permit, PregreetTest, Replies, Tests, Tls,
 };
 pub use value::{
     AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, ListLevel, LocalAddress,
-    LogFormat, Mode, ProgramName, Secret, Stressed, TestAction, XdpMode, Zone,
+    LogFormat, Mode, ProgramName, Secret, Stressed, Tagged, TestAction, XdpMode, Zone,
 };
 
 use source::Source;

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::value::Secret;
+use crate::session::Forbidden;
 
 /// A value and where it stands.
 pub(super) type At<T> = Spanned<T>;
@@ -36,6 +37,7 @@ pub(super) struct Raw {
     pub(super) hostname: Option<At<String>>,
     pub(super) listen: Listen,
     pub(super) backend: Backend,
+    pub(super) replies: Replies,
     pub(super) limits: Limits,
     pub(super) tls: Tls,
     pub(super) tests: Tests,
@@ -86,6 +88,22 @@ impl Default for Backend {
     }
 }
 
+/// `[replies]`
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Replies {
+    pub(super) banner: At<String>,
+    pub(super) footer: At<String>,
+    pub(super) withhold_ehlo: List,
+    pub(super) soft_bounce: bool,
+}
+
+impl Default for Replies {
+    fn default() -> Self {
+        Self { banner: text("ESMTP"), footer: text(""), withhold_ehlo: list(&[]), soft_bounce: false }
+    }
+}
+
 /// `[limits]`
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
@@ -93,8 +111,10 @@ pub(super) struct Limits {
     pub(super) connections: At<i64>,
     pub(super) per_client: At<i64>,
     pub(super) command_time: At<String>,
+    pub(super) session_time: At<String>,
     pub(super) commands: At<i64>,
     pub(super) tarpit: At<i64>,
+    pub(super) tarpit_pace: At<String>,
 }
 
 impl Default for Limits {
@@ -103,8 +123,10 @@ impl Default for Limits {
             connections: default(20_000),
             per_client: default(50),
             command_time: text("300s"),
+            session_time: text("15m"),
             commands: default(20),
             tarpit: default(800),
+            tarpit_pace: text("1s"),
         }
     }
 }
@@ -124,14 +146,28 @@ impl Default for Tls {
 }
 
 /// `[tests.…]`
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct Tests {
+    pub(super) tagged: At<String>,
     pub(super) pregreet: Pregreet,
     pub(super) dnsbl: Dnsbl,
     pub(super) pipelining: Pipelining,
     pub(super) non_smtp_command: NonSmtpCommand,
     pub(super) bare_newline: BareNewline,
+}
+
+impl Default for Tests {
+    fn default() -> Self {
+        Self {
+            tagged: text("screen"),
+            pregreet: Pregreet::default(),
+            dnsbl: Dnsbl::default(),
+            pipelining: Pipelining::default(),
+            non_smtp_command: NonSmtpCommand::default(),
+            bare_newline: BareNewline::default(),
+        }
+    }
 }
 
 /// `[tests.pregreet]`
@@ -141,11 +177,12 @@ pub(super) struct Pregreet {
     pub(super) action: At<String>,
     pub(super) wait: At<String>,
     pub(super) ttl: At<String>,
+    pub(super) pipeconnect_weight: At<i64>,
 }
 
 impl Default for Pregreet {
     fn default() -> Self {
-        Self { action: text("enforce"), wait: text("6s"), ttl: text("1d") }
+        Self { action: text("enforce"), wait: text("6s"), ttl: text("1d"), pipeconnect_weight: default(1) }
     }
 }
 
@@ -237,9 +274,9 @@ impl DnsList {
     }
 }
 
-/// The three deep tests differ only in their defaults.
+/// Two of the deep tests differ only in their names.
 macro_rules! deep_test {
-    ($(#[$doc:meta])* $name:ident, action $action:literal) => {
+    ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Deserialize)]
         #[serde(default, deny_unknown_fields, expecting = "a table")]
@@ -251,7 +288,7 @@ macro_rules! deep_test {
 
         impl Default for $name {
             fn default() -> Self {
-                Self { enable: true, action: text($action), ttl: text("30d") }
+                Self { enable: true, action: text("enforce"), ttl: text("30d") }
             }
         }
     };
@@ -259,15 +296,27 @@ macro_rules! deep_test {
 
 deep_test!(
     /// `[tests.pipelining]`
-    Pipelining, action "enforce"
+    Pipelining
 );
-deep_test!(
-    /// `[tests.non_smtp_command]`
-    NonSmtpCommand, action "drop"
-);
+
+/// `[tests.non_smtp_command]`
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct NonSmtpCommand {
+    pub(super) enable: bool,
+    pub(super) action: At<String>,
+    pub(super) ttl: At<String>,
+    pub(super) forbidden: At<String>,
+}
+
+impl Default for NonSmtpCommand {
+    fn default() -> Self {
+        Self { enable: true, action: text("drop"), ttl: text("30d"), forbidden: text(Forbidden::DEFAULT) }
+    }
+}
 deep_test!(
     /// `[tests.bare_newline]`
-    BareNewline, action "enforce"
+    BareNewline
 );
 
 /// `[ledger]`

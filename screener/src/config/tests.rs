@@ -316,11 +316,6 @@ fn min_ttl_above_max_ttl_points_at_the_one_that_is_written() {
 #[test]
 fn what_is_not_built_is_refused_where_it_stands() {
     for (text, key) in [
-        ("tests.pregreet.action = \"tarpit\"", "1:25: tests.pregreet.action"),
-        ("tests.dnsbl.action = \"tarpit\"", "1:22: tests.dnsbl.action"),
-        ("tests.pipelining.action = \"tarpit\"", "1:27: tests.pipelining.action"),
-        ("tests.non_smtp_command.action = \"tarpit\"", "1:33: tests.non_smtp_command.action"),
-        ("tests.bare_newline.action = \"tarpit\"", "1:29: tests.bare_newline.action"),
         ("ledger.shared = \"redis://:hunter2@192.0.2.1\"", "1:17: ledger.shared"),
         ("[[feed]]\nname = \"a\"\nsource = \"/a\"\nformat = \"cidr\"", "2:8: feed[0].name"),
     ] {
@@ -559,4 +554,30 @@ fn lists_that_cannot_matter_are_noted() {
     assert!(notes.contains("nobody can fail: all lists together reach 2, the threshold is 3"), "{notes}");
     assert!(notes.contains("b.test is counted and not scored"), "{notes}");
     assert!(!Config::parse(SAMPLE, "s.toml").unwrap().notes().join("\n").contains("tests.dnsbl"));
+}
+
+#[test]
+fn what_is_said_for_the_mta_must_be_sayable() {
+    for (text, place, message) in [
+        ("replies.banner = \"Grüße\"", "1:18", "only printable ASCII can stand in a greeting, not 'ü'"),
+        (
+            "replies.footer = '$recipient'",
+            "1:18",
+            "$recipient is no macro: use $client_address, $client_port, $localtime",
+        ),
+        ("replies.withhold_ehlo = [\"8BIT MIME\"]", "1:26", "is no EHLO keyword: write it like \"SIZE\""),
+        ("replies.withhold_ehlo = [\"dsn\", \"DSN\"]", "1:33", "stands here twice"),
+        ("tests.non_smtp_command.forbidden = 'hash:/etc/x'", "1:36", "only words, regexp:{{/…/ text}}"),
+        ("tests.tagged = \"drop\"", "1:16", "\"drop\" is none of: screen, tarpit"),
+        ("limits.session_time = \"1m\"", "1:23", "out of range: 2m to 1h"),
+        ("limits.tarpit_pace = \"1ms\"", "1:22", "out of range: 10ms to 1m"),
+        ("tests.pregreet.pipeconnect_weight = -1", "1:37", "-1 is out of range: 0 to 1000"),
+    ] {
+        let refusal = refusal(text);
+        assert!(refusal.starts_with(&format!("s.toml:{place}: ")) && refusal.contains(message), "{text}: {refusal}");
+    }
+    let text = "[replies]\nbanner = \"ESMTP Postfix\"\nfooter = '\\c. Call us.'\nwithhold_ehlo = [\"dsn\"]\n";
+    let replies = Config::parse(text, "s.toml").unwrap().replies;
+    assert_eq!((replies.banner.as_str(), replies.withhold_ehlo), ("ESMTP Postfix", vec!["DSN".to_owned()]));
+    assert!(!replies.footer.is_empty() && !replies.soft_bounce);
 }

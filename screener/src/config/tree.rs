@@ -13,11 +13,12 @@ use ipnet::IpNet;
 use super::error::Place;
 use super::value::{
     AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, ListLevel, LocalAddress,
-    LogFormat, Mode, ProgramName, Secret, Stressed, TestAction, XdpMode, Zone,
+    LogFormat, Mode, ProgramName, Secret, Stressed, Tagged, TestAction, XdpMode, Zone,
 };
 use crate::client::Ipv6KeyLength;
 use crate::feed::{DenyAction, StaticAction};
 use crate::pass::{Test, TestSet};
+use crate::session::{Footer, Forbidden};
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Config {
     pub listen: Listen,
     /// `[backend]`
     pub backend: Backend,
+    /// `[replies]`
+    pub replies: Replies,
     /// `[limits]`
     pub limits: Limits,
     /// `[tls]`; `None`: STARTTLS is the MTA's.
@@ -103,6 +106,19 @@ pub struct Backend {
     pub after_tests: AfterTests,
 }
 
+/// `[replies]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replies {
+    /// What the greeting says behind the name; may be empty.
+    pub banner: String,
+    /// What stands behind each refusal.
+    pub footer: Footer,
+    /// EHLO keywords of the MTA that are not offered, in upper case.
+    pub withhold_ehlo: Vec<String>,
+    /// A trial: every permanent refusal becomes a temporary one.
+    pub soft_bounce: bool,
+}
+
 /// `[limits]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -112,10 +128,14 @@ pub struct Limits {
     pub per_client: Option<NonZeroU32>,
     /// How long a client may take for one command.
     pub command_time: Stressed,
+    /// How long a session may last until it is handed over.
+    pub session_time: Duration,
     /// Commands in one session.
     pub commands: NonZeroU32,
     /// Clients that are answered slowly, at a time.
     pub tarpit: u32,
+    /// They get a byte this often.
+    pub tarpit_pace: Duration,
 }
 
 /// `[tls]`
@@ -130,6 +150,8 @@ pub struct Tls {
 /// `[tests]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tests {
+    /// What becomes of clients that a `tag` entry lets in.
+    pub tagged: Tagged,
     /// `[tests.pregreet]`
     pub pregreet: PregreetTest,
     /// `[tests.dnsbl]`
@@ -138,6 +160,8 @@ pub struct Tests {
     pub pipelining: DeepTest,
     /// `[tests.non_smtp_command]`
     pub non_smtp_command: DeepTest,
+    /// `tests.non_smtp_command.forbidden`: the words that no mail client begins a command with.
+    pub forbidden: Forbidden,
     /// `[tests.bare_newline]`
     pub bare_newline: DeepTest,
 }
@@ -187,6 +211,9 @@ pub struct PregreetTest {
     pub wait: Stressed,
     /// How long a client stays passed.
     pub ttl: Duration,
+    /// What one clean EHLO before the greeting adds to the DNS lists' score, for a client that may have learned from the
+    /// MTA that it may send one.
+    pub pipeconnect_weight: i32,
 }
 
 /// `[tests.dnsbl]`

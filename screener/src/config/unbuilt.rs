@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::raw::{At, Raw};
+use super::raw::Raw;
 
 /// One setting, or one value of it, that is not built.
 struct Unbuilt {
@@ -17,11 +17,6 @@ struct Unbuilt {
 
 /// The list.
 const UNBUILT: &[Unbuilt] = &[
-    Unbuilt { set: |raw| is(&raw.tests.pregreet.action, &["tarpit"]), instead: NO_TARPIT },
-    Unbuilt { set: |raw| is(&raw.tests.dnsbl.action, &["tarpit"]), instead: NO_TARPIT },
-    Unbuilt { set: |raw| is(&raw.tests.pipelining.action, &["tarpit"]), instead: NO_TARPIT },
-    Unbuilt { set: |raw| is(&raw.tests.non_smtp_command.action, &["tarpit"]), instead: NO_TARPIT },
-    Unbuilt { set: |raw| is(&raw.tests.bare_newline.action, &["tarpit"]), instead: NO_TARPIT },
     Unbuilt {
         set: |raw| {
             if raw.ledger.shared.get_ref().expose().is_empty() { vec![] } else { vec![raw.ledger.shared.span()] }
@@ -33,8 +28,6 @@ const UNBUILT: &[Unbuilt] = &[
         instead: "remove this [[feed]]; single prefixes can stand under [[deny]]",
     },
 ];
-
-const NO_TARPIT: &str = "set it to \"ignore\", \"enforce\" or \"drop\"";
 
 /// What is accepted because it is a default, though nothing comes of it yet. Shown in `status`.
 pub(super) fn notes(config: &super::Config) -> Vec<String> {
@@ -56,8 +49,4 @@ pub(super) fn find(raw: &Raw) -> Vec<(Range<usize>, String)> {
         .iter()
         .flat_map(|unbuilt| (unbuilt.set)(raw).into_iter().map(move |span| (span, message(unbuilt.instead))))
         .collect()
-}
-
-fn is(value: &At<String>, words: &[&str]) -> Vec<Range<usize>> {
-    if words.contains(&value.get_ref().as_str()) { vec![value.span()] } else { vec![] }
 }

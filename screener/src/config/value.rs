@@ -99,6 +99,16 @@ words! {
 }
 
 words! {
+    /// What becomes of clients that a `tag` entry lets in: `tests.tagged`.
+    Tagged {
+        /// Every test is asked again, and nothing is earned.
+        Screen = "screen",
+        /// Answered slowly from the first byte on, and refused.
+        Tarpit = "tarpit",
+    }
+}
+
+words! {
     /// How the XDP program is attached: `kernel.xdp`.
     XdpMode {
         /// Native where the driver can, else generic, which is reported.

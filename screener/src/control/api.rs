@@ -51,6 +51,12 @@ pub struct Sessions {
     pub total: u64,
     /// Those that live, relays included.
     pub active: usize,
+    /// Those of them that are answered slowly.
+    #[serde(default)]
+    pub tarpitted: usize,
+    /// So many that waits are shortened: from 90 % of `limits.connections` on, until there are 70 %.
+    #[serde(default)]
+    pub stress: bool,
     /// Of the tagged class.
     pub tagged: u64,
     /// Given to the MTA.

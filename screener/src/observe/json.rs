@@ -101,7 +101,7 @@ mod tests {
 
     use super::*;
     use crate::pass::Test;
-    use crate::session::{Evidence, Outcome, SessionId, Standing};
+    use crate::session::{Evidence, Outcome, Said, SessionId, Standing};
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -130,12 +130,13 @@ mod tests {
             tagged: true,
             stamps: None,
             may_pass: true,
+            stressed: false,
             terminates_tls: false,
         };
         let evidence = Evidence { test: Test::Dnsbl, weight: 4, reason: "listed".into(), remedy: "ask".into() };
         tracing::subscriber::with_default(subscriber, || {
-            let evidence = vec![evidence];
-            tell(&arrival, &Decision { outcome: Outcome::Refused, evidence, dnsbl: None, tls: None });
+            let (outcome, evidence) = (Outcome::Refused, vec![evidence]);
+            tell(&arrival, &Decision { outcome, evidence, dnsbl: None, tls: None, said: Said::default() });
             tracing::info!(session = %arrival.id, "DISCONNECT");
         });
         let lines = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();

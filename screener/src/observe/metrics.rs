@@ -23,6 +23,12 @@ pub struct Metrics {
     passes_withdrawn: Counter,
     passes_renewed: Counter,
     reloads: Family<Outcome, Counter>,
+    tarpit: Family<Place, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Place {
+    place: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -89,6 +95,11 @@ impl Metrics {
         self.passes_renewed.inc();
     }
 
+    /// A client was to be answered slowly, and there was a place for that or none.
+    pub fn tarpit(&self, place: bool) {
+        self.tarpit.get_or_create(&Place { place: if place { "taken" } else { "none" } }).inc();
+    }
+
     /// The configuration was read again, and taken in or refused.
     pub fn reloaded(&self, taken: bool) {
         let outcome = if taken { "taken" } else { "refused" };
@@ -103,8 +114,14 @@ impl Metrics {
         registry.register("handoffs_failed", "Sessions that the MTA did not take", self.handoffs_failed.clone());
         registry.register("tls_handshakes", "TLS handshakes with clients, by protocol", self.handshakes.clone());
         let withdrawn = self.passes_withdrawn.clone();
-        registry.register("passes_withdrawn", "Passes that a DNS list's later answer spoke against", withdrawn);
+        registry.register(
+            "passes_withdrawn",
+            "Passes that a later answer of a DNS list, or a later failure in the session, spoke against",
+            withdrawn,
+        );
         registry.register("passes_renewed", "Passes in use that were renewed", self.passes_renewed.clone());
+        let help = "Clients to be answered slowly, by whether there was a place for them; the others were dropped";
+        registry.register("tarpit", help, self.tarpit.clone());
         registry.register("reloads", "Times the configuration was read again", self.reloads.clone());
         let lost: Counter = Counter::default();
         lost.inc_by(super::lost());
@@ -115,6 +132,10 @@ impl Metrics {
             registry.register(name, help, gauge);
         };
         gauge(&mut registry, "sessions_active", "Sessions that live, relays included", status.sessions.active as u64);
+        let help = "Sessions that are answered slowly";
+        gauge(&mut registry, "sessions_tarpitted", help, status.sessions.tarpitted as u64);
+        let help = "1: so many sessions that waits are shortened";
+        gauge(&mut registry, "stress", help, status.sessions.stress.into());
         gauge(&mut registry, "passes", "Clients with a pass", status.passes as u64);
         gauge(&mut registry, "denies", "Deny entries", status.denies as u64);
         gauge(&mut registry, "ledger_queued", "Changes that are not on the disk", status.ledger.queued as u64);

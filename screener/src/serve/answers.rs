@@ -57,6 +57,8 @@ impl Answers for Daemon {
             sessions: api::Sessions {
                 total: count(&self.counts.total),
                 active: self.limits.active(),
+                tarpitted: self.limits.tarpitted(),
+                stress: self.limits.is_stressed(),
                 tagged: count(&self.counts.tagged),
                 handed_off: count(&self.counts.handed_off),
                 refused: count(&self.counts.refused),

@@ -13,18 +13,18 @@ use tracing::{info, warn};
 
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
-use crate::config::Origin;
+use crate::config::{Origin, Tagged};
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::handoff::HandoffError;
 use crate::kernel::{self, Kernel};
 use crate::ledger::{self, Ledger, Pass, What};
 use crate::observe::{self, Metrics};
-use crate::pass::Stamps;
-use crate::session::{Arrival, Decision, Event, Features, Outcome, Session, SessionId, Standing};
+use crate::pass::{Stamps, Test};
+use crate::session::{Arrival, Ceiling, Decision, Event, Features, Outcome, Session, SessionId, Standing};
 
 use super::degraded::Degraded;
 use super::door::Visit;
-use super::limits::{Full, Limits};
+use super::limits::{Limits, TarpitPlace};
 use super::live::Live;
 use super::metrics_door::MetricsDoor;
 use super::mirror;
@@ -130,13 +130,15 @@ impl Daemon {
         let (id, terminates_tls) = (self.next_id(), live.tls.is_ready());
         if visit.without_client {
             let standing = Standing::Unnamed { mta_answers: !self.degraded.holds("mta") };
-            let (stamps, tagged, may_pass) = (None, false, false);
-            return Arrival { id, client, server, standing, tagged, stamps, may_pass, terminates_tls };
+            let (stamps, tagged, may_pass, stressed) = (None, false, false, false);
+            return Arrival { id, client, server, standing, tagged, stamps, may_pass, stressed, terminates_tls };
         }
         let found = self.statics().lookup(client.ip()).map(|found| found.action);
+        let tagged = tagged || found == Some(StaticAction::Deny(DenyAction::Tag));
         let standing = match found {
             Some(StaticAction::Permit) => Standing::Permitted,
             Some(StaticAction::Deny(DenyAction::Drop | DenyAction::Reject)) => Standing::Denied,
+            _ if tagged && live.config.tests.tagged == Tagged::Tarpit => Standing::Tarpitted,
             Some(StaticAction::Deny(DenyAction::Tag | DenyAction::Count)) | None => Standing::Screened,
         };
         Arrival {
@@ -144,10 +146,11 @@ impl Daemon {
             client,
             server,
             standing,
-            tagged: tagged || found == Some(StaticAction::Deny(DenyAction::Tag)),
+            tagged,
             stamps: self.ledger.stamps(self.key(client.ip())),
             may_pass: live.config.listen.earns_pass(server),
             terminates_tls,
+            stressed: self.limits.is_stressed(),
         }
     }
 
@@ -161,10 +164,25 @@ impl Daemon {
         Session::start(Arc::clone(&live.policy), self.features.load_full(), arrival, Now::read())
     }
 
+    /// Sends a client away that met a ceiling.
+    pub(super) fn turn_away(&self, live: &Live, arrival: Arrival, ceiling: Ceiling) -> Session {
+        let features = self.features.load_full();
+        Session::turned_away(Arc::clone(&live.policy), features, arrival, ceiling, Now::read())
+    }
+
     /// Remembers that a client passed. The kernel learns it from the ledger (`mirror`).
     pub(super) fn grant(&self, arrival: &Arrival, stamps: Stamps) {
         let now = Now::read().unix;
         self.ledger.grant(self.key(arrival.client.ip()), &stamps, ledger::Origin::Screened, None, now);
+    }
+
+    /// A client that has just got a pass has failed a test in the same session.
+    pub(super) fn withdraw(&self, arrival: &Arrival, test: Test) {
+        let key = self.key(arrival.client.ip());
+        if self.ledger.withdraw(key, test) {
+            info!(session = %arrival.id, "{key}: pass withdrawn, {test} failed later in the same session");
+            self.metrics.pass_withdrawn();
+        }
     }
 
     /// Logs what happened, and notes it in the client's history.
@@ -190,6 +208,7 @@ impl Daemon {
                 "refused"
             }
             Outcome::Deferred => "deferred",
+            Outcome::Limited => "limited",
             Outcome::Left => "left",
         };
         self.metrics.session_decided(outcome);
@@ -235,19 +254,21 @@ impl Daemon {
         }
     }
 
-    /// A client met a ceiling: logs it, and returns the reply.
-    pub(super) fn too_many(&self, arrival: &Arrival, full: Full) -> &'static str {
-        let (why, reply) = match full {
-            Full::Client => ("too many connections", "421 4.7.0 Error: too many connections\r\n"),
-            Full::Total => ("all screening ports busy", "421 4.3.2 All screening ports are busy\r\n"),
-        };
-        let line = observe::line(arrival, &Event::Connect);
-        info!(session = %arrival.id, "{line}");
-        let client = observe::endpoint(arrival.client);
-        info!(session = %arrival.id, "NOQUEUE: reject: CONNECT from {client}: {why}");
-        self.metrics.session_decided("limited");
-        self.note(arrival, What::Limited, why.to_owned());
-        reply
+    /// A client is to be answered slowly: its place, or none.
+    pub(super) fn tarpit(&self, live: &Live) -> Option<TarpitPlace> {
+        let most = live.config.limits.tarpit as usize;
+        let place = self.limits.tarpit(most);
+        self.metrics.tarpit(place.is_some());
+        if place.is_none() {
+            let text = format!(
+                "the tarpit is full ({} clients, limits.tarpit is {most}) or closed under stress: clients are dropped instead",
+                self.limits.tarpitted()
+            );
+            if self.degraded.set_for_a_while("tarpit", text.clone()) {
+                warn!("{text}");
+            }
+        }
+        place
     }
 
     /// Accepting had to pause.
@@ -289,7 +310,7 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 fn history_of(event: &Event) -> Option<What> {
     Some(match event {
         Event::Connect => What::Connected,
-        Event::Pregreet(..) => What::Pregreet,
+        Event::Pregreet(..) | Event::EarlyHello(..) => What::Pregreet,
         Event::DnsblRank(_) => What::Dnsbl,
         Event::Pipelining(..) => What::Pipelining,
         Event::NonSmtpCommand(..) => What::NonSmtpCommand,
@@ -301,11 +322,15 @@ fn history_of(event: &Event) -> Option<What> {
         Event::Reject { .. } | Event::Denylisted => What::Refused,
         Event::PassNew | Event::PassOld => What::Passed,
         Event::Hangup(..) => What::Hangup,
+        Event::Limited(_) => What::Limited,
         Event::Allowlisted
         | Event::AllowlistVeto
         | Event::Disconnect
         | Event::DataWithoutRcpt(_)
-        | Event::TlsEstablished(_) => return None,
+        | Event::TlsEstablished(_)
+        | Event::KeywordsWithheld(_)
+        | Event::Tarpit
+        | Event::TarpitFull => return None,
     })
 }
 

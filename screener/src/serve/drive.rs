@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, warn};
 
@@ -16,11 +17,11 @@ use crate::clock::Now;
 use crate::dnsbl;
 use crate::handoff::{self, HandedOff, HandoffError, Outcome};
 use crate::proxy::{Header, Tlv, TlvKind};
-use crate::session::{Arrival, DnsblReport, Handoff, Input, Output, Session};
+use crate::session::{Arrival, DnsblReport, Handoff, Input, Output, Session, Standing};
 
 use super::daemon::Daemon;
 use super::door::{self, Visit};
-use super::limits::Slot;
+use super::limits::{Most, Slot, TarpitPlace};
 use super::live::Live;
 use super::stream::{ClientStream, HandshakeFailed};
 
@@ -45,19 +46,15 @@ pub(super) async fn connection(daemon: Arc<Daemon>, stream: TcpStream, tagged: b
     let live = daemon.live();
     let Some((stream, visit)) = door::open(&daemon, &live, stream).await else { return };
     let stream = ClientStream::Plain(stream);
-    let ended = match Talk::begin(&daemon, live, visit, tagged) {
-        Ok((mut talk, _slot)) => {
-            let ended = screen(&mut talk, stream).await;
-            talk.leave_lists();
-            // The relay may last for hours, and needs nothing of this.
-            drop(talk);
-            match ended {
-                Ok(Some(relay)) => Box::pin(relay.run()).await,
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            }
-        }
-        Err(reply) => Box::pin(refuse(stream, reply)).await,
+    let (mut talk, _slot) = Talk::begin(&daemon, live, visit, tagged);
+    let ended = screen(&mut talk, stream).await;
+    talk.leave_lists();
+    // The relay may last for hours, and needs nothing of this.
+    drop(talk);
+    let ended = match ended {
+        Ok(Some(relay)) => Box::pin(relay.run()).await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
     };
     if let Err(error) = ended {
         debug!("a connection broke: {error}");
@@ -74,6 +71,10 @@ struct Talk {
     lists: Lists,
     /// What a proxy before us said of the client.
     tlvs: Vec<Tlv>,
+    /// Whether sessions are many.
+    stress: watch::Receiver<bool>,
+    /// In the tarpit, until the session ends.
+    place: Option<TarpitPlace>,
 }
 
 /// The DNS lists of a session: what is open there, and whether a late answer would matter.
@@ -84,21 +85,20 @@ struct Lists {
 }
 
 impl Talk {
-    /// Begins, or gives the reply for a client that meets a ceiling.
-    fn begin(
-        daemon: &Arc<Daemon>,
-        live: Arc<Live>,
-        visit: Visit,
-        tagged: bool,
-    ) -> Result<(Box<Self>, Slot), &'static str> {
+    /// Begins; without a slot with a client that met a ceiling, which is only told so.
+    fn begin(daemon: &Arc<Daemon>, live: Arc<Live>, visit: Visit, tagged: bool) -> (Box<Self>, Option<Slot>) {
         let arrival = daemon.arrival(&live, &visit, tagged);
-        let slot = match daemon.limits.admit(daemon.key(arrival.client.ip())) {
-            Ok(slot) => slot,
-            Err(full) => return Err(daemon.too_many(&arrival, full)),
+        let most = Most::of(&live.config.limits, arrival.standing == Standing::Permitted);
+        let mut stress = daemon.limits.stress();
+        let (session, slot) = match daemon.limits.admit(daemon.key(arrival.client.ip()), most) {
+            Ok(slot) => {
+                let stressed = *stress.borrow_and_update();
+                (daemon.begin(&live, Arrival { stressed, ..arrival }), Some(slot))
+            }
+            Err(ceiling) => (daemon.turn_away(&live, arrival, ceiling), None),
         };
-        let session = daemon.begin(&live, arrival);
-        let daemon = Arc::clone(daemon);
-        Ok((Box::new(Self { daemon, live, session, lists: Lists::default(), tlvs: visit.tlvs }), slot))
+        let (daemon, lists, tlvs) = (Arc::clone(daemon), Lists::default(), visit.tlvs);
+        (Box::new(Self { daemon, live, session, lists, tlvs, stress, place: None }), slot)
     }
 
     /// Carries out everything that the engine asks for. What is to be said to the client comes back, and what is next.
@@ -118,6 +118,11 @@ impl Talk {
                         self.session.handle(Now::read(), Input::Dnsbl(check.report()));
                     }
                 }
+                Output::AskTarpit => {
+                    self.place = self.daemon.tarpit(&self.live);
+                    self.session.handle(Now::read(), Input::Tarpit(self.place.is_some()));
+                }
+                Output::Withdraw(test) => self.daemon.withdraw(self.session.arrival(), test),
                 Output::Grant(stamps) => {
                     self.lists.granted = true;
                     self.daemon.grant(self.session.arrival(), stamps);
@@ -238,6 +243,11 @@ async fn wait(talk: &mut Talk, stream: &mut ClientStream) {
         },
         report = next_report(&mut talk.lists.check) => talk.hear(report),
         () = sleep_until(deadline.map_or_else(far_away, Into::into)), if deadline.is_some() => talk.tell(Input::Tick),
+        // Its sender lives as long as the daemon.
+        _ = talk.stress.changed() => {
+            let stressed = *talk.stress.borrow_and_update();
+            talk.tell(Input::Stress(stressed));
+        }
         () = talk.daemon.going_down.cancelled() => talk.tell(Input::Shutdown),
     }
 }
@@ -245,7 +255,12 @@ async fn wait(talk: &mut Talk, stream: &mut ClientStream) {
 /// The buffer lives only for this call: a client that waits in silence costs none.
 fn read(talk: &mut Talk, stream: &mut ClientStream) {
     let mut chunk = [0; 4096];
-    match stream.try_read(&mut chunk) {
+    let received = stream.try_read(&mut chunk);
+    // In this order: what is acknowledged after the look only hides something.
+    if talk.session.asks_for_delivery() && stream.is_delivered() {
+        talk.tell(Input::Delivered);
+    }
+    match received {
         Ok(0) => talk.tell(Input::Eof),
         Ok(count) => talk.tell(Input::Bytes(&chunk[..count])),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -299,10 +314,6 @@ impl Relay {
     }
 }
 
-async fn refuse(mut stream: ClientStream, reply: &'static str) -> io::Result<()> {
-    write(&mut stream, reply.as_bytes()).await?;
-    linger(stream).await
-}
 /// Replies that follow each other go out together, in one segment if they fit into one.
 fn join(said: &mut Bytes, reply: Bytes) {
     *said = if said.is_empty() { reply } else { [&said[..], &reply[..]].concat().into() };
@@ -360,7 +371,7 @@ mod tests {
     use super::*;
 
     /// What a client that waits may take in each of the two places that hold it: 15,000 of them wait at a time.
-    const MOST_TASK: usize = 800;
+    const MOST_TASK: usize = 832;
     const MOST_TALK: usize = 1100;
 
     fn size_of_future<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {

@@ -1,34 +1,59 @@
-//! How many sessions there may be, in total and of one client.
+//! How many sessions there may be, in total, of one client, and in the tarpit; and whether they are so many that waits have
+//! to shrink.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tracing::info;
 
 use crate::client::ClientKey;
 use crate::config;
+use crate::session::Ceiling;
 
-/// The ceilings and what stands under them.
+/// What there may be at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    /// Sessions.
+    pub(super) total: usize,
+    /// Sessions of one client; `None`: as many as it likes.
+    pub(super) per_client: Option<usize>,
+}
+
+impl Most {
+    /// What the configuration allows, for a client that static entries permit, or for any other. A permitted client is
+    /// the operator's own affair.
+    pub(super) fn of(limits: &config::Limits, permitted: bool) -> Self {
+        let per_client = limits.per_client.filter(|_| !permitted).map(|most| most.get() as usize);
+        Self { total: limits.connections.get() as usize, per_client }
+    }
+
+    /// From so many sessions on there is stress: nine tenths, as in postscreen (reference/postscreen.md section 1.1).
+    fn too_many(self) -> usize {
+        (self.total * 9 / 10).max(1)
+    }
+
+    /// With so many or fewer it ends: seven tenths.
+    fn few_again(self) -> usize {
+        self.total * 7 / 10
+    }
+}
+
+/// What there is.
 #[derive(Debug)]
 pub(super) struct Limits {
-    total: AtomicUsize,
-    per_client: AtomicUsize,
     open: Mutex<Open>,
+    stress: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Open {
     total: usize,
     by_client: HashMap<ClientKey, usize>,
-}
-
-/// Which ceiling a client has met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
-    /// All sessions there may be are there.
-    Total,
-    /// This client has as many as one may have.
-    Client,
+    tarpitted: usize,
+    /// As the last session that came was told: a reload changes it.
+    few_again: usize,
 }
 
 /// One session under the ceilings, until it is dropped.
@@ -38,39 +63,46 @@ pub(super) struct Slot {
     client: ClientKey,
 }
 
+/// A place in the tarpit, until it is dropped.
+#[derive(Debug)]
+pub(super) struct TarpitPlace(Arc<Limits>);
+
 impl Limits {
-    /// `per_client` 0: as many as it likes.
-    pub(super) fn new(total: usize, per_client: usize) -> Arc<Self> {
-        let (total, per_client) = (total.into(), per_client.into());
-        Arc::new(Self { total, per_client, open: Mutex::default() })
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { open: Mutex::default(), stress: watch::Sender::new(false) })
     }
 
-    /// As a configuration says.
-    pub(super) fn configured(limits: &config::Limits) -> Arc<Self> {
-        let (total, per_client) = ceilings(limits);
-        Self::new(total, per_client)
-    }
-
-    /// Holds other ceilings from now on. Whoever is in stays in.
-    pub(super) fn set(&self, limits: &config::Limits) {
-        let (total, per_client) = ceilings(limits);
-        self.total.store(total, Ordering::Relaxed);
-        self.per_client.store(per_client, Ordering::Relaxed);
-    }
-
-    pub(super) fn admit(self: &Arc<Self>, client: ClientKey) -> Result<Slot, Full> {
-        let (total, per_client) = (self.total.load(Ordering::Relaxed), self.per_client.load(Ordering::Relaxed));
+    /// Takes a session in, or says which ceiling keeps it out.
+    pub(super) fn admit(self: &Arc<Self>, client: ClientKey, most: Most) -> Result<Slot, Ceiling> {
         let mut open = self.lock();
-        if open.total >= total {
-            return Err(Full::Total);
+        if open.total >= most.total {
+            return Err(Ceiling::Screening);
         }
         let of_client = open.by_client.entry(client).or_default();
-        if per_client != 0 && *of_client >= per_client {
-            return Err(Full::Client);
+        if most.per_client.is_some_and(|most| *of_client >= most) {
+            return Err(Ceiling::Client);
         }
         *of_client += 1;
         open.total += 1;
+        open.few_again = most.few_again();
+        let total = open.total;
+        // Under the lock, so that no two changes overtake each other.
+        if total >= most.too_many() && self.set_stress(true) {
+            info!("entering STRESS mode with {total} connections");
+        }
+        drop(open);
         Ok(Slot { limits: Arc::clone(self), client })
+    }
+
+    /// A place in the tarpit, unless there are `most` clients in it, or there is no room to spare.
+    pub(super) fn tarpit(self: &Arc<Self>, most: usize) -> Option<TarpitPlace> {
+        let mut open = self.lock();
+        if open.tarpitted >= most || self.is_stressed() {
+            return None;
+        }
+        open.tarpitted += 1;
+        drop(open);
+        Some(TarpitPlace(Arc::clone(self)))
     }
 
     /// How many sessions there are.
@@ -78,14 +110,30 @@ impl Limits {
         self.lock().total
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
+    /// How many of them are in the tarpit.
+    pub(super) fn tarpitted(&self) -> usize {
+        self.lock().tarpitted
+    }
+
+    /// Whether there are so many that waits have to shrink.
+    pub(super) fn is_stressed(&self) -> bool {
+        *self.stress.borrow()
+    }
+
+    /// Tells of every change of [`Limits::is_stressed`].
+    pub(super) fn stress(&self) -> watch::Receiver<bool> {
+        self.stress.subscribe()
+    }
+
+    /// True: it was not so before.
+    fn set_stress(&self, on: bool) -> bool {
+        self.stress.send_if_modified(|stressed| std::mem::replace(stressed, on) != on)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
         // Counting cannot leave the state half done: a panic elsewhere does not make it wrong.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn ceilings(limits: &config::Limits) -> (usize, usize) {
-    (limits.connections.get() as usize, limits.per_client.map_or(0, |most| most.get() as usize))
 }
 
 impl Drop for Slot {
@@ -98,6 +146,16 @@ impl Drop for Slot {
                 of_client.remove();
             }
         }
+        let total = open.total;
+        if total <= open.few_again && self.limits.set_stress(false) {
+            info!("leaving STRESS mode with {total} connections");
+        }
+    }
+}
+
+impl Drop for TarpitPlace {
+    fn drop(&mut self) {
+        self.0.lock().tarpitted -= 1;
     }
 }
 
@@ -106,26 +164,52 @@ mod tests {
     use super::*;
     use crate::client::Ipv6KeyLength;
 
-    fn client(text: &str) -> ClientKey {
-        ClientKey::of(text.parse().unwrap(), Ipv6KeyLength::default())
+    fn client(number: u8) -> ClientKey {
+        ClientKey::of([192, 0, 2, number].into(), Ipv6KeyLength::default())
     }
 
     #[test]
     fn a_client_at_its_ceiling_does_not_keep_others_out() {
-        let limits = Limits::new(10, 1);
-        let held = limits.admit(client("192.0.2.1")).unwrap();
-        assert_eq!(limits.admit(client("192.0.2.1")).unwrap_err(), Full::Client);
-        limits.admit(client("192.0.2.2")).unwrap();
+        let (limits, most) = (Limits::new(), Most { total: 10, per_client: Some(1) });
+        let held = limits.admit(client(1), most).unwrap();
+        assert_eq!(limits.admit(client(1), most).unwrap_err(), Ceiling::Client);
+        limits.admit(client(2), most).unwrap();
         drop(held);
-        limits.admit(client("192.0.2.1")).unwrap();
+        limits.admit(client(1), most).unwrap();
         assert_eq!(limits.active(), 0);
         assert!(limits.lock().by_client.is_empty(), "nothing is kept of those who left");
     }
 
     #[test]
     fn the_total_is_a_ceiling_for_everybody() {
-        let limits = Limits::new(1, 0);
-        let _held = limits.admit(client("192.0.2.1")).unwrap();
-        assert_eq!(limits.admit(client("192.0.2.2")).unwrap_err(), Full::Total);
+        let (limits, most) = (Limits::new(), Most { total: 1, per_client: None });
+        let _held = limits.admit(client(1), most).unwrap();
+        assert_eq!(limits.admit(client(2), most).unwrap_err(), Ceiling::Screening);
+    }
+
+    #[test]
+    fn stress_begins_at_nine_tenths_and_ends_at_seven() {
+        let (limits, most) = (Limits::new(), Most { total: 10, per_client: None });
+        let mut changes = limits.stress();
+        let mut held: Vec<_> = (0..8).map(|number| limits.admit(client(number), most).unwrap()).collect();
+        assert!(!limits.is_stressed() && !changes.has_changed().unwrap());
+        held.push(limits.admit(client(9), most).unwrap());
+        assert!(limits.is_stressed() && changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        held.pop();
+        assert!(limits.is_stressed(), "eight are still many");
+        held.pop();
+        assert!(!limits.is_stressed() && changes.has_changed().unwrap());
+    }
+
+    #[test]
+    fn the_tarpit_has_a_ceiling_of_its_own_and_is_closed_under_stress() {
+        let (limits, most) = (Limits::new(), Most { total: 2, per_client: None });
+        let first = limits.tarpit(1).unwrap();
+        assert!(limits.tarpit(1).is_none());
+        drop(first);
+        let _session = limits.admit(client(1), most).unwrap();
+        assert!(limits.is_stressed() && limits.tarpit(1).is_none());
+        assert_eq!(limits.tarpitted(), 0);
     }
 }

@@ -6,6 +6,7 @@ mod answers;
 mod certificate;
 mod daemon;
 mod degraded;
+mod delivered;
 mod door;
 mod drive;
 mod interfaces;
@@ -96,7 +97,7 @@ pub(crate) async fn run(origin: Origin, config: Config) -> anyhow::Result<()> {
         key_length: config.ledger.ipv6_prefix,
         features: ArcSwap::from_pointee(Features::default()),
         learn_again: Notify::new(),
-        limits: Limits::configured(&config.limits),
+        limits: Limits::new(),
         ledger,
         statics: statics.into(),
         changing: Mutex::default(),

@@ -5,56 +5,78 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use ipnet::IpNet;
+use jiff::tz::TimeZone;
 
 use crate::clock::UnixTime;
-use crate::config::{self, Config, ConfigError, DeepTest, TestAction};
+use crate::config::{self, Config, ConfigError, DeepTest, Stressed, TestAction};
 use crate::feed::{Entry, Origin, Source, StaticAction, StaticSet};
 use crate::host;
 use crate::ledger::{Ledger, StoredStatic};
-use crate::session::{Action, AfterTests, DeepPolicy, DnsblPolicy, Policy, PregreetPolicy};
+use crate::session::{Action, AfterTests, DeepPolicy, DnsblPolicy, Pace, Policy, PregreetPolicy, Replies};
 
 /// The longest command line, its end included: Postfix's `line_length_limit` (reference/postscreen.md section 1.1).
 const LINE_LENGTH: usize = 2048;
 
+/// How much a client may send before the greeting is complete: plenty for a session's commands sent at once, and little
+/// enough for every client to do so.
+const EARLY_INPUT: usize = 8 * 1024;
+
 /// The engine's policy.
 pub(super) fn policy(config: &Config) -> Policy {
-    let tests = &config.tests;
+    let (tests, limits, replies) = (&config.tests, &config.limits, &config.replies);
     let deep = |test: &DeepTest| DeepPolicy { enable: test.enable, action: action(test.action), ttl: test.ttl };
     let dnsbl = &tests.dnsbl;
     Policy {
         hostname: config.hostname.to_string(),
+        replies: Replies {
+            banner: replies.banner.clone(),
+            footer: replies.footer.clone(),
+            zone: TimeZone::system(),
+            withheld: replies.withhold_ehlo.clone(),
+            soft_bounce: replies.soft_bounce,
+        },
         pregreet: PregreetPolicy {
             action: action(tests.pregreet.action),
-            wait: tests.pregreet.wait.normal,
+            wait: pace(tests.pregreet.wait),
+            pipeconnect_weight: tests.pregreet.pipeconnect_weight,
             ttl: tests.pregreet.ttl,
         },
         dnsbl: (!dnsbl.lists.is_empty()).then(|| DnsblPolicy {
             action: action(dnsbl.action),
             threshold: dnsbl.threshold,
             allow_threshold: dnsbl.allow_threshold,
-            deadline: dnsbl.deadline,
+            // Under stress nobody waits for a list for longer than for the greeting.
+            deadline: pace(Stressed::new(dnsbl.deadline, Stressed::WAIT)),
             min_ttl: dnsbl.min_ttl,
             max_ttl: dnsbl.max_ttl,
         }),
         pipelining: deep(&tests.pipelining),
         non_smtp_command: deep(&tests.non_smtp_command),
+        forbidden: tests.forbidden.clone(),
         bare_newline: deep(&tests.bare_newline),
         after_tests: match config.backend.after_tests {
             config::AfterTests::Relay => AfterTests::Relay,
             config::AfterTests::Defer => AfterTests::Defer,
         },
-        command_time: config.limits.command_time.normal,
-        commands: config.limits.commands.get(),
+        command_time: pace(limits.command_time),
+        session_time: limits.session_time,
+        commands: limits.commands.get(),
         line_length: LINE_LENGTH,
+        early_input: EARLY_INPUT,
+        tarpit_pace: limits.tarpit_pace,
     }
+}
+
+fn pace(span: Stressed) -> Pace {
+    Pace { normal: span.normal, stress: span.stress }
 }
 
 fn action(action: TestAction) -> Action {
     match action {
         TestAction::Ignore => Action::Ignore,
         TestAction::Enforce => Action::Enforce,
-        // `config/unbuilt.rs` refuses tarpit; what would be answered slowly and then dropped is dropped.
-        TestAction::Drop | TestAction::Tarpit => Action::Drop,
+        TestAction::Drop => Action::Drop,
+        TestAction::Tarpit => Action::Tarpit,
     }
 }
 

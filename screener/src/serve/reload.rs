@@ -115,7 +115,6 @@ fn take_in(daemon: &Arc<Daemon>) -> Result<api::ReloadReport, ReloadError> {
         lists.watch(&next.watch);
     }
     running.watch.cancel();
-    daemon.limits.set(&config.limits);
     observe::set_format(log_format(config));
     apply_metrics(daemon, config, metrics, &mut report);
     if changes.has("control.group") {

@@ -18,6 +18,8 @@ use tokio_rustls::server::TlsStream;
 use crate::session::TlsSession;
 use crate::tls;
 
+use super::delivered;
+
 /// The connection.
 #[derive(Debug)]
 pub(super) enum ClientStream {
@@ -83,6 +85,16 @@ impl ClientStream {
             Self::Plain(tcp) => tcp.readable().await,
             Self::Tls(tls) => std::future::poll_fn(|cx| Pin::new(&mut **tls).poll_fill_buf(cx).map_ok(drop)).await,
         }
+    }
+
+    /// Whether everything that was written has reached the client. A connection that cannot say so any more is as good as
+    /// delivered: it accuses nobody.
+    pub(super) fn is_delivered(&self) -> bool {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        delivered::to_client(tcp).unwrap_or(true)
     }
 
     /// Reads what has arrived, as much of it as there is room for; 0 is the end. Under TLS that is all records together:

@@ -5,6 +5,9 @@
 
 use bytes::Bytes;
 
+use super::forbidden::Forbidden;
+use super::line::{Line, Text};
+
 /// What a line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
@@ -19,6 +22,7 @@ pub(super) enum Verb {
     Quit,
     Vrfy,
     StartTls,
+    Etrn,
     /// A command of SMTP that the engine does not carry out.
     Other,
     /// No command of SMTP.
@@ -52,24 +56,37 @@ impl Command {
             "QUIT" => Verb::Quit,
             "VRFY" => Verb::Vrfy,
             "STARTTLS" => Verb::StartTls,
-            "AUTH" | "ETRN" | "EXPN" | "HELP" | "XCLIENT" | "XFORWARD" => Verb::Other,
+            "ETRN" => Verb::Etrn,
+            "AUTH" | "EXPN" | "HELP" | "XCLIENT" | "XFORWARD" => Verb::Other,
             _ => Verb::Unknown,
         };
         let argument = line.slice_ref(line[end..].trim_ascii());
         Self { verb, name, argument }
     }
 
-    /// Whether this is something other than SMTP: the words of HTTP, a mail header, a line that begins with no letter, or
-    /// one that is no text (reference/postscreen.md section 1.4).
-    pub(super) fn is_non_smtp(&self, line: &[u8]) -> bool {
-        if self.verb != Verb::Unknown {
-            return false;
+    /// How postscreen's log calls the command.
+    pub(super) fn label(&self) -> &str {
+        match self.verb {
+            Verb::Other | Verb::Unknown => "UNIMPLEMENTED",
+            _ => &self.name,
         }
-        let first = line.trim_ascii_start();
-        ["CONNECT", "GET", "POST"].contains(&self.name.as_str())
-            || first.first().is_some_and(|byte| !byte.is_ascii_alphabetic())
-            || is_header(first)
-            || std::str::from_utf8(line).is_err()
+    }
+
+    /// Why this is something other than SMTP, if it is: a word that no mail client begins with, a mail header, or no text
+    /// at all (reference/postscreen.md section 1.4).
+    pub(super) fn non_smtp<'a>(&self, line: &Line, forbidden: &'a Forbidden) -> Option<&'a str> {
+        if self.verb != Verb::Unknown {
+            return None;
+        }
+        let first = line.bytes.trim_ascii_start();
+        let word = first.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+        if is_header(first) {
+            return Some("a mail header");
+        }
+        if line.text == Text::Binary {
+            return Some("no text");
+        }
+        forbidden.says(word)
     }
 
     /// The address of `MAIL FROM:<…>` or `RCPT TO:<…>`, without the brackets; `None` if there is none.
@@ -83,7 +100,14 @@ impl Command {
         }
         let path = self.argument[colon + 1..].trim_ascii_start();
         let address = match path.strip_prefix(b"<") {
-            Some(rest) => &rest[..closing_bracket(rest)?],
+            Some(rest) => {
+                let end = closing_bracket(rest)?;
+                // Parameters stand behind a space (RFC 5321 section 4.1.2).
+                if rest.get(end + 1).is_some_and(|&byte| byte != b' ') {
+                    return None;
+                }
+                &rest[..end]
+            }
             None => &path[..path.iter().position(|&byte| byte == b' ').unwrap_or(path.len())],
         };
         let bracketed = path.starts_with(b"<");
@@ -107,15 +131,16 @@ fn closing_bracket(path: &[u8]) -> Option<usize> {
     None
 }
 
-/// `Word:` at the start of a line, as in a mail header.
+/// `Word:` at the start of a line, as in a mail header. With a space before the colon postscreen takes it for a command.
 fn is_header(line: &[u8]) -> bool {
     line.iter().position(|&byte| byte == b':').is_some_and(|colon| {
-        colon > 0 && line[..colon].trim_ascii_end().iter().all(|&byte| byte == b'-' || byte.is_ascii_alphanumeric())
+        colon > 0 && line[..colon].iter().all(|&byte| byte == b'-' || byte.is_ascii_alphanumeric())
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::line::{self, Taken};
     use super::*;
 
     fn command(line: &'static str) -> Command {
@@ -137,22 +162,28 @@ mod tests {
         assert_eq!(from("MAIL FROM:<>").as_deref(), Some(""));
         assert_eq!(from("MAIL from: a@b.test BODY=7BIT").as_deref(), Some("a@b.test"));
         assert_eq!(from("MAIL FROM:<\"a>b\\\"c\"@d.test>").as_deref(), Some("\"a>b\\\"c\"@d.test"));
-        for wrong in ["MAIL", "MAIL FROM", "MAIL FROM:", "MAIL TO:<a@b>", "MAIL FROM:<a@b", "MAIL a@b"] {
+        for wrong in
+            ["MAIL", "MAIL FROM", "MAIL FROM:", "MAIL TO:<a@b>", "MAIL FROM:<a@b", "MAIL a@b", "MAIL FROM:<a@b>x"]
+        {
             assert_eq!(from(wrong), None, "{wrong}");
         }
     }
 
     #[test]
     fn http_headers_and_binary_are_no_smtp_and_unknown_words_are() {
-        let non_smtp = |line: &'static str| command(line).is_non_smtp(line.as_bytes());
-        for line in ["GET / HTTP/1.1", "post /x", "CONNECT a:25 HTTP/1.0", "Subject: x", "X-Y : z", "\u{16}\u{3}", "1"]
-        {
-            assert!(non_smtp(line), "{line}");
+        let forbidden = Forbidden::default();
+        let non_smtp = |text: &[u8]| {
+            let mut input = bytes::BytesMut::from(text);
+            input.extend_from_slice(b"\r\n");
+            let Taken::Line(line) = line::take(&mut input, 100) else { panic!("{text:?}") };
+            Command::parse(&line.bytes).non_smtp(&line, &forbidden).is_some()
+        };
+        for line in ["GET / HTTP/1.1", "post /x", "CONNECT a:25 HTTP/1.0", "Subject: x", "X-Y: z", "\u{16}\u{3}", "1"] {
+            assert!(non_smtp(line.as_bytes()), "{line}");
         }
-        for line in ["XYZZY 1", "MAIL FROM:<a@b>", "HELP", "RCPT TO: x", ""] {
-            assert!(!non_smtp(line), "{line}");
+        for line in ["XYZZY 1", "MAIL FROM:<a@b>", "HELP", "RCPT TO: x", "", "Subject : x", "GRÜSSE"] {
+            assert!(!non_smtp(line.as_bytes()), "{line}");
         }
-        let binary = Bytes::from_static(b"A\xff\xfe");
-        assert!(Command::parse(&binary).is_non_smtp(&binary));
+        assert!(non_smtp(b"A\xff\xfe"));
     }
 }

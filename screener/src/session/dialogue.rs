@@ -5,26 +5,32 @@
 //! deep tests. So has one that reaches the MTA's STARTTLS: behind it nothing can be seen any more, the MTA takes over either
 //! way, and without this a sender that uses TLS would never be remembered. Where STARTTLS is ours the tests go on inside.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::clock::Now;
-use crate::pass::Test;
 
 use super::command::{Command, Verb};
-use super::event::{Event, Evidence, Moment, Outcome};
+use super::deep::{self, Verdict};
+use super::event::{Event, Moment, Outcome, Printable};
 use super::line::{self, Line, Taken};
+use super::lists;
 use super::reply::{self, Reply};
 use super::start_tls::StartingTls;
-use super::{Action, Core, Input, Phase, lists};
+use super::state::Core;
+use super::tarpit::{self, Then};
+use super::{Input, Phase};
+
+/// How much of a name or an address a decision shows: the longest path of RFC 5321 section 4.5.3.1.3.
+const LONGEST_NAME: usize = 256;
 
 /// The dialogue so far.
 #[derive(Debug)]
 pub(super) struct Dialogue {
-    began: Instant,
-    until: Instant,
-    commands: u32,
+    /// Since when the client has the time for one command.
+    since: Instant,
     /// The verb before, for the log.
     last: String,
     helo: Option<Helo>,
@@ -59,45 +65,41 @@ enum Next {
 impl Dialogue {
     /// Completes the greeting and takes up what the client has already said.
     pub(super) fn enter(core: &mut Core, now: Now) -> Phase {
+        core.moment = (Moment::AfterHandshake, now.instant);
         core.send_banner();
-        let until = now.instant + core.policy.command_time;
         let last = "CONNECT".to_owned();
-        Self { began: now.instant, until, commands: 0, last, helo: None, mail: None }.advance(core, now)
+        Self { since: now.instant, last, helo: None, mail: None }.advance(core, now)
     }
 
-    /// Goes on after a handoff that failed.
+    /// Goes on after a handoff that failed, or a reply that took its time.
     pub(super) fn resume(mut self, core: &mut Core, now: Now) -> Phase {
-        self.until = now.instant + core.policy.command_time;
+        self.since = now.instant;
         self.advance(core, now)
     }
 
     /// Goes on under TLS, where nothing counts that was said before.
-    pub(super) fn begin_anew(self, core: &Core, now: Now) -> Phase {
-        let until = now.instant + core.policy.command_time;
-        Phase::Dialogue(Self { until, helo: None, mail: None, ..self })
+    pub(super) fn begin_anew(self, now: Now) -> Phase {
+        Phase::Dialogue(Self { since: now.instant, helo: None, mail: None, ..self })
     }
 
-    /// When the greeting was complete.
-    pub(super) fn began(&self) -> Instant {
-        self.began
-    }
-
-    pub(super) fn deadline(&self) -> Instant {
-        self.until
+    /// A complete line is due by then, or the handoff; single bytes put nothing off.
+    pub(super) fn deadline(&self, core: &Core) -> Instant {
+        (self.since + core.policy.command_time.at(core.stressed)).min(core.session_end())
     }
 
     pub(super) fn handle(self, core: &mut Core, now: Now, input: Input<'_>) -> Phase {
         match input {
             Input::Bytes(bytes) => {
                 core.input.extend_from_slice(bytes);
-                self.advance(core, now)
+                let verdict = if core.undelivered { deep::sent_ahead(core, &self.last) } else { Verdict::GoOn };
+                match verdict {
+                    Verdict::GoOn => self.advance(core, now),
+                    Verdict::Drop(refusal) => core.drop_with(&refusal),
+                    Verdict::Tarpit(refusal) => tarpit::ask(core, &refusal, Then::Advance(self)),
+                }
             }
-            Input::Eof => {
-                core.log(Event::Hangup(now.instant - self.began, Moment::AfterHandshake));
-                core.log(Event::Disconnect);
-                core.close()
-            }
-            Input::Tick if now.instant >= self.until => {
+            Input::Eof => core.hang_up(now),
+            Input::Tick if now.instant >= self.deadline(core) => {
                 core.log(Event::TimeLimit(self.last));
                 let reply = reply::timeout(&core.policy);
                 core.end_with(&reply)
@@ -107,109 +109,98 @@ impl Dialogue {
                 lists::hear_late(core, report);
                 Phase::Dialogue(self)
             }
-            Input::Tick | Input::TlsUp(_) | Input::TlsFailed(_) | Input::HandoffFailed(_) | Input::Shutdown => {
-                Phase::Dialogue(self)
-            }
+            _ => Phase::Dialogue(self),
         }
     }
 
-    /// Carries out every complete line of the input.
-    fn advance(mut self, core: &mut Core, now: Now) -> Phase {
-        loop {
+    /// Carries out every complete line of the input, one reply after the other.
+    pub(super) fn advance(self, core: &mut Core, now: Now) -> Phase {
+        let mut phase = Phase::Dialogue(self);
+        while let Phase::Dialogue(dialogue) = phase {
+            if core.is_speaking() {
+                return Phase::Dialogue(dialogue);
+            }
             let line = match line::take(&mut core.input, core.policy.line_length) {
                 Taken::Line(line) => line,
-                Taken::Incomplete => return Phase::Dialogue(self),
+                Taken::Incomplete => return Phase::Dialogue(dialogue),
                 Taken::TooLong => {
-                    core.log(Event::LengthLimit(self.last));
+                    core.log(Event::LengthLimit(dialogue.last));
                     let reply = reply::limit(&core.policy);
                     return core.end_with(&reply);
                 }
             };
             let command = Command::parse(&line.bytes);
-            if let Some(last_words) = self.test(core, &line, &command) {
-                return core.drop_with(&last_words);
+            phase = match deep::test(core, &dialogue.last, &line, &command) {
+                Verdict::GoOn => dialogue.carry_out(core, now, &line, &command),
+                Verdict::Drop(refusal) => core.drop_with(&refusal),
+                Verdict::Tarpit(refusal) => tarpit::ask(core, &refusal, Then::CarryOut(dialogue, line, command)),
+            };
+        }
+        phase
+    }
+
+    /// Goes on with a command that was tested before there was a place in the tarpit.
+    pub(super) fn carry_on(self, core: &mut Core, now: Now, line: &Line, command: &Command) -> Phase {
+        match self.carry_out(core, now, line, command) {
+            Phase::Dialogue(dialogue) => dialogue.advance(core, now),
+            over => over,
+        }
+    }
+
+    fn carry_out(mut self, core: &mut Core, now: Now, line: &Line, command: &Command) -> Phase {
+        core.said.commands += 1;
+        if core.said.commands > core.policy.commands && command.verb != Verb::Quit {
+            core.log(Event::CountLimit(self.last));
+            let reply = reply::limit(&core.policy);
+            return core.end_with(&reply);
+        }
+        let next = self.obey(core, now, line, command);
+        self.last = command.label().to_owned();
+        self.since = now.instant;
+        match next {
+            Next::Reply(reply) => {
+                core.send(&reply);
+                Phase::Dialogue(self)
             }
-            self.commands += 1;
-            if self.commands > core.policy.commands && command.verb != Verb::Quit {
-                core.log(Event::CountLimit(self.last));
-                let reply = reply::limit(&core.policy);
-                return core.end_with(&reply);
+            Next::Last(reply) => core.end_with(&reply),
+            Next::StartTls => {
+                core.send(&reply::READY_FOR_TLS);
+                StartingTls::enter(core, self, now)
             }
-            let next = self.carry_out(core, now, &line.bytes, &command);
-            self.last = command.name;
-            self.until = now.instant + core.policy.command_time;
-            match next {
-                Next::Reply(reply) => core.send(&reply),
-                Next::Last(reply) => return core.end_with(&reply),
-                Next::StartTls => {
-                    core.send(&reply::READY_FOR_TLS);
-                    return StartingTls::enter(core, self, now);
-                }
-                Next::HandOff(replay) => {
-                    core.conclude(Outcome::HandedOff);
-                    return core.hand_off(replay, Some(self));
-                }
+            Next::HandOff(replay) => {
+                core.conclude(Outcome::HandedOff);
+                core.hand_off(replay, Some(self))
             }
         }
     }
 
-    /// Runs the deep tests on a line. Returns the refusal if the session has to end here.
-    fn test(&self, core: &mut Core, line: &Line, command: &Command) -> Option<reply::Refusal> {
-        if line.bare_newline && is_tested(core, Test::BareNewline) {
-            core.log(Event::BareNewline(line.bytes.clone()));
-            let reason = "a line did not end in CR LF, or held a bare CR or NUL".to_owned();
-            let remedy = "end every line with CR LF (RFC 5321 section 2.3.8)";
-            if fail(core, Test::BareNewline, &reply::PROTOCOL_ERROR, reason, remedy) == Action::Drop {
-                return Some(reply::PROTOCOL_ERROR);
-            }
-        }
-        if command.is_non_smtp(&line.bytes) && is_tested(core, Test::NonSmtpCommand) {
-            core.log(Event::NonSmtpCommand(self.last.clone(), line.bytes.clone()));
-            let reason = format!("sent {} as a command", command.name.escape_default());
-            let remedy = "speak SMTP on this port; this looks like another protocol";
-            if fail(core, Test::NonSmtpCommand, &reply::NON_SMTP, reason, remedy) == Action::Drop {
-                return Some(reply::NON_SMTP);
-            }
-        }
-        if !core.input.is_empty() && is_tested(core, Test::Pipelining) {
-            core.log(Event::Pipelining(command.name.clone(), Bytes::copy_from_slice(&core.input)));
-            let reason = format!("sent more behind {} before it had the reply", command.name.escape_default());
-            let remedy = "wait for each reply: PIPELINING was not offered (RFC 2920)";
-            if fail(core, Test::Pipelining, &reply::PROTOCOL_ERROR, reason, remedy) == Action::Drop {
-                return Some(reply::PROTOCOL_ERROR);
-            }
-        }
-        None
-    }
-
-    fn carry_out(&mut self, core: &mut Core, now: Now, line: &Bytes, command: &Command) -> Next {
+    fn obey(&mut self, core: &mut Core, now: Now, line: &Line, command: &Command) -> Next {
         match command.verb {
-            Verb::Helo | Verb::Ehlo => self.helo(core, line, command),
-            Verb::Mail => self.mail(line, command),
-            Verb::Rcpt => self.rcpt(core, now, line, command),
-            Verb::StartTls => self.start_tls(core, now, line, command),
-            Verb::Data | Verb::Bdat => self.data(core, command.verb),
+            // What could be two lines to somebody else is no command to us, whatever the test says of it.
+            Verb::Helo if line.flaws.within() => Next::Reply(reply::HELO_SYNTAX),
+            Verb::Ehlo if line.flaws.within() => Next::Reply(reply::EHLO_SYNTAX),
+            Verb::Mail if line.flaws.within() => Next::Reply(reply::MAIL_SYNTAX),
+            Verb::Rcpt if line.flaws.within() => Next::Reply(reply::RCPT_SYNTAX),
+            Verb::Helo | Verb::Ehlo => self.helo(core, &line.bytes, command),
+            Verb::Mail => self.mail(core, &line.bytes, command),
+            Verb::Rcpt => self.rcpt(core, now, &line.bytes, command),
+            Verb::StartTls => self.start_tls(core, now, &line.bytes, command),
+            Verb::Data | Verb::Bdat => self.data(core, command),
             Verb::Rset => {
                 self.mail = None;
                 Next::Reply(reply::OK)
             }
             Verb::Noop => Next::Reply(reply::OK),
             Verb::Quit => Next::Last(reply::BYE),
+            Verb::Vrfy if !core.offers("VRFY") => Next::Reply(reply::VRFY_DISABLED),
             Verb::Vrfy if command.argument.is_empty() => Next::Reply(reply::VRFY_SYNTAX),
-            Verb::Vrfy => Next::Reply(self.turned_away(core).unwrap_or(reply::VRFY_LATER)),
+            Verb::Vrfy => Next::Reply(turned_away(core).unwrap_or(reply::VRFY_LATER)),
+            Verb::Etrn => Next::Reply(reply::NOT_IMPLEMENTED),
             Verb::Other | Verb::Unknown => Next::Reply(reply::UNKNOWN),
         }
     }
 
-    /// What a recipient is answered when the client does not go to the MTA in this session.
-    fn turned_away(&self, core: &Core) -> Option<Reply> {
-        match &core.refusal {
-            Some(refusal) => Some(reply::refused(refusal, &core.arrival)),
-            None => core.defers().then(|| reply::deferred(&core.arrival)),
-        }
-    }
-
-    fn helo(&mut self, core: &Core, line: &Bytes, command: &Command) -> Next {
+    fn helo(&mut self, core: &mut Core, line: &Bytes, command: &Command) -> Next {
         let extended = command.verb == Verb::Ehlo;
         if command.argument.is_empty() {
             return Next::Reply(if extended { reply::EHLO_SYNTAX } else { reply::HELO_SYNTAX });
@@ -217,14 +208,19 @@ impl Dialogue {
         let proto = if extended { "ESMTP" } else { "SMTP" };
         self.helo = Some(Helo { proto, line: line.clone(), name: command.argument.clone() });
         self.mail = None;
-        Next::Reply(if extended {
-            core.features.reply(&core.policy, core.offers_tls())
-        } else {
-            reply::helo(&core.policy)
-        })
+        core.said.helo = Some(Printable(&command.argument, LONGEST_NAME).to_string());
+        if !extended {
+            return Next::Reply(reply::helo(&core.policy));
+        }
+        let features = Arc::clone(&core.features);
+        let (reply, withheld) = features.reply(&core.policy, core.offers_tls());
+        if !withheld.is_empty() {
+            core.log(Event::KeywordsWithheld(withheld.join(", ")));
+        }
+        Next::Reply(reply)
     }
 
-    fn mail(&mut self, line: &Bytes, command: &Command) -> Next {
+    fn mail(&mut self, core: &mut Core, line: &Bytes, command: &Command) -> Next {
         if self.helo.is_none() {
             return Next::Reply(reply::HELO_FIRST);
         }
@@ -232,6 +228,7 @@ impl Dialogue {
             return Next::Reply(reply::NESTED_MAIL);
         }
         let Some(from) = command.address(b"FROM") else { return Next::Reply(reply::MAIL_SYNTAX) };
+        core.said.sender = Some(Printable(&from, LONGEST_NAME).to_string());
         self.mail = Some(Mail { line: line.clone(), from });
         Next::Reply(reply::MAIL_OK)
     }
@@ -241,16 +238,18 @@ impl Dialogue {
         let Some(to) = command.address(b"TO").filter(|to| !to.is_empty()) else {
             return Next::Reply(reply::RCPT_SYNTAX);
         };
-        if let Some(reply) = self.turned_away(core) {
+        core.said.recipients += 1;
+        if let Some(reply) = turned_away(core) {
             let (from, helo_name) = (mail.from.clone(), helo.name.clone());
+            lists::tell(core);
             core.log(Event::Reject { reply: reply.text(), from, to, proto: helo.proto, helo: helo_name });
             if !core.is_refused() {
-                pass_deep_tests(core, now);
+                deep::pass(core, now);
                 core.conclude(Outcome::Deferred);
             }
-            return Next::Reply(reply);
+            return if core.slow.is_some() { Next::Last(reply) } else { Next::Reply(reply) };
         }
-        pass_deep_tests(core, now);
+        deep::pass(core, now);
         Next::HandOff(vec![helo.line.clone(), mail.line.clone(), line.clone()])
     }
 
@@ -258,10 +257,14 @@ impl Dialogue {
         if !command.argument.is_empty() {
             return Next::Reply(reply::STARTTLS_SYNTAX);
         }
+        // In the tarpit the handshake would begin before our word for it is out.
+        if core.slow.is_some() {
+            return Next::Reply(reply::TLS_LATER);
+        }
         if core.tls.is_some() {
             return Next::Reply(reply::TLS_ACTIVE);
         }
-        if core.arrival.terminates_tls {
+        if core.arrival.terminates_tls && core.offers_tls() {
             // As below; whoever sent something has failed the pipelining test by now.
             core.input.clear();
             return Next::StartTls;
@@ -274,35 +277,33 @@ impl Dialogue {
         }
         // Plain text behind STARTTLS must never be taken for something said under TLS (CVE-2011-0411).
         core.input.clear();
-        pass_deep_tests(core, now);
+        deep::pass(core, now);
         Next::HandOff(vec![helo.line.clone(), line.clone()])
     }
 
     /// A message without a recipient ends the session: what follows would be the message itself.
-    fn data(&self, core: &mut Core, verb: Verb) -> Next {
-        let (name, mail_first) = match verb {
-            Verb::Bdat => ("BDAT", reply::BDAT_MAIL_FIRST),
-            _ => ("DATA", reply::RCPT_FIRST),
+    fn data(&self, core: &mut Core, command: &Command) -> Next {
+        let (name, mail_first, syntax) = match command.verb {
+            Verb::Bdat => ("BDAT", reply::BDAT_MAIL_FIRST, reply::BDAT_SYNTAX),
+            _ => ("DATA", reply::RCPT_FIRST, reply::DATA_SYNTAX),
         };
         core.log(Event::DataWithoutRcpt(name));
-        Next::Last(if self.mail.is_some() { reply::NO_RECIPIENTS } else { mail_first })
+        let well_formed = command.argument.is_empty() == (command.verb == Verb::Data);
+        Next::Last(match &self.mail {
+            _ if !well_formed => syntax,
+            Some(_) => reply::NO_RECIPIENTS,
+            None => mail_first,
+        })
     }
 }
 
-/// Whether a deep test is to be run on the next line: once it has failed there is no more to learn.
-fn is_tested(core: &Core, test: Test) -> bool {
-    let tested = core.policy.deep(test).is_some_and(|deep| deep.enable) && !core.lattice.has_failed(test);
-    tested && !core.welcome && !core.is_unnamed()
-}
-
-fn fail(core: &mut Core, test: Test, refusal: &reply::Refusal, reason: String, remedy: &str) -> Action {
-    core.fail(test, refusal, Evidence { test, weight: 1, reason, remedy: remedy.to_owned() })
-}
-
-fn pass_deep_tests(core: &mut Core, now: Now) {
-    for test in [Test::Pipelining, Test::NonSmtpCommand, Test::BareNewline] {
-        if let Some(deep) = core.policy.deep(test).cloned() {
-            core.lattice.pass(test, now.unix.plus(deep.ttl));
-        }
-    }
+/// What a recipient is answered when the client does not go to the MTA in this session. In the tarpit it is the last word.
+fn turned_away(core: &Core) -> Option<Reply> {
+    let reply = match &core.refusal {
+        Some(refusal) if core.slow.is_some() => reply::dropped(refusal, &core.arrival),
+        Some(refusal) => reply::refused(refusal, &core.arrival),
+        None if core.defers() => reply::deferred(&core.arrival),
+        None => return None,
+    };
+    Some(reply.softened(&core.policy))
 }

@@ -34,8 +34,25 @@ pub enum Outcome {
     Deferred,
     /// Refused.
     Refused,
+    /// Sent away: it met a ceiling.
+    Limited,
     /// The client left, or ran into a limit, before there was anything to decide.
     Left,
+}
+
+/// What a client has said of itself, as far as it came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Said {
+    /// What it called itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub helo: Option<String>,
+    /// The sender of its last mail; empty: a bounce.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// How many well-formed recipients it named.
+    pub recipients: u32,
+    /// How many commands it sent.
+    pub commands: u32,
 }
 
 /// The decision about a session, with what it rests on, in the order of its finding.
@@ -51,6 +68,9 @@ pub struct Decision {
     /// What was agreed on with the client, if the session was under TLS that we terminate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSession>,
+    /// What the client had said until then.
+    #[serde(flatten)]
+    pub said: Said,
 }
 
 /// Before or behind the greeting.
@@ -60,6 +80,17 @@ pub enum Moment {
     BeforeHandshake,
     /// In the dialogue.
     AfterHandshake,
+}
+
+/// What there can be no more of for the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ceiling {
+    /// Sessions of this client.
+    Client,
+    /// Sessions.
+    Screening,
+    /// Connections that the MTA takes.
+    Server,
 }
 
 /// What postscreen would log (reference/postscreen.md section 3.2).
@@ -79,12 +110,23 @@ pub enum Event {
     PassOld,
     /// It spoke before the greeting: how many bytes, how long after it connected, and what.
     Pregreet(usize, Duration, Bytes),
+    /// It sent one clean EHLO before the greeting, as it may have learned from the MTA: how long after it connected, and
+    /// the line.
+    EarlyHello(Duration, Bytes),
     /// Its score on the DNS lists is at or above the threshold.
     DnsblRank(i32),
     /// It left, this long after that phase began.
     Hangup(Duration, Moment),
     /// We have ended the session.
     Disconnect,
+    /// EHLO keywords of the MTA were not offered to it, because the operator does not want that.
+    KeywordsWithheld(String),
+    /// There was no room for it.
+    Limited(Ceiling),
+    /// It is answered slowly from here on.
+    Tarpit,
+    /// It was to be answered slowly, and there was no room for that.
+    TarpitFull,
     /// It sent a command before it had the reply to the one before: the verb, and what it had sent too early.
     Pipelining(String, Bytes),
     /// It does not speak SMTP: the verb before, and the line.
@@ -116,6 +158,28 @@ pub enum Event {
         /// What it called itself.
         helo: Bytes,
     },
+}
+
+/// What a client sent, as postscreen shows it where it expects text: UTF-8 as it is, everything else as `?`. At most so many
+/// bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Printable<'a>(pub &'a [u8], pub usize);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = self.1;
+        for chunk in self.0.utf8_chunks() {
+            let odd = chunk.invalid().iter().map(|_| '?');
+            for c in chunk.valid().chars().map(|c| if c.is_control() { '?' } else { c }).chain(odd) {
+                if c.len_utf8() > left {
+                    return Ok(());
+                }
+                left -= c.len_utf8();
+                fmt::Write::write_char(f, c)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// At most 100 bytes of what a client sent, as C source would write them: how postscreen shows them.

@@ -1,7 +1,8 @@
 //! The state of each test within one session.
 //!
 //! The rules, as in postscreen (reference/postscreen.md section 2.1): what is due stays due until decided; a failure is
-//! final for the session; one failure withholds every pass of the session.
+//! final for the session; one failure withholds every pass of the session, unless its action is to ignore it and the client
+//! has to come again (see [`Lattice::earned`]).
 
 use crate::clock::UnixTime;
 use crate::pass::{Stamps, Test, TestSet};
@@ -13,6 +14,8 @@ use super::{Arrival, Policy};
 pub(super) struct Lattice {
     due: TestSet,
     failed: TestSet,
+    /// Those of them that are ignored.
+    forgiven: TestSet,
     passed: Stamps,
     /// Counted as passed in this session, and not to be remembered.
     excused: TestSet,
@@ -27,6 +30,7 @@ impl Lattice {
         Self {
             due: known.owed(enabled, now),
             failed: TestSet::EMPTY,
+            forgiven: TestSet::EMPTY,
             passed: Stamps::default(),
             excused: TestSet::EMPTY,
             was_new: enabled.iter().any(|test| known.get(test).is_none()),
@@ -74,8 +78,11 @@ impl Lattice {
     }
 
     /// Notes a failure, whether or not the test was due: what was passed before does not excuse it.
-    pub(super) fn fail(&mut self, test: Test) {
+    pub(super) fn fail(&mut self, test: Test, ignored: bool) {
         self.failed.insert(test);
+        if ignored {
+            self.forgiven.insert(test);
+        }
         self.passed.set(test, None);
         self.excused.remove(test);
     }
@@ -90,11 +97,34 @@ impl Lattice {
         self.was_new
     }
 
-    /// What the client has earned: nothing while a test that was due is undecided or excused, or after a failure of any test, on an
-    /// address without passes, or for a tagged client.
-    pub(super) fn earned(&self, arrival: &Arrival) -> Option<Stamps> {
+    /// What the client has earned: nothing while a test that was due is undecided or excused, or after a failure of any
+    /// test, on an address without passes, or for a tagged client.
+    ///
+    /// A client that is told to come again (`comes_again`: until when) has to find something when it does, or it would never
+    /// get in: it keeps what it passed beside what was excused or ignored. An early test is done again anyway; a deep test
+    /// that it failed counts as passed for that short time, as in postscreen.
+    pub(super) fn earned(&self, arrival: &Arrival, comes_again: Option<UnixTime>) -> Option<Stamps> {
+        if !arrival.may_pass || arrival.tagged || self.due.is_empty() {
+            return None;
+        }
         let complete = self.due.iter().all(|test| self.passed.get(test).is_some());
-        let allowed = arrival.may_pass && !arrival.tagged && !self.any_failed();
-        (complete && allowed && !self.due.is_empty()).then_some(self.passed)
+        let Some(until) = comes_again else {
+            return (complete && !self.any_failed()).then_some(self.passed);
+        };
+        let mut earned = self.passed;
+        for test in self.failed.iter() {
+            if !self.forgiven.contains(test) {
+                return None;
+            }
+            if test.is_deep() {
+                earned.set(test, Some(until));
+            }
+        }
+        (earned != Stamps::default()).then_some(earned)
+    }
+
+    /// Whether the client has passed everything that is remembered of it, or was excused from it.
+    pub(super) fn counts_as_passed(&self) -> bool {
+        !self.failed.iter().any(|test| !test.is_deep() || !self.forgiven.contains(test))
     }
 }

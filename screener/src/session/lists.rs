@@ -1,5 +1,6 @@
 //! What the DNS lists' answers amount to: a failure or a pass as soon as no answer that is missing can change it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Now;
@@ -8,7 +9,8 @@ use crate::pass::Test;
 use super::event::{Event, Evidence};
 use super::policy::DnsblPolicy;
 use super::reply::Refusal;
-use super::{Action, Core, DnsblReport};
+use super::state::Core;
+use super::{Action, DnsblHit, DnsblReport};
 
 /// Whether the lists have decided.
 pub(super) enum Judgement {
@@ -18,6 +20,8 @@ pub(super) enum Judgement {
     Decided,
     /// They have, and the session ends here.
     Drop(Refusal),
+    /// They have, and the session ends slowly.
+    Tarpit(Refusal),
 }
 
 /// Judges what is known. With `time_is_up` there is nothing more to wait for.
@@ -29,8 +33,8 @@ pub(super) fn judge(core: &mut Core, now: Now, time_is_up: bool) -> Judgement {
         None => return Judgement::Open,
     };
     let last_word = report.complete || time_is_up;
-    // Only who ends the session here gains by not waiting for the rest; to everybody else the whole score is told.
-    let at_once = !matches!(policy.action, Action::Ignore | Action::Enforce) && report.lowest >= policy.threshold;
+    // Who is let through waits anyway; its whole score is told.
+    let at_once = policy.action != Action::Ignore && report.lowest >= policy.threshold;
     if report.score >= policy.threshold && (last_word || at_once) {
         return fail(core, &policy, &report);
     }
@@ -51,15 +55,19 @@ fn judge_late(core: &mut Core, report: DnsblReport) -> Judgement {
         }
         _ => Judgement::Decided,
     };
+    let complete = report.complete;
     core.lists = Some(report);
+    if complete {
+        tell(core);
+    }
     judgement
 }
 
 /// Takes an answer that came after the wait, while the client is still here: the next recipient hears what it led to, as
 /// nothing but 421 may be said unasked.
 pub(super) fn hear_late(core: &mut Core, report: DnsblReport) {
-    if let Judgement::Drop(refusal) = judge_late(core, report) {
-        core.refusal.get_or_insert(refusal);
+    if let Judgement::Drop(refusal) | Judgement::Tarpit(refusal) = judge_late(core, report) {
+        core.refusal = Some(refusal);
     }
 }
 
@@ -79,21 +87,49 @@ fn may_be_remembered_yet(policy: &DnsblPolicy, report: &DnsblReport) -> bool {
 }
 
 fn fail(core: &mut Core, policy: &DnsblPolicy, report: &DnsblReport) -> Judgement {
-    core.log(Event::DnsblRank(report.score));
+    core.untold = true;
     let worst = report.hits.first().cloned().unwrap_or_default();
     let refusal = Refusal::listed(&core.arrival, &worst.list, worst.url.as_deref());
-    let said = worst.text.map_or_else(String::new, |text| format!("; {} says: {text}", worst.list));
     let see = worst.url.map_or_else(String::new, |url| format!(", see {url}"));
     let evidence = Evidence {
         test: Test::Dnsbl,
         weight: report.score,
-        reason: format!("score {} at threshold {}: {}{said}", report.score, policy.threshold, report.arithmetic()),
+        reason: reason(policy, report),
         remedy: format!("ask {} to remove the address{see}", worst.list),
     };
-    match core.fail(Test::Dnsbl, &refusal, evidence) {
+    let action = core.fail(Test::Dnsbl, &refusal, evidence);
+    // Who goes on to the dialogue under `enforce` leaves the missing lists the time to answer.
+    if report.complete || action != Action::Enforce {
+        core.lists = Some(report.clone());
+        tell(core);
+    }
+    match action {
         Action::Drop => Judgement::Drop(refusal),
+        Action::Tarpit => Judgement::Tarpit(refusal),
         Action::Ignore | Action::Enforce => Judgement::Decided,
     }
+}
+
+fn reason(policy: &DnsblPolicy, report: &DnsblReport) -> String {
+    let (score, threshold, sum) = (report.score, policy.threshold, report.arithmetic());
+    let text = |hit: &DnsblHit| hit.text.as_ref().map(|text| format!("; {} says: {text}", hit.list));
+    let said = report.hits.first().and_then(text).unwrap_or_default();
+    format!("score {score} at threshold {threshold}: {sum}{said}")
+}
+
+/// Logs the rank of a client that has failed, once, with all that the lists have said by now: at the last answer, at the
+/// first recipient, or at the decision, whichever comes first.
+pub(super) fn tell(core: &mut Core) {
+    if !std::mem::replace(&mut core.untold, false) {
+        return;
+    }
+    let policy = Arc::clone(&core.policy);
+    let (Some(policy), Some(report)) = (&policy.dnsbl, core.lists.clone()) else { return };
+    if let Some(evidence) = core.evidence.iter_mut().find(|evidence| evidence.test == Test::Dnsbl) {
+        evidence.weight = report.score;
+        evidence.reason = reason(policy, &report);
+    }
+    core.log(Event::DnsblRank(report.score));
 }
 
 fn pass(core: &mut Core, policy: &DnsblPolicy, report: &DnsblReport, now: Now) {

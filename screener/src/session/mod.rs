@@ -8,9 +8,12 @@
 //! engine differs (a lawful end of every greeting, the handoff in the same session) docs/architecture.md says why.
 
 mod command;
+mod deep;
 mod dialogue;
 mod event;
 mod features;
+mod footer;
+mod forbidden;
 mod greeting;
 mod lattice;
 mod line;
@@ -19,28 +22,33 @@ mod policy;
 mod reply;
 mod report;
 mod start_tls;
+mod state;
+mod tarpit;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::clock::Now;
 use crate::pass::{Stamps, Test};
 
 use dialogue::Dialogue;
 use greeting::Greeting;
-use lattice::Lattice;
 use start_tls::StartingTls;
+use state::Core;
+use tarpit::{Asking, Then};
 
-pub use event::{Decision, Escaped, Event, Evidence, Moment, Outcome};
+pub use event::{Ceiling, Decision, Escaped, Event, Evidence, Moment, Outcome, Printable, Said};
 pub use features::Features;
+pub use footer::{Footer, FooterError};
+pub use forbidden::{Forbidden, ForbiddenError};
 pub use report::{DnsblHit, DnsblReport, DnsblUnknown};
 pub use start_tls::TlsSession;
 
-pub use policy::{Action, AfterTests, DeepPolicy, DnsblPolicy, Policy, PregreetPolicy};
+pub use policy::{Action, AfterTests, DeepPolicy, DnsblPolicy, Pace, Policy, PregreetPolicy, Replies};
 
 /// Names one session in replies, log lines and JSON events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +67,8 @@ pub enum Standing {
     Permitted,
     /// Denied, and the kernel did not keep it out.
     Denied,
+    /// To be answered slowly from the first byte on, and refused in the end.
+    Tarpitted,
     /// Nothing, or a tag: screened.
     Screened,
     /// There is nobody to screen: a proxy's health check, or a client that a proxy cannot name. It is greeted like a client
@@ -88,6 +98,8 @@ pub struct Arrival {
     pub may_pass: bool,
     /// Whether STARTTLS is ours to carry out: a certificate is at hand. If not, it is the MTA's.
     pub terminates_tls: bool,
+    /// Whether the daemon is under stress at this moment; [`Input::Stress`] tells of a change.
+    pub stressed: bool,
 }
 
 /// What goes into the engine.
@@ -95,6 +107,9 @@ pub struct Arrival {
 pub enum Input<'a> {
     /// The client sent this.
     Bytes(&'a [u8]),
+    /// Everything that was sent until now has reached the client: what it sends from here on it sends in knowledge of it.
+    /// What comes without this was sent ahead. Whoever cannot know says so right after it has written.
+    Delivered,
     /// The client closed or reset the connection.
     Eof,
     /// The DNS lists' answers so far.
@@ -105,6 +120,10 @@ pub enum Input<'a> {
     TlsUp(TlsSession),
     /// The TLS handshake failed: why, in a few words. Nothing more can be said on this connection.
     TlsFailed(String),
+    /// Sessions have become many (true), or few again: waits shrink, or grow, those that go on already too.
+    Stress(bool),
+    /// The answer to [`Output::AskTarpit`]: whether there is a place.
+    Tarpit(bool),
     /// The handoff did not come about. With the MTA's own refusal, or without where it could not be reached.
     HandoffFailed(Option<Bytes>),
     /// The daemon is going down.
@@ -118,8 +137,12 @@ pub enum Output {
     Send(Bytes),
     /// Start asking the DNS lists; answers come back as [`Input::Dnsbl`].
     AskDnsbl,
+    /// Is there a place in the tarpit, to be held until the session ends? The answer comes back as [`Input::Tarpit`].
+    AskTarpit,
     /// Remember that the client passed.
     Grant(Stamps),
+    /// The client has failed this test after all: what was remembered of it does not hold.
+    Withdraw(Test),
     /// Something to log.
     Log(Event),
     /// The final decision, once a session.
@@ -161,52 +184,17 @@ enum Phase {
     StartingTls(StartingTls),
     /// Waiting for the handoff that came out; with the dialogue to go back to if it fails.
     HandingOff(Option<Dialogue>),
+    /// Waiting for a place in the tarpit.
+    Asking(Box<Asking>),
+    /// All is decided; the last reply is going out slowly.
+    Leaving,
     Closed,
-}
-
-/// What every phase shares.
-#[derive(Debug)]
-struct Core {
-    policy: Arc<Policy>,
-    features: Arc<Features>,
-    arrival: Arrival,
-    lattice: Lattice,
-    evidence: Vec<Evidence>,
-    /// What the DNS lists have said, once they were asked.
-    lists: Option<DnsblReport>,
-    /// The reply to each RCPT once a test has failed under `enforce`: the first failure's.
-    refusal: Option<reply::Refusal>,
-    input: BytesMut,
-    output: VecDeque<Output>,
-    teaser_sent: bool,
-    /// It owed no test when it came, and gets none.
-    welcome: bool,
-    /// Since the handshake, if there was one.
-    tls: Option<TlsSession>,
-    began: Instant,
-    decided: bool,
 }
 
 impl Session {
     /// Starts with a connection that was just accepted.
     pub fn start(policy: Arc<Policy>, features: Arc<Features>, arrival: Arrival, now: Now) -> Self {
-        let lattice = Lattice::new(&policy, &arrival, now.unix);
-        let mut core = Core {
-            policy,
-            features,
-            arrival,
-            lattice,
-            evidence: Vec::new(),
-            lists: None,
-            refusal: None,
-            input: BytesMut::new(),
-            output: VecDeque::new(),
-            teaser_sent: false,
-            welcome: false,
-            tls: None,
-            began: now.instant,
-            decided: false,
-        };
+        let mut core = Core::new(policy, features, arrival, now);
         core.log(Event::Connect);
         let phase = match core.arrival.standing {
             Standing::Permitted => {
@@ -218,7 +206,11 @@ impl Session {
                 core.drop_with(&reply::DENIED)
             }
             Standing::Unnamed { mta_answers: true } => Dialogue::enter(&mut core, now),
-            Standing::Unnamed { mta_answers: false } => core.end_with(&reply::MTA_AWAY_AT_GREETING),
+            Standing::Unnamed { mta_answers: false } => core.end_with(&reply::limited(Ceiling::Server)),
+            Standing::Tarpitted => {
+                core.log(Event::Denylisted);
+                tarpit::ask(&mut core, &reply::DENIED, Then::Enter)
+            }
             Standing::Screened if core.lattice.nothing_due() => {
                 core.log(Event::PassOld);
                 core.welcome(now)
@@ -233,20 +225,43 @@ impl Session {
         Self { core, phase }
     }
 
+    /// A connection for which there is no room: it hears why, and is closed.
+    pub fn turned_away(
+        policy: Arc<Policy>,
+        features: Arc<Features>,
+        arrival: Arrival,
+        ceiling: Ceiling,
+        now: Now,
+    ) -> Self {
+        let mut core = Core::new(policy, features, arrival, now);
+        core.log(Event::Connect);
+        let phase = core.turn_away(ceiling);
+        Self { core, phase }
+    }
+
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: Input<'_>) {
         let phase = std::mem::replace(&mut self.phase, Phase::Closed);
         let core = &mut self.core;
+        core.now = now.unix;
         self.phase = match (phase, input) {
             (Phase::Closed, _) => Phase::Closed,
+            (phase, Input::Delivered) => {
+                core.undelivered = false;
+                phase
+            }
+            (phase, Input::Stress(on)) => core.stress(phase, now, on),
             (Phase::HandingOff(dialogue), Input::HandoffFailed(refusal)) => core.handoff_failed(dialogue, refusal, now),
             (Phase::HandingOff(_), Input::Eof) => core.close(),
             // The handoff is not ours to end any more.
             (Phase::HandingOff(dialogue), _) => Phase::HandingOff(dialogue),
             (Phase::StartingTls(starting), input) => starting.handle(core, now, input),
-            (_, Input::Shutdown) => core.end_with(&reply::GOING_DOWN),
+            (phase, Input::Shutdown) => tarpit::end(&phase, core, &reply::GOING_DOWN),
+            (Phase::Asking(asking), input) => asking.handle(core, now, &input),
+            (phase, input) if core.is_speaking() => tarpit::handle(phase, core, now, input),
             (Phase::Greeting(greeting), input) => greeting.handle(core, now, input),
             (Phase::Dialogue(dialogue), input) => dialogue.handle(core, now, input),
+            (Phase::Leaving, _) => core.close(),
         };
     }
 
@@ -262,12 +277,21 @@ impl Session {
 
     /// When [`Input::Tick`] is due; `None` while the engine waits for nothing but the handoff, or is closed.
     pub fn deadline(&self) -> Option<Instant> {
-        match &self.phase {
-            Phase::Greeting(greeting) => Some(greeting.deadline()),
-            Phase::Dialogue(dialogue) => Some(dialogue.deadline()),
-            Phase::StartingTls(starting) => Some(starting.deadline()),
-            Phase::HandingOff(_) | Phase::Closed => None,
+        if let Some(slow) = self.core.slow.as_ref().filter(|slow| slow.is_speaking()) {
+            return Some(slow.next().min(self.core.session_end()));
         }
+        match &self.phase {
+            Phase::Greeting(greeting) => Some(greeting.deadline(&self.core)),
+            Phase::Dialogue(dialogue) => Some(dialogue.deadline(&self.core)),
+            Phase::StartingTls(starting) => Some(starting.deadline(&self.core)),
+            Phase::HandingOff(_) | Phase::Asking(_) | Phase::Leaving | Phase::Closed => None,
+        }
+    }
+
+    /// Whether the caller should look if what was sent has reached the client ([`Input::Delivered`]) before it brings what
+    /// the client sends: only where the answer means something.
+    pub fn asks_for_delivery(&self) -> bool {
+        self.core.undelivered && matches!(self.phase, Phase::Dialogue(_))
     }
 
     /// Whether the session has come to its end, though there may be outputs left.
@@ -287,154 +311,16 @@ impl Session {
 }
 
 impl Core {
-    fn log(&mut self, event: Event) {
-        // A health check comes every few seconds; mail that comes without an address is worth a line.
-        if self.is_unnamed() && !matches!(event, Event::Reject { .. }) {
-            return;
-        }
-        self.output.push_back(Output::Log(event));
-    }
-
-    fn send(&mut self, reply: &reply::Reply) {
-        self.output.push_back(Output::Send(reply.wire()));
-    }
-
-    /// Ends the session from our side.
-    fn close(&mut self) -> Phase {
-        self.decide(if self.is_refused() { Outcome::Refused } else { Outcome::Left });
-        self.output.push_back(Output::Close);
-        Phase::Closed
-    }
-
-    /// Refuses and closes at once. After a teaser the greeting is ended lawfully first: `220-` may only be followed by
-    /// `220` (RFC 5321 section 4.2.1).
-    fn drop_with(&mut self, refusal: &reply::Refusal) -> Phase {
-        if self.teaser_sent {
-            self.send_banner();
-        }
-        let reply = reply::dropped(refusal, &self.arrival);
-        self.send(&reply);
-        self.decide(Outcome::Refused);
-        self.log(Event::Disconnect);
-        self.close()
-    }
-
-    /// Says something final that is nobody's fault, and closes.
-    fn end_with(&mut self, reply: &reply::Reply) -> Phase {
-        if self.teaser_sent {
-            self.send_banner();
-        }
-        self.send(reply);
-        self.log(Event::Disconnect);
-        self.close()
-    }
-
-    /// The last line of the greeting.
-    fn send_banner(&mut self) {
-        self.teaser_sent = false;
-        self.send(&reply::banner(&self.policy));
-    }
-
-    /// A test has failed. Returns what its action is, having noted the refusal it leads to.
-    fn fail(&mut self, test: Test, refusal: &reply::Refusal, evidence: Evidence) -> Action {
-        let action = self.policy.action(test);
-        self.lattice.fail(test);
-        self.evidence.push(evidence);
-        if action == Action::Enforce && self.refusal.is_none() {
-            self.refusal = Some(refusal.clone());
-        }
-        action
-    }
-
-    /// Whether the client is to come again instead of going to the MTA, although it has failed nothing: always on an
-    /// address without passes, and elsewhere when it has gone through tests that need the dialogue.
-    fn defers(&self) -> bool {
-        let deferred = self.policy.after_tests == AfterTests::Defer && !self.welcome;
-        deferred || self.is_unnamed()
-    }
-
-    /// Whether STARTTLS is to be had now, from us or from the MTA.
-    fn offers_tls(&self) -> bool {
-        self.tls.is_none() && (self.arrival.terminates_tls || self.features.offers("STARTTLS"))
-    }
-
-    /// Whether there is no client behind the connection that could be screened.
-    fn is_unnamed(&self) -> bool {
-        matches!(self.arrival.standing, Standing::Unnamed { .. })
-    }
-
-    /// Whether a client without a pass never reaches the MTA here.
-    fn vetoes(&self) -> bool {
-        self.defers() && !self.arrival.may_pass
-    }
-
-    /// Whether the client may be given to the MTA: no test failed under an action that forbids it.
-    fn is_refused(&self) -> bool {
-        self.refusal.is_some()
-    }
-
-    /// Everything that was due is decided and nothing failed: grants what was passed.
-    fn conclude(&mut self, outcome: Outcome) {
-        if self.decided {
-            return;
-        }
-        if let Some(stamps) = self.lattice.earned(&self.arrival) {
-            self.log(if self.lattice.was_new() { Event::PassNew } else { Event::PassOld });
-            self.output.push_back(Output::Grant(stamps));
-        }
-        self.decide(outcome);
-    }
-
-    fn decide(&mut self, outcome: Outcome) {
-        if !self.decided && !self.is_unnamed() {
-            self.decided = true;
-            let evidence = std::mem::take(&mut self.evidence);
-            let dnsbl = self.lists.clone();
-            self.output.push_back(Output::Decided(Decision { outcome, evidence, dnsbl, tls: self.tls }));
-        }
-    }
-
-    /// The client owes no test: it is the MTA's at once, unless it could have no TLS there although we have a certificate.
-    /// Then it gets it here, and goes to the MTA with its first recipient.
-    fn welcome(&mut self, now: Now) -> Phase {
-        if self.arrival.terminates_tls && !self.features.offers("STARTTLS") {
-            self.welcome = true;
-            return Dialogue::enter(self, now);
-        }
-        self.decide(Outcome::HandedOff);
-        self.hand_off(Vec::new(), None)
-    }
-
-    fn hand_off(&mut self, replay: Vec<Bytes>, back: Option<Dialogue>) -> Phase {
-        // A copy: if the handoff fails, the dialogue goes on with it.
-        let pending = Bytes::copy_from_slice(&self.input);
-        let (teaser_sent, tls) = (self.teaser_sent, self.tls);
-        self.output.push_back(Output::Handoff(Handoff { replay, teaser_sent, pending, tls }));
-        Phase::HandingOff(back)
-    }
-
-    fn handoff_failed(&mut self, back: Option<Dialogue>, refusal: Option<Bytes>, now: Now) -> Phase {
-        match back {
-            // By this code the MTA closes, and so do we (RFC 5321 section 3.8): an open connection would be a lie.
-            Some(_) if refusal.as_ref().is_some_and(|reply| reply.starts_with(b"421")) => {
-                self.output.extend(refusal.map(Output::Send));
-                self.log(Event::Disconnect);
-                self.close()
+    /// Under stress nobody is held for longer than it takes to refuse it.
+    fn stress(&mut self, phase: Phase, now: Now, on: bool) -> Phase {
+        self.stressed = on;
+        match phase {
+            phase @ (Phase::Leaving | Phase::Dialogue(_)) if on && self.slow.is_some() => {
+                let reply = reply::limit(&self.policy);
+                tarpit::end(&phase, self, &reply)
             }
-            // The client waits for the reply to the line that began the handoff.
-            Some(dialogue) => {
-                self.output.push_back(Output::Send(refusal.unwrap_or_else(|| reply::MTA_AWAY.wire())));
-                dialogue.resume(self, now)
-            }
-            None => {
-                let greeting_open = self.teaser_sent;
-                if greeting_open {
-                    self.send_banner();
-                }
-                self.output.push_back(Output::Send(refusal.unwrap_or_else(|| reply::MTA_AWAY_AT_GREETING.wire())));
-                self.log(Event::Disconnect);
-                self.close()
-            }
+            Phase::Greeting(greeting) => greeting.handle(self, now, Input::Tick),
+            phase => phase,
         }
     }
 }

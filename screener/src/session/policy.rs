@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::pass::{Test, TestSet};
+
+use super::footer::Footer;
+use super::forbidden::Forbidden;
 
 /// What a failed test does (reference/postscreen.md section 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +20,34 @@ pub enum Action {
     Enforce,
     /// Refuse and close at once.
     Drop,
+    /// Answer slowly, while there is room for one more such client, and refuse in the end; without room: [`Self::Drop`].
+    Tarpit,
+}
+
+/// A span, and what it shrinks to under stress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// While there is room.
+    pub normal: Duration,
+    /// Under stress.
+    pub stress: Duration,
+}
+
+impl Pace {
+    /// The same under stress.
+    pub const fn steady(span: Duration) -> Self {
+        Self { normal: span, stress: span }
+    }
+
+    /// The span that holds now.
+    pub fn at(self, stressed: bool) -> Duration {
+        if stressed { self.stress } else { self.normal }
+    }
+
+    /// Whether it is never anything but zero.
+    pub fn is_zero(self) -> bool {
+        self.normal.is_zero()
+    }
 }
 
 /// What follows when the tests after the greeting are passed.
@@ -34,7 +66,10 @@ pub struct PregreetPolicy {
     /// What failing does.
     pub action: Action,
     /// How long the client must be silent; zero: the test is off.
-    pub wait: Duration,
+    pub wait: Pace,
+    /// What one clean EHLO before the greeting adds to the score of the DNS lists, for a client that may have learned from
+    /// the MTA that it may do so.
+    pub pipeconnect_weight: i32,
     /// How long a pass lasts.
     pub ttl: Duration,
 }
@@ -49,7 +84,7 @@ pub struct DnsblPolicy {
     /// A score of this much or less passes every other test that is still to be done; `None`: no such score.
     pub allow_threshold: Option<i32>,
     /// How long answers are waited for.
-    pub deadline: Duration,
+    pub deadline: Pace,
     /// The shortest time a verdict is kept.
     pub min_ttl: Duration,
     /// The longest time a verdict is kept.
@@ -67,11 +102,35 @@ pub struct DeepPolicy {
     pub ttl: Duration,
 }
 
+/// How replies are worded.
+#[derive(Clone, Debug)]
+pub struct Replies {
+    /// What the greeting says behind the name; may be empty.
+    pub banner: String,
+    /// What stands behind a refusal.
+    pub footer: Footer,
+    /// The time zone of the footer's `$localtime`.
+    pub zone: TimeZone,
+    /// EHLO keywords that are not offered, in upper case, beside those that never are.
+    pub withheld: Vec<String>,
+    /// A trial: every permanent refusal becomes a temporary one.
+    pub soft_bounce: bool,
+}
+
+impl Replies {
+    /// Whether the operator does not want this EHLO keyword to be offered.
+    pub(super) fn withholds(&self, keyword: &str) -> bool {
+        self.withheld.iter().any(|name| name.eq_ignore_ascii_case(keyword))
+    }
+}
+
 /// All of it.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Our name in the greeting and in replies.
     pub hostname: String,
+    /// How replies are worded.
+    pub replies: Replies,
     /// The greet wait.
     pub pregreet: PregreetPolicy,
     /// The DNS lists; `None`: there are none.
@@ -80,16 +139,24 @@ pub struct Policy {
     pub pipelining: DeepPolicy,
     /// HTTP, mail headers and other things that are no SMTP.
     pub non_smtp_command: DeepPolicy,
+    /// The first words of commands that are no SMTP.
+    pub forbidden: Forbidden,
     /// Lines that do not end in CR LF.
     pub bare_newline: DeepPolicy,
     /// What follows when those three are passed.
     pub after_tests: AfterTests,
-    /// How long the client may take for one complete command line.
-    pub command_time: Duration,
+    /// How long the client may take for one complete command line, however it trickles in.
+    pub command_time: Pace,
+    /// How long a session may last until it is handed over.
+    pub session_time: Duration,
     /// How many commands a session may hold.
     pub commands: u32,
     /// How many bytes a command line may hold, line end included.
     pub line_length: usize,
+    /// How many bytes a client may send before the greeting is complete, or while it is answered slowly.
+    pub early_input: usize,
+    /// In the tarpit: a byte this often.
+    pub tarpit_pace: Duration,
 }
 
 impl Policy {

@@ -10,8 +10,9 @@ use serde::Serialize;
 use crate::clock::Now;
 
 use super::dialogue::Dialogue;
-use super::event::{Event, Moment};
-use super::{Core, Input, Output, Phase, lists};
+use super::event::Event;
+use super::state::Core;
+use super::{Input, Output, Phase, lists};
 
 /// How long a handshake may take, unless a command may take even less. It needs two round trips and some computing;
 /// a client that stalls in it holds more memory than one that waits for its greeting.
@@ -36,18 +37,17 @@ pub struct TlsSession {
 pub(super) struct StartingTls {
     dialogue: Dialogue,
     began: Instant,
-    until: Instant,
 }
 
 impl StartingTls {
     pub(super) fn enter(core: &mut Core, dialogue: Dialogue, now: Now) -> Phase {
         core.output.push_back(Output::StartTls);
-        let until = now.instant + HANDSHAKE_TIME.min(core.policy.command_time);
-        Phase::StartingTls(Self { dialogue, began: now.instant, until })
+        Phase::StartingTls(Self { dialogue, began: now.instant })
     }
 
-    pub(super) fn deadline(&self) -> Instant {
-        self.until
+    pub(super) fn deadline(&self, core: &Core) -> Instant {
+        let time = HANDSHAKE_TIME.min(core.policy.command_time.at(core.stressed));
+        (self.began + time).min(core.session_end())
     }
 
     pub(super) fn handle(self, core: &mut Core, now: Now, input: Input<'_>) -> Phase {
@@ -55,12 +55,14 @@ impl StartingTls {
             Input::TlsUp(session) => {
                 core.log(Event::TlsEstablished(session));
                 core.tls = Some(session);
-                self.dialogue.begin_anew(core, now)
+                // The client has read the last reply, or there had been no handshake.
+                core.undelivered = false;
+                self.dialogue.begin_anew(now)
             }
-            Input::TlsFailed(why) => self.failed(core, now, why),
-            Input::Eof => self.failed(core, now, "lost connection".to_owned()),
-            Input::Tick if now.instant >= self.until => {
-                let limit = (self.until - self.began).as_secs();
+            Input::TlsFailed(why) => Self::failed(core, now, why),
+            Input::Eof => Self::failed(core, now, "lost connection".to_owned()),
+            Input::Tick if now.instant >= self.deadline(core) => {
+                let limit = (now.instant - self.began).as_secs();
                 core.log(Event::TlsFailed(format!("not finished within {limit} s")));
                 core.log(Event::TimeLimit("STARTTLS".to_owned()));
                 // There are no words for it: a plain-text reply would stand in the middle of the handshake.
@@ -72,15 +74,13 @@ impl StartingTls {
                 Phase::StartingTls(self)
             }
             // The daemon's going down can be told when the handshake is over, or the deadline ends it.
-            Input::Tick | Input::Bytes(_) | Input::HandoffFailed(_) | Input::Shutdown => Phase::StartingTls(self),
+            _ => Phase::StartingTls(self),
         }
     }
 
     /// Most senders come again without TLS: this is no evidence against them.
-    fn failed(self, core: &mut Core, now: Now, why: String) -> Phase {
+    fn failed(core: &mut Core, now: Now, why: String) -> Phase {
         core.log(Event::TlsFailed(why));
-        core.log(Event::Hangup(now.instant - self.dialogue.began(), Moment::AfterHandshake));
-        core.log(Event::Disconnect);
-        core.close()
+        core.hang_up(now)
     }
 }

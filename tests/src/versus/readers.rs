@@ -45,7 +45,7 @@ pub fn fail2ban_matches(host: &Host, mode: &str, log: &str) -> Result<Vec<String
 /// names of sessions.
 #[must_use]
 pub fn texts<'a>(log: impl IntoIterator<Item = &'a str>, program: &str) -> Vec<String> {
-    let port = Regex::new(r"\]:\d+").expect("a pattern");
+    let port = Regex::new(r"\]:[0-9]+").expect("a pattern");
     let time = Regex::new(r" after [0-9.]+ from ").expect("a pattern");
     let session = Regex::new(r"; session=[0-9a-f]{12}").expect("a pattern");
     let texts = log.into_iter().filter_map(|line| text_of(line, program));
@@ -63,22 +63,22 @@ pub struct Kinds(Vec<(&'static str, Regex)>);
 
 impl Default for Kinds {
     fn default() -> Self {
-        let client = r"\[[0-9a-f.:]+\]:\d+";
+        let client = r"\[[0-9a-f.:]+\]:[0-9]+";
         let kinds = [
-            ("connect", r"CONNECT from CLIENT to \[[0-9a-f.:]+\]:\d+"),
+            ("connect", r"CONNECT from CLIENT to \[[0-9a-f.:]+\]:[0-9]+"),
             ("access", r"(?:PASS (?:NEW|OLD)|(?:ALLOW|DENY)LISTED|ALLOWLIST VETO|DISCONNECT) CLIENT"),
             (
                 "reject",
-                r"NOQUEUE: reject: RCPT from CLIENT: \d{3} \d\.\d+\.\d+ .*; from=<[^;]*>, to=<[^;]*>, proto=E?SMTP, helo=<[^;]*>",
+                r"NOQUEUE: reject: RCPT from CLIENT: [0-9]{3} [0-9]\.[0-9]+\.[0-9]+ .*; from=<[^;]*>, to=<[^;]*>, proto=E?SMTP, helo=<[^;]*>",
             ),
             ("busy", r"NOQUEUE: reject: CONNECT from CLIENT: [a-z ]+"),
-            ("rank", r"DNSBL rank \d+ for CLIENT"),
-            ("pregreet", r"PREGREET \d+ after \d+(?:\.\d+)? from CLIENT: .*"),
-            ("hangup", r"HANGUP after \d+(?:\.\d+)? from CLIENT in tests (?:before|after) SMTP handshake"),
-            ("limit", r"COMMAND (?:TIME|COUNT|LENGTH) LIMIT from CLIENT after \S+"),
+            ("rank", r"DNSBL rank [0-9]+ for CLIENT"),
+            ("pregreet", r"PREGREET [0-9]+ after [0-9]+(?:\.[0-9]+)? from CLIENT: .*"),
+            ("hangup", r"HANGUP after [0-9]+(?:\.[0-9]+)? from CLIENT in tests (?:before|after) SMTP handshake"),
+            ("limit", r"COMMAND (?:TIME|COUNT|LENGTH) LIMIT from CLIENT after [^ ]+"),
             (
                 "line",
-                r"(?:BARE NEWLINE from CLIENT after|(?:COMMAND PIPELINING|NON-SMTP COMMAND) from CLIENT after \S+:) .*",
+                r"(?:BARE NEWLINE from CLIENT after|(?:COMMAND PIPELINING|NON-SMTP COMMAND) from CLIENT after [^ ]+:) .*",
             ),
             // No parser asks for it; the form is postscreen's.
             ("data", r"(?:DATA|BDAT) without valid RCPT from CLIENT"),

@@ -143,9 +143,10 @@ fn a_second_allow_list_is_waited_for_since_with_it_the_client_is_remembered() {
 }
 
 #[test]
-fn a_listed_client_that_waits_anyhow_is_told_with_its_whole_score() {
+fn a_listed_client_that_goes_on_to_the_dialogue_is_told_with_its_whole_score() {
     let mut rig = Rig::new();
     rig.lists_say(DnsblReport { complete: false, lowest: 3, highest: 4, ..listed(3) });
+    assert!(rig.take().ends_with("220 mx.test ESMTP\r\n"), "it is refused whatever comes");
     assert!(!rig.events.iter().any(|event| matches!(event, Event::DnsblRank(_))));
     rig.lists_say(listed(4));
     assert!(rig.events.contains(&Event::DnsblRank(4)));

@@ -1,6 +1,11 @@
 //! The engine's behaviour, with a virtual clock and no socket.
 
 mod behaviour;
+mod deep;
+mod defer;
+mod limits;
 mod properties;
+mod replies;
 mod rig;
 mod start_tls;
+mod tarpit;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use jiff::tz::TimeZone;
 
 use crate::clock::{Now, UnixTime};
-use crate::pass::Stamps;
+use crate::pass::{Stamps, Test};
 use crate::session::{
-    Action, AfterTests, Arrival, Decision, DeepPolicy, DnsblHit, DnsblPolicy, DnsblReport, Event, Features, Handoff,
-    Input, Output, Policy, PregreetPolicy, Session, SessionId, Standing, TlsSession,
+    Action, AfterTests, Arrival, Decision, DeepPolicy, DnsblHit, DnsblPolicy, DnsblReport, Event, Features, Footer,
+    Forbidden, Handoff, Input, Output, Pace, Policy, PregreetPolicy, Replies, Session, SessionId, Standing, TlsSession,
 };
 
 pub(super) const START: UnixTime = UnixTime(1_000_000);
@@ -21,22 +22,38 @@ pub(super) fn policy() -> Policy {
     let deep = DeepPolicy { enable: true, action: Action::Enforce, ttl: 30 * DAY };
     Policy {
         hostname: "mx.test".to_owned(),
-        pregreet: PregreetPolicy { action: Action::Enforce, wait: Duration::from_secs(6), ttl: DAY },
+        replies: Replies {
+            banner: "ESMTP".to_owned(),
+            footer: Footer::default(),
+            zone: TimeZone::UTC,
+            withheld: Vec::new(),
+            soft_bounce: false,
+        },
+        pregreet: PregreetPolicy {
+            action: Action::Enforce,
+            wait: Pace { normal: Duration::from_secs(6), stress: Duration::from_secs(2) },
+            pipeconnect_weight: 1,
+            ttl: DAY,
+        },
         dnsbl: Some(DnsblPolicy {
             action: Action::Enforce,
             threshold: 3,
             allow_threshold: Some(-2),
-            deadline: Duration::from_secs(6),
+            deadline: Pace { normal: Duration::from_secs(6), stress: Duration::from_secs(2) },
             min_ttl: Duration::from_secs(60),
             max_ttl: Duration::from_secs(3_600),
         }),
         pipelining: deep.clone(),
         non_smtp_command: DeepPolicy { action: Action::Drop, ..deep.clone() },
+        forbidden: Forbidden::default(),
         bare_newline: deep,
         after_tests: AfterTests::Relay,
-        command_time: Duration::from_secs(300),
+        command_time: Pace { normal: Duration::from_secs(300), stress: Duration::from_secs(10) },
+        session_time: Duration::from_secs(900),
         commands: 20,
         line_length: 2_048,
+        early_input: 8_192,
+        tarpit_pace: Duration::from_secs(1),
     }
 }
 
@@ -49,6 +66,7 @@ pub(super) fn arrival() -> Arrival {
         tagged: false,
         stamps: None,
         may_pass: true,
+        stressed: false,
         terminates_tls: false,
     }
 }
@@ -76,7 +94,10 @@ pub(super) struct Rig {
     handshakes_ended: usize,
     pub(super) decisions: usize,
     pub(super) decision: Option<Decision>,
+    pub(super) withdrawn: Vec<Test>,
     pub(super) asked: bool,
+    /// Whether there is a place in the tarpit for whoever asks.
+    pub(super) place: bool,
     pub(super) closed: bool,
 }
 
@@ -94,7 +115,7 @@ impl Rig {
         Self::start(policy(), Features::from_mta(offer), arrival)
     }
 
-    fn start(policy: Policy, features: Features, arrival: Arrival) -> Self {
+    pub(super) fn start(policy: Policy, features: Features, arrival: Arrival) -> Self {
         let features = Arc::new(features);
         let began = Instant::now();
         let now = Now { instant: began, unix: START };
@@ -111,7 +132,9 @@ impl Rig {
             handshakes_ended: 0,
             decisions: 0,
             decision: None,
+            withdrawn: Vec::new(),
             asked: false,
+            place: true,
             closed: false,
         };
         rig.drain();
@@ -130,8 +153,29 @@ impl Rig {
         self
     }
 
+    /// The client has everything that was sent to it, and says this.
     pub(super) fn says(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.input(Input::Delivered).blurts(bytes)
+    }
+
+    /// The client says this before what was sent has reached it.
+    pub(super) fn blurts(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.input(Input::Bytes(bytes.as_ref()))
+    }
+
+    /// As [`Rig::new`], with other settings.
+    pub(super) fn under(change: impl FnOnce(&mut Policy)) -> Self {
+        let mut policy = policy();
+        change(&mut policy);
+        Self::with(policy, arrival())
+    }
+
+    /// As [`Rig::greeted`], with other settings.
+    pub(super) fn greeted_under(change: impl FnOnce(&mut Policy)) -> Self {
+        let mut rig = Self::under(change);
+        rig.lists_say(unlisted()).seconds(6);
+        rig.take();
+        rig
     }
 
     /// Whether the engine waits for the end of a handshake.
@@ -189,7 +233,13 @@ impl Rig {
             match output {
                 Output::Send(bytes) => self.sent.push_str(std::str::from_utf8(&bytes).unwrap()),
                 Output::AskDnsbl => self.asked = true,
+                Output::AskTarpit => {
+                    let place = self.place;
+                    let now = self.now();
+                    self.session.handle(now, Input::Tarpit(place));
+                }
                 Output::Grant(stamps) => assert!(self.granted.replace(stamps).is_none(), "two grants"),
+                Output::Withdraw(test) => self.withdrawn.push(test),
                 Output::Log(event) => self.events.push(event),
                 Output::Decided(decision) => {
                     self.decisions += 1;

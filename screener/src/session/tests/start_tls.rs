@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::rig::{AGREED, DAY, Rig, START, arrival, listed, policy, unlisted};
 use crate::pass::Stamps;
-use crate::session::{Action, AfterTests, Arrival, Event, Input, Moment, Outcome, Standing};
+use crate::session::{Action, AfterTests, Arrival, Event, Input, Moment, Outcome, Pace, Standing};
 
 const READY: &str = "220 2.0.0 Ready to start TLS\r\n";
 const BEFORE: &str = "250-mx.test\r\n250-SIZE 1000\r\n250-STARTTLS\r\n250 8BITMIME\r\n";
@@ -163,7 +163,7 @@ fn a_client_that_stalls_in_the_handshake_is_let_go() {
 #[test]
 fn the_handshake_takes_no_longer_than_a_command_may() {
     let mut policy = policy();
-    policy.command_time = Duration::from_secs(10);
+    policy.command_time = Pace::steady(Duration::from_secs(10));
     let mut rig = Rig::with(policy, with_certificate());
     rig.lists_say(unlisted()).seconds(6).says("STARTTLS\r\n").seconds(10);
     assert!(rig.closed);
