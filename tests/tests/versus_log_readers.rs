@@ -11,7 +11,7 @@ use screener_tests::versus::scripts;
 use screener_tests::versus::setting::{PROGRAM, Setting};
 
 /// Transcripts that both sides log alike, with every kind of line among them.
-const PLAYED: [&str; 21] = [
+const PLAYED: [&str; 22] = [
     "one-mail",
     "pregreet",
     "pregreet-ipv6",
@@ -23,6 +23,7 @@ const PLAYED: [&str; 21] = [
     "permitted",
     "backup",
     "commands-over-a-tight-limit",
+    "unknown-commands-over-a-tight-limit",
     "time-after-the-greeting",
     "time-after-ehlo",
     "connections-over-the-limit",

@@ -22,10 +22,9 @@ pub(super) enum Verb {
     Quit,
     Vrfy,
     StartTls,
-    Etrn,
-    /// A command of SMTP that the engine does not carry out.
+    /// A command that postscreen knows and the engine does not carry out.
     Other,
-    /// No command of SMTP.
+    /// None that postscreen knows.
     Unknown,
 }
 
@@ -33,7 +32,7 @@ pub(super) enum Verb {
 #[derive(Clone, Debug)]
 pub(super) struct Command {
     pub(super) verb: Verb,
-    /// The first word in upper case, at most 32 bytes, for the log.
+    /// The first word as sent, at most 32 bytes, for the log.
     pub(super) name: String,
     /// What follows the first word, without the white space around it.
     pub(super) argument: Bytes,
@@ -43,8 +42,8 @@ impl Command {
     pub(super) fn parse(line: &Bytes) -> Self {
         let line = line.slice_ref(line.trim_ascii());
         let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
-        let name = String::from_utf8_lossy(&line[..end.min(32)]).to_ascii_uppercase();
-        let verb = match name.as_str() {
+        let name = String::from_utf8_lossy(&line[..end.min(32)]).into_owned();
+        let verb = match name.to_ascii_uppercase().as_str() {
             "HELO" => Verb::Helo,
             "EHLO" => Verb::Ehlo,
             "MAIL" => Verb::Mail,
@@ -56,19 +55,18 @@ impl Command {
             "QUIT" => Verb::Quit,
             "VRFY" => Verb::Vrfy,
             "STARTTLS" => Verb::StartTls,
-            "ETRN" => Verb::Etrn,
-            "AUTH" | "EXPN" | "HELP" | "XCLIENT" | "XFORWARD" => Verb::Other,
+            "AUTH" | "ETRN" | "XCLIENT" | "XFORWARD" => Verb::Other,
             _ => Verb::Unknown,
         };
         let argument = line.slice_ref(line[end..].trim_ascii());
         Self { verb, name, argument }
     }
 
-    /// How postscreen's log calls the command.
-    pub(super) fn label(&self) -> &str {
+    /// How postscreen's log calls the command once it has been carried out.
+    pub(super) fn label(&self) -> String {
         match self.verb {
-            Verb::Other | Verb::Unknown => "UNIMPLEMENTED",
-            _ => &self.name,
+            Verb::Unknown => "UNIMPLEMENTED".to_owned(),
+            _ => self.name.to_ascii_uppercase(),
         }
     }
 
@@ -151,7 +149,7 @@ mod tests {
     fn a_verb_is_known_in_any_case_and_keeps_its_argument_as_sent() {
         let command = command("mAiL  FROM:<A@b.test> SIZE=1 ");
         assert_eq!(command.verb, Verb::Mail);
-        assert_eq!(command.name, "MAIL");
+        assert_eq!((command.name.as_str(), command.label().as_str()), ("mAiL", "MAIL"));
         assert_eq!(command.argument, "FROM:<A@b.test> SIZE=1");
     }
 

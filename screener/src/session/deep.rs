@@ -49,7 +49,7 @@ pub(super) fn test(core: &mut Core, before: &str, line: &Line, command: &Command
     bare_newline(core, line).or(|| non_smtp_command(core, before, line, command)).or(|| {
         // What stands behind BDAT is its data (RFC 3030 section 2); it ends the session anyway.
         let ahead = !core.input.is_empty() && command.verb != Verb::Bdat;
-        if ahead { sent_ahead(core, command.label()) } else { Verdict::GoOn }
+        if ahead { sent_ahead(core, &command.name) } else { Verdict::GoOn }
     })
 }
 

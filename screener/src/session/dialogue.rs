@@ -155,7 +155,7 @@ impl Dialogue {
             return core.end_with(&reply);
         }
         let next = self.obey(core, now, line, command);
-        self.last = command.label().to_owned();
+        self.last = command.label();
         self.since = now.instant;
         match next {
             Next::Reply(reply) => {
@@ -195,7 +195,6 @@ impl Dialogue {
             Verb::Vrfy if !core.offers("VRFY") => Next::Reply(reply::VRFY_DISABLED),
             Verb::Vrfy if command.argument.is_empty() => Next::Reply(reply::VRFY_SYNTAX),
             Verb::Vrfy => Next::Reply(turned_away(core).unwrap_or(reply::VRFY_LATER)),
-            Verb::Etrn => Next::Reply(reply::NOT_IMPLEMENTED),
             Verb::Other | Verb::Unknown => Next::Reply(reply::UNKNOWN),
         }
     }

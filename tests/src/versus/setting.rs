@@ -169,6 +169,7 @@ impl Setting {
         }
         if self == Self::Limits {
             text += "[limits]\ncommands = 5\ncommand_time = \"4s\"\nper_client = 2\n";
+            text += &format!("[replies]\nfooter = \"{FOOTER}\"\n");
         }
         text
     }

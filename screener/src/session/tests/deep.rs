@@ -105,14 +105,14 @@ fn each_kind_of_odd_newline_is_named_and_never_replayed() {
 #[test]
 fn what_is_no_smtp_is_what_the_operator_says_and_headers_and_no_text() {
     let is_non_smtp = |line: &[u8]| {
-        let mut rig = Rig::greeted_under(|policy| policy.forbidden = "HELP FOO".parse().unwrap());
+        let mut rig = Rig::greeted_under(|policy| policy.forbidden = "NOOP FOO".parse().unwrap());
         rig.says([line, b"\r\n"].concat());
         rig.closed
     };
     for line in [&b"foo bar"[..], b"Received: from x", b"\xff\xfe"] {
         assert!(is_non_smtp(line), "{}", line.escape_ascii());
     }
-    for line in [&b"GET / HTTP/1.1"[..], b"HELP", "GRÜSSE".as_bytes()] {
+    for line in [&b"GET / HTTP/1.1"[..], b"NOOP", "GRÜSSE".as_bytes()] {
         assert!(!is_non_smtp(line), "{}", line.escape_ascii());
     }
 }

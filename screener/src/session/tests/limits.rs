@@ -87,6 +87,9 @@ fn the_log_calls_what_nobody_knows_as_postscreen_does() {
     let mut rig = Rig::greeted_under(|policy| policy.commands = 1);
     rig.says("XYZZY 1\r\n").says("NOOP\r\n");
     assert!(rig.events.contains(&Event::CountLimit("UNIMPLEMENTED".to_owned())));
+    let mut rig = Rig::greeted_under(|policy| policy.commands = 1);
+    rig.says("AUTH PLAIN\r\n").says("NOOP\r\n");
+    assert!(rig.events.contains(&Event::CountLimit("AUTH".to_owned())));
 }
 
 #[test]

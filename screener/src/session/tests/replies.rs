@@ -66,7 +66,7 @@ fn every_command_has_postscreens_answer() {
         ("EXPN staff", "502 5.5.2 Error: command not recognized"),
         ("AUTH PLAIN", "502 5.5.2 Error: command not recognized"),
         ("XCLIENT ADDR=1", "502 5.5.2 Error: command not recognized"),
-        ("ETRN x", "502 5.5.1 Error: command not implemented"),
+        ("ETRN x", "502 5.5.2 Error: command not recognized"),
         ("VRFY x", "502 5.5.1 VRFY command is disabled"),
         ("EHLO", "501 Syntax: EHLO hostname"),
         ("MAIL FROM:<a@b>", "503 5.5.1 Error: send HELO/EHLO first"),
