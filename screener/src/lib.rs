@@ -5,6 +5,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod descriptors;
 pub mod dnsbl;
 pub mod feed;
 pub mod handoff;

@@ -56,6 +56,8 @@ pub struct Screener {
     host: Host,
     daemon: Proc,
     wrapper: Vec<String>,
+    /// Daemons that another one has taken over from, and that may still have sessions.
+    before: Vec<Proc>,
 }
 
 impl Screener {
@@ -75,7 +77,8 @@ impl Screener {
     pub fn start_under(host: &Host, config: &str, wrapper: &[&str]) -> Result<Self> {
         host.write(CONFIG_FILE, config)?;
         let wrapper: Vec<String> = wrapper.iter().map(|&word| word.to_owned()).collect();
-        let mut screener = Self { host: host.clone(), daemon: launch(host, &wrapper)?, wrapper };
+        let daemon = launch(host, &wrapper, &[])?;
+        let mut screener = Self { host: host.clone(), daemon, wrapper, before: Vec::new() };
         screener.wait_until_it_answers()?;
         Ok(screener)
     }
@@ -160,8 +163,41 @@ impl Screener {
     /// # Errors
     /// When it does not start.
     pub fn restart(&mut self) -> Result<()> {
-        self.daemon = launch(&self.host, &self.wrapper)?;
+        self.daemon = launch(&self.host, &self.wrapper, &[])?;
         self.wait_until_it_answers()
+    }
+
+    /// Starts another daemon, which takes the place of this one; it has when this returns.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn take_over(&mut self) -> Result<()> {
+        let new = launch(&self.host, &self.wrapper, &["--take-over"])?;
+        self.before.push(std::mem::replace(&mut self.daemon, new));
+        let pid = self.daemon.id();
+        let log = self.daemon.log_file().to_owned();
+        let evidence = || std::fs::read_to_string(&log).unwrap_or_default();
+        until_or_show("the new daemon to answer", START, evidence, || {
+            if let Some(status) = self.daemon.ended()? {
+                bail!("the new daemon ended with {status}:\n{}", self.daemon.log());
+            }
+            // Before it stands the old one answers.
+            let answer = self.cli(&["status", "--json"])?;
+            let shown: Option<Value> = serde_json::from_slice(&answer.stdout).ok();
+            Ok(shown.filter(|status| status["pid"] == pid).map(drop))
+        })
+    }
+
+    /// Waits until the daemons before this one have ended, with success.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub fn wait_for_predecessors(&mut self) -> Result<()> {
+        for mut daemon in self.before.drain(..) {
+            let status = daemon.wait(STOP)?;
+            ensure!(status.success(), "a daemon that was replaced ended with {status}:\n{}", daemon.log());
+        }
+        Ok(())
     }
 
     /// Runs a command of the CLI.
@@ -303,9 +339,10 @@ impl Screener {
     }
 }
 
-fn launch(host: &Host, wrapper: &[String]) -> Result<Proc> {
+fn launch(host: &Host, wrapper: &[String], more: &[&str]) -> Result<Proc> {
     let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
-    host.spawn(&mut command(host, &wrapper, &["run", "--config", CONFIG_FILE])?)
+    let arguments = [&["run", "--config", CONFIG_FILE][..], more].concat();
+    host.spawn(&mut command(host, &wrapper, &arguments)?)
 }
 
 /// A command of the executable on a host, through a program that changes what it may do, or none.

@@ -10,10 +10,10 @@ use rustls::version::{TLS12, TLS13};
 use screener_tests::cell;
 use screener_tests::certificate::Certificate;
 use screener_tests::client::{Client, Trouble};
-use screener_tests::mta::{BOB, RELAY};
+use screener_tests::mta::{BOB, PASSED, RELAY};
 use screener_tests::net::Family;
 use screener_tests::sender::{Route, Sender};
-use screener_tests::tls::{Rig, mail};
+use screener_tests::tls::{PLACE, Rig, mail};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -365,4 +365,52 @@ fn mta_of_headers(stream: std::io::Result<std::net::TcpStream>, told: &std::sync
         stream.write_all(b"250 ok\r\n").ok()?;
     }
     Some(())
+}
+
+#[test]
+fn a_session_under_tls_goes_to_postfix_by_a_socket_pair() {
+    cell::test("a_session_under_tls_goes_to_postfix_by_a_socket_pair", || {
+        let pass = "[backend]\naddress = \"unix:/var/spool/postfix/private/smtpd\"\nhandoff = \"postfix-pass\"\n";
+        let front = "[listen]\nmode = \"front\"\naddresses = [\"0.0.0.0:2525\"]\n";
+        let rig = Rig::with("", &format!("{pass}{front}"))?;
+        let source: IpAddr = "198.51.100.59".parse()?;
+        // Also with a pass: the MTA has no TLS, so that it is not given the socket itself.
+        for number in 1..=2 {
+            let mut client =
+                Client::connect(&rig.internet, source, SocketAddr::new(rig.mx.address(Family::V4)?, 2525))?;
+            client.expect(220)?;
+            client.ask("EHLO sender.example.net", 250)?;
+            client.ask("STARTTLS", 220)?;
+            client.start_tls(&rig.certificate)?;
+            mail(&mut client, "by a pair")?;
+            let mails = rig.mta.wait_for_mail(number, SOON)?;
+            ensure!(mails.iter().all(|mail| mail.was_received_from(source)), "{mails:?}");
+        }
+        rig.mta.wait_until_seen(PASSED, source, SOON)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn an_rsa_certificate_from_openssl_serves_both_versions() {
+    cell::test("an_rsa_certificate_from_openssl_serves_both_versions", || {
+        let mut rig = Rig::new()?;
+        let made = "openssl req -x509 -newkey rsa:2048 -nodes -days 90 -subj /CN=rsa.example.com \
+                    -addext subjectAltName=DNS:rsa.example.com -keyout key.new -out cert.new && mv cert.new cert.pem && \
+                    mv key.new key.pem";
+        rig.mx.ask("sh", &["-c", &format!("cd {PLACE} && {made}")])?;
+        rig.screener.wait_for_log("STARTTLS with the certificate for rsa.example.com", SOON)?;
+        rig.internet.write("/etc/ssl/mx.pem", &rig.mx.read(&format!("{PLACE}/cert.pem"))?)?;
+        for (option, cipher) in [("-tls1_2", "ECDHE-RSA-AES256-GCM-SHA384"), ("-tls1_3", "TLS_AES_256_GCM_SHA384")] {
+            let client =
+                ["s_client", "-starttls", "smtp", "-connect", "192.0.2.10:25", "-brief", "-verify_return_error"];
+            let trust = ["-CAfile", "/etc/ssl/mx.pem", "-verify_hostname", "rsa.example.com", option];
+            let output = rig.internet.run(rig.internet.command("openssl").args(client).args(trust))?;
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            ensure!(said.contains(&format!("Ciphersuite: {cipher}")) && said.contains("Verification: OK"), "{said}");
+            rig.screener.wait_for_log(&format!("with cipher {cipher} (256/256 bits)"), SOON)?;
+        }
+        Ok(())
+    });
 }

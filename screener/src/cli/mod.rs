@@ -20,6 +20,7 @@ mod reload;
 mod run;
 mod status;
 mod test;
+mod upgrade;
 
 use std::io;
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ enum Verb {
     CheckConfig(check_config::CheckConfig),
     /// Have the daemon read its configuration again; what is wrong with it leaves the old one in force
     Reload(reload::Reload),
+    /// Have the daemon start the executable that was installed since, and leave its place to it; no connection is refused
+    Upgrade(upgrade::Upgrade),
     /// How the daemon stands, and what is degraded
     Status(status::Status),
     /// What happened to a host, and what would happen now
@@ -121,6 +124,7 @@ impl Cli {
             Verb::Test(verb) => ask(verb.carry_out()),
             Verb::Dnsbl(verb) => ask(verb.carry_out(&client)),
             Verb::Reload(verb) => ask(verb.carry_out(&client)),
+            Verb::Upgrade(verb) => ask(verb.carry_out(&client)),
             Verb::Status(verb) => ask(verb.carry_out(&client)),
             Verb::Explain(verb) => ask(verb.carry_out(&client)),
             Verb::Pass(verb) => ask(verb.carry_out(&client)),

@@ -15,6 +15,9 @@ pub(super) struct Run {
     /// Attach XDP here, whatever the configuration says; may be given more than once
     #[arg(long, value_name = "NAME")]
     interface: Vec<InterfaceName>,
+    /// Take the place of the daemon that is running, if one is, without refusing a connection
+    #[arg(long)]
+    take_over: bool,
 }
 
 impl Run {
@@ -22,7 +25,7 @@ impl Run {
         let origin = Origin { file: self.config, overrides: Overrides { interfaces: self.interface } };
         let config = origin.read()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(crate::serve::run(origin, config))?;
+        runtime.block_on(crate::serve::run(origin, config, self.take_over))?;
         Ok(Answer::Yes)
     }
 }

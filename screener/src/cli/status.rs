@@ -37,6 +37,12 @@ fn show(status: &api::Status) -> anyhow::Result<()> {
     let configuration = &status.configuration;
     let file = configuration.file.as_ref().map_or_else(|| "the defaults".to_owned(), |file| file.display().to_string());
     output::line(format!("configuration: {file}, read at {}", configuration.read))?;
+    if let Some(before) = &status.predecessor {
+        output::line(format!(
+            "the daemon before this one (process {}) has {} sessions left",
+            before.pid, before.sessions
+        ))?;
+    }
     for key in &configuration.needs_restart {
         output::line(format!("needs a restart: {key} stands otherwise in the file"))?;
     }

@@ -13,6 +13,12 @@ use crate::feed::DenyAction;
 pub struct Status {
     /// Of the daemon.
     pub version: String,
+    /// The daemon's process.
+    #[serde(default)]
+    pub pid: u32,
+    /// The daemon before, while it has sessions.
+    #[serde(default)]
+    pub predecessor: Option<Predecessor>,
     /// `steer` or `front`.
     pub mode: String,
     /// `serving`; or `draining`: it takes no new connections, and ends when its sessions have.
@@ -363,6 +369,31 @@ pub struct ReloadReport {
     pub notes: Vec<String>,
     /// How long it took.
     pub seconds: f64,
+}
+
+/// The answer to `POST /v1/takeover`: the daemon has come to where the new one waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coming {
+    /// Its process.
+    pub pid: u32,
+}
+
+/// The answer to `POST /v1/upgrade`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Upgraded {
+    /// The new daemon's process.
+    pub pid: u32,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A daemon from which this one took over and whose sessions go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Predecessor {
+    /// Its process.
+    pub pid: u32,
+    /// How many sessions it still has.
+    pub sessions: usize,
 }
 
 /// The configuration in force.

@@ -1,8 +1,10 @@
 //! The daemon's end of the control socket.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{self, IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,8 +16,8 @@ use axum::routing::{get, post, put};
 use ipnet::IpNet;
 use serde::Serialize;
 use thiserror::Error;
-use tokio::net::{TcpListener, UnixListener};
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::api::{self, DenyRequest, ExportRequest, ImportRequest, PageRequest, PassRequest, PermitRequest};
@@ -63,6 +65,10 @@ pub trait Answers: Send + Sync + 'static {
     fn metrics(&self) -> String;
     /// Reads the configuration again and takes it in, as a whole or not at all. Waits for what that takes.
     fn reload(self: Arc<Self>) -> Result<api::ReloadReport, Refusal>;
+    /// Goes to meet a daemon that wants to take over.
+    fn takeover(self: Arc<Self>) -> Result<api::Coming, Refusal>;
+    /// Starts the executable that lies in the place of its own now, and leaves its place to it. Waits for that.
+    fn upgrade(self: Arc<Self>) -> Result<api::Upgraded, Refusal>;
 }
 
 /// The daemon will not do that.
@@ -88,7 +94,7 @@ impl IntoResponse for Refusal {
 #[derive(Debug, Error)]
 pub enum BindError {
     /// Another daemon has it.
-    #[error("another screener is running: it holds {}; stop it, or give this one a control.socket of its own", .0.display())]
+    #[error("another screener is running: it holds {}; stop it, or take over from it with --take-over, or give this one a control.socket of its own", .0.display())]
     InUse(PathBuf),
     /// The system does not allow it.
     #[error("the control socket {} cannot be made: {source}", path.display())]
@@ -105,7 +111,7 @@ pub enum BindError {
 pub struct Server {
     listener: UnixListener,
     note: Option<String>,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Server {
@@ -127,7 +133,25 @@ impl Server {
         let listener = UnixListener::bind(path).map_err(io)?;
         std::fs::set_permissions(path, PermissionsExt::from_mode(SOCKET_MODE)).map_err(io)?;
         let note = give(config).err();
-        Ok(Self { listener, note, _lock: lock })
+        Ok(Self { listener, note, lock })
+    }
+
+    /// The socket of a daemon that leaves its place, with its lock.
+    ///
+    /// # Errors
+    /// When it does not listen.
+    pub fn inherited(config: &Control, listener: OwnedFd, lock: OwnedFd) -> io::Result<Self> {
+        let listener = UnixListener::from(listener);
+        listener.local_addr()?;
+        Ok(Self { listener, note: give(config).err(), lock: lock.into() })
+    }
+
+    /// Copies of the socket and of its lock, for a daemon that takes over.
+    ///
+    /// # Errors
+    /// When there are no more descriptors.
+    pub fn descriptors(&self) -> io::Result<[OwnedFd; 2]> {
+        Ok([self.listener.try_clone()?.into(), self.lock.copy()?])
     }
 
     /// What could not be done as configured.
@@ -135,8 +159,14 @@ impl Server {
         self.note.as_deref()
     }
 
-    /// Answers until `end`.
-    pub async fn serve<A: Answers>(self, daemon: Arc<A>, end: CancellationToken) {
+    /// Answers until `end`. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the socket cannot be waited on.
+    pub fn serve<A: Answers>(&self, daemon: Arc<A>, end: CancellationToken) -> io::Result<JoinHandle<()>> {
+        let listener = self.listener.try_clone()?;
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::UnixListener::from_std(listener)?;
         let app = Router::new()
             .route("/v1/status", get(status::<A>))
             .route("/v1/dnsbl", get(dnsbl::<A>))
@@ -150,29 +180,42 @@ impl Server {
             .route("/v1/export/denies", get(deny_export::<A>))
             .route("/v1/denies/{*prefix}", put(deny_add::<A>).delete(deny_del::<A>))
             .route("/v1/reload", post(reload::<A>))
+            .route("/v1/takeover", post(takeover::<A>))
+            .route("/v1/upgrade", post(upgrade::<A>))
             .route("/metrics", get(metrics::<A>))
             .with_state(daemon);
-        let served = axum::serve(self.listener, app).with_graceful_shutdown(end.cancelled_owned()).await;
-        if let Err(error) = served {
-            tracing::warn!("the control socket is no longer served: {error}");
-        }
+        Ok(tokio::spawn(async move {
+            let served = axum::serve(listener, app).with_graceful_shutdown(end.cancelled_owned()).await;
+            if let Err(error) = served {
+                tracing::warn!("the control socket is no longer served: {error}");
+            }
+        }))
     }
 }
 
-/// A socket for [`serve_metrics`]. Must be called within a tokio runtime.
+/// A socket for [`serve_metrics`].
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub fn bind_metrics(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = std::net::TcpListener::bind(address)?;
+pub fn bind_metrics(address: SocketAddr) -> io::Result<net::TcpListener> {
+    let listener = net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
+    Ok(listener)
 }
 
-/// Serves the metrics, and nothing else, over TCP until `end`.
-pub fn serve_metrics<A: Answers>(listener: TcpListener, daemon: Arc<A>, end: CancellationToken) {
+/// Serves the metrics, and nothing else, over TCP until `end`. Must be called within a tokio runtime.
+///
+/// # Errors
+/// When the socket cannot be copied or waited on.
+pub fn serve_metrics<A: Answers>(
+    listener: &net::TcpListener,
+    daemon: Arc<A>,
+    end: CancellationToken,
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener.try_clone()?)?;
     let app = Router::new().route("/metrics", get(metrics::<A>)).with_state(daemon);
     tokio::spawn(axum::serve(listener, app).with_graceful_shutdown(end.cancelled_owned()).into_future());
+    Ok(())
 }
 
 /// Gives the socket to the group that is to use it besides root.
@@ -279,6 +322,14 @@ async fn deny_import<A: Answers>(State(daemon): State<Arc<A>>, Json(request): Js
 async fn deny_export<A: Answers>(State(daemon): State<Arc<A>>, Query(request): Query<ExportRequest>) -> Response {
     let text = spawn_blocking(move || daemon.deny_export(&request)).await;
     text.map_or_else(|error| broken(&error), IntoResponse::into_response)
+}
+
+async fn takeover<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
+    changed(move || daemon.takeover()).await
+}
+
+async fn upgrade<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
+    changed(move || daemon.upgrade()).await
 }
 
 async fn reload<A: Answers>(State(daemon): State<Arc<A>>) -> Response {

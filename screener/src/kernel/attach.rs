@@ -271,7 +271,7 @@ mod tests {
     fn an_mtu_that_the_driver_does_not_take_is_said_to_be_too_large() {
         cell::test("kernel::attach::tests::an_mtu_that_the_driver_does_not_take_is_said_to_be_too_large", || {
             ip("link add eth0 mtu 9000 type veth peer name peer mtu 9000\nlink set eth0 up\nlink set peer up\n")?;
-            let pin = PinDirectory::open(Path::new(crate::kernel::DEFAULT_PIN))?;
+            let pin = PinDirectory::open(Path::new(crate::kernel::DEFAULT_PIN), None)?;
             let wanted = "an MTU of 9000, or that of the other end, is too large for it";
             let refused = screen(&plain(), &pin, "eth0", XdpPolicy::Native).unwrap_err().to_string();
             assert!(refused.contains(wanted) && refused.contains("`ip link set dev eth0 mtu 1500`"), "{refused}");

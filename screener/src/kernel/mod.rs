@@ -29,7 +29,7 @@ mod sys;
 pub mod text;
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -101,7 +101,12 @@ impl Kernel {
     /// from here on if they are of this version; otherwise they have maps of their own, which stay as they are. It is an
     /// error if nothing of what was asked for can be loaded.
     pub fn open(options: &Options) -> Result<Self, KernelError> {
-        let pin = PinDirectory::open(&options.pin)?;
+        Self::open_after(options, None)
+    }
+
+    /// As [`Kernel::open`], with the lock that the daemon before gave ([`Kernel::lock_to_give`]).
+    pub fn open_after(options: &Options, lock: Option<OwnedFd>) -> Result<Self, KernelError> {
+        let pin = PinDirectory::open(&options.pin, lock)?;
         match Self::open_in(&pin, options) {
             Ok(parts) => Ok(parts.with(pin, options)),
             Err(error) => {
@@ -154,6 +159,16 @@ impl Kernel {
             log::warn!("an attachment of an earlier version is still in place: its maps stay");
             Ok(())
         }
+    }
+
+    /// The lock of the pin directory, for a daemon that takes over: as long as a copy lives no third one gets in.
+    pub fn lock_to_give(&self) -> std::io::Result<Option<OwnedFd>> {
+        self.pin.lock_to_give()
+    }
+
+    /// Leaves the pin directory to the daemon that was given the lock. From then on nothing may be changed here.
+    pub fn leave_to_heir(&self) {
+        self.pin.leave();
     }
 
     /// Takes up other ports, ceilings and interfaces while it runs; the pin directory and the key length stay. Where the same
@@ -398,6 +413,19 @@ impl Parts {
             logs: Mutex::new(self.logs),
         }
     }
+}
+
+/// Whether the kernel takes the programs: loads them with maps of their own, which go again at once. For a daemon that wants to
+/// know before it takes over from another one.
+pub fn rehearse(steer: bool, screen: bool) -> Result<(), KernelError> {
+    let mut object = aya::EbpfLoader::new().load(load::OBJECT).map_err(|error| KernelError::load(error).explained())?;
+    if steer {
+        load::steer(&mut object).map_err(KernelError::explained)?;
+    }
+    if screen {
+        load::screen(&mut object).map_err(KernelError::explained)?;
+    }
+    Ok(())
 }
 
 /// Removes everything under a pin directory: attachments, programs, maps. Needs no daemon.

@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -40,20 +41,27 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct PinDirectory {
     path: PathBuf,
-    /// Holds the lock; the kernel lets go of it when the process ends, in whatever way.
-    lock: OwnedFd,
+    /// Holds the lock; the kernel lets go of it when the process ends, in whatever way. `None`: another daemon has it.
+    lock: Mutex<Option<OwnedFd>>,
     /// The maps' directory was not there before.
     made: bool,
 }
 
 impl PinDirectory {
     /// Makes the directory if it does not exist, and locks it.
-    pub(super) fn open(path: &Path) -> Result<Self, KernelError> {
+    /// `lock`: an earlier daemon's, given by it.
+    pub(super) fn open(path: &Path, lock: Option<OwnedFd>) -> Result<Self, KernelError> {
         ensure_bpffs(path)?;
         let maps = path.join(format!("{MAPS}{}", abi::ABI_VERSION));
         let made = !maps.exists();
         fs::create_dir_all(&maps).map_err(|error| KernelError::pin("cannot make", &maps, error))?;
-        Self::lock(path, made)
+        let Some(lock) = lock.filter(|lock| is_same(lock, path)) else { return Self::lock(path, made) };
+        // The table of locks names whoever took it last in another way than it was held: from here on that is this process.
+        for way in [FlockOperation::NonBlockingLockShared, FlockOperation::NonBlockingLockExclusive] {
+            rustix::fs::flock(&lock, way)
+                .map_err(|error| KernelError::pin("cannot take over the lock of", path, error.into()))?;
+        }
+        Ok(Self { path: path.to_owned(), lock: Mutex::new(Some(lock)), made })
     }
 
     fn lock(path: &Path, made: bool) -> Result<Self, KernelError> {
@@ -61,7 +69,7 @@ impl PinDirectory {
             .map_err(|error| KernelError::pin("cannot open", path, error.into()))?;
         for _ in 0..LOOKS {
             match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { path: path.to_owned(), lock, made }),
+                Ok(()) => return Ok(Self { path: path.to_owned(), lock: Mutex::new(Some(lock)), made }),
                 Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(BETWEEN_LOOKS),
                 Err(error) => return Err(KernelError::pin("cannot lock", path, error.into())),
             }
@@ -72,9 +80,19 @@ impl PinDirectory {
     /// Whether somebody took everything out of the kernel, with `screener kernel detach` or by hand: another daemon may
     /// have the place by now, and nothing may be pinned there again.
     pub(super) fn is_gone(&self) -> bool {
-        let ours = rustix::fs::fstat(&self.lock).map(|stat| (stat.st_dev, stat.st_ino));
-        let there = fs::metadata(&self.path).map(|there| (there.dev(), there.ino()));
-        !matches!((ours, there), (Ok(ours), Ok(there)) if ours == there)
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        !lock.as_ref().is_some_and(|lock| is_same(lock, &self.path))
+    }
+
+    /// The lock for another daemon: whoever holds a copy of it holds the directory.
+    pub(super) fn lock_to_give(&self) -> io::Result<Option<OwnedFd>> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        lock.as_ref().map(OwnedFd::try_clone).transpose()
+    }
+
+    /// Leaves the directory to the daemon that was given the lock.
+    pub(super) fn leave(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Locks a directory that holds maps of this version; never makes one.
@@ -135,6 +153,13 @@ impl PinDirectory {
         }
         remove(&self.path).map(drop)
     }
+}
+
+/// Whether a descriptor is of what a path leads to.
+fn is_same(lock: &OwnedFd, path: &Path) -> bool {
+    let ours = rustix::fs::fstat(lock).map(|stat| (stat.st_dev, stat.st_ino));
+    let there = fs::metadata(path).map(|there| (there.dev(), there.ino()));
+    matches!((ours, there), (Ok(ours), Ok(there)) if ours == there)
 }
 
 /// The pin of a map of this version.

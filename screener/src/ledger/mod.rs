@@ -8,6 +8,7 @@
 //! What it does not hold: the configuration's and the feeds' static entries (`feed`), what the kernel counts (`kernel`).
 
 mod change;
+mod heir;
 mod history;
 mod key;
 mod pass;
@@ -31,6 +32,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 pub use change::{Change, Changes};
+pub use heir::Said;
 pub use history::{Event, History, What};
 pub use pass::{Grant, Origin, Pass};
 pub use statics::StoredStatic;
@@ -40,6 +42,7 @@ use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
 use crate::pass::{Stamps, Test};
 use change::Watcher;
+use heir::Heirs;
 use history::{Histories, Limits};
 use pass::Packed;
 use pending::Pending;
@@ -147,6 +150,7 @@ struct Shared {
     statics: Mutex<BTreeMap<IpNet, Arc<StoredStatic>>>,
     pending: Pending,
     status: Mutex<StoreStatus>,
+    heirs: Heirs,
     /// False: there is no file and no writer, so nothing is noted as pending.
     durable: bool,
 }
@@ -165,6 +169,7 @@ impl Shared {
             statics: Mutex::default(),
             pending: Pending::new(options.queue, options.batch_changes),
             status: Mutex::default(),
+            heirs: Heirs::default(),
             durable,
         }
     }
@@ -316,6 +321,7 @@ impl Ledger {
         if grant != Grant::Unchanged {
             passes.by_client.insert(client, pass);
             self.shared.pass_changed(&mut passes, client);
+            self.shared.heirs.granted(client, stamps, origin, now);
         }
         grant
     }
@@ -337,6 +343,7 @@ impl Ledger {
         let withdrawn = passes.by_client.get_mut(&client).is_some_and(|pass| pass.withdraw(test));
         if withdrawn {
             self.shared.pass_changed(&mut passes, client);
+            self.shared.heirs.tell(|| Said::Withdrawn { client: client.address(), test });
         }
         withdrawn
     }
@@ -362,6 +369,7 @@ impl Ledger {
 
     /// Notes what a client did. Of `detail` 256 bytes are kept.
     pub fn note(&self, client: ClientKey, what: What, detail: String, now: UnixTime) {
+        self.shared.heirs.tell(|| Said::Noted { client: client.address(), what, detail: detail.clone(), at: now });
         let evicted = {
             let mut histories = self.shared.histories();
             histories.note(client, what, detail, now)
@@ -462,6 +470,20 @@ impl Ledger {
     /// If the disk does not take it. It stays in memory and is tried again.
     pub fn flush(&self) -> Result<(), FlushError> {
         if self.shared.durable { self.shared.pending.flush().map_err(FlushError) } else { Ok(()) }
+    }
+
+    /// Writes everything and closes the file, so that another process can open it. What comes from then on stays in memory.
+    /// Blocks: not for an async task.
+    ///
+    /// # Errors
+    /// If the disk does not take it; then the file stays open.
+    pub fn let_go(&self) -> Result<(), FlushError> {
+        if self.shared.durable { self.shared.pending.let_go().map_err(FlushError) } else { Ok(()) }
+    }
+
+    /// Opens the file again after [`Ledger::let_go`], and writes what came meanwhile.
+    pub fn take_back(&self) {
+        self.shared.pending.take_back();
     }
 
     /// For `status` and the metrics.

@@ -51,6 +51,10 @@ struct State {
     stop: bool,
     /// The writer has left.
     gone: bool,
+    /// The file is to be closed, and stay so.
+    let_go: bool,
+    /// It is closed.
+    closed: bool,
 }
 
 /// The queue between those who change the ledger and the writer.
@@ -118,6 +122,10 @@ impl Pending {
         let mut state = self.state();
         state.asked += 1;
         let ticket = state.asked;
+        if state.let_go {
+            state.asked -= 1;
+            return Err("the file is in the hands of another daemon".to_owned());
+        }
         self.wake.notify_one();
         while state.answered < ticket && !state.gone {
             state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -127,6 +135,38 @@ impl Pending {
             None if state.answered < ticket => Err("the writer has stopped".to_owned()),
             None => Ok(()),
         }
+    }
+
+    /// Waits until everything is on the disk and the file is closed, or the reason why it is not.
+    pub(super) fn let_go(&self) -> Result<(), String> {
+        self.flush()?;
+        let mut state = self.state();
+        state.let_go = true;
+        self.wake.notify_one();
+        while !state.closed && !state.gone && state.let_go {
+            state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        match &state.failure {
+            Some(reason) if !state.let_go => Err(reason.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn take_back(&self) {
+        let mut state = self.state();
+        (state.let_go, state.closed) = (false, false);
+        self.wake.notify_one();
+    }
+
+    /// For the writer: the file is closed.
+    pub(super) fn closed(&self) {
+        self.state().closed = true;
+        self.done.notify_all();
+    }
+
+    /// For the writer: whether it is to close the file when a batch is written.
+    pub(super) fn is_let_go(&self) -> bool {
+        self.state().let_go
     }
 
     pub(super) fn stop(&self) {
@@ -142,6 +182,17 @@ impl Pending {
         let mut state = self.state();
         let mut due: Option<Instant> = None;
         loop {
+            if state.let_go && state.closed {
+                // Nothing is written any more, not at the end either: the file is another daemon's.
+                if state.stop {
+                    return None;
+                }
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            if state.let_go {
+                return Some((std::mem::take(&mut state.work), state.asked));
+            }
             if state.asked > state.answered || state.stop {
                 if state.stop && state.work.is_empty() && state.asked == state.answered {
                     return None;
@@ -184,6 +235,8 @@ impl Pending {
     pub(super) fn answer(&self, ticket: u64, failure: Option<String>) {
         let mut state = self.state();
         state.answered = ticket;
+        // Where the last batch cannot be written the file stays.
+        state.let_go &= failure.is_none();
         state.failure = failure;
         self.done.notify_all();
     }

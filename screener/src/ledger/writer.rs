@@ -57,6 +57,10 @@ impl Writer {
                     not_before = None;
                     self.shared.store_status().succeeded(Now::read().unix);
                     self.shared.pending.answer(ticket, None);
+                    if self.shared.pending.is_let_go() {
+                        self.store = None;
+                        self.shared.pending.closed();
+                    }
                 }
                 Err(failure) => {
                     not_before = Some(Instant::now() + options.retry);

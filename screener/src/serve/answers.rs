@@ -1,8 +1,8 @@
 //! What the control socket is told: the state of the daemon, of a client, of the lists.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -18,7 +18,7 @@ use crate::pass::{Stamps, Test};
 
 use super::certificate;
 use super::daemon::{Daemon, Mode};
-use super::reload;
+use super::{reload, takeover};
 
 /// How long a pass by hand lasts unless it is said.
 const MANUAL_PASS: Duration = Duration::from_secs(30 * 86_400);
@@ -46,6 +46,8 @@ impl Answers for Daemon {
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         api::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            predecessor: self.predecessor.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             mode: self.mode.name().to_owned(),
             state: if self.going_down.is_cancelled() { "draining" } else { "serving" }.to_owned(),
             uptime_seconds: self.started.instant.elapsed().as_secs(),
@@ -195,6 +197,14 @@ impl Answers for Daemon {
 
     fn reload(self: Arc<Self>) -> Result<api::ReloadReport, Refusal> {
         reload::reload(&self)
+    }
+
+    fn takeover(self: Arc<Self>) -> Result<api::Coming, Refusal> {
+        takeover::give::begin(&self)
+    }
+
+    fn upgrade(self: Arc<Self>) -> Result<api::Upgraded, Refusal> {
+        takeover::upgrade::upgrade(&self)
     }
 }
 

@@ -33,7 +33,7 @@ async fn watch(daemon: Arc<Daemon>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
-            () = daemon.going_down.cancelled() => return,
+            () = daemon.retired.cancelled() => return,
         }
         let keeper = Arc::clone(&daemon.live().tls);
         let worker = Arc::clone(&keeper);

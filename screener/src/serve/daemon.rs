@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, watch};
@@ -14,6 +16,7 @@ use tracing::{info, warn};
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
 use crate::config::{Origin, Tagged};
+use crate::control::api;
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::handoff::HandoffError;
 use crate::kernel::{self, Kernel};
@@ -22,6 +25,7 @@ use crate::observe::{self, Metrics};
 use crate::pass::{Stamps, Test};
 use crate::session::{Arrival, Ceiling, Decision, Event, Features, Outcome, Session, SessionId, Standing};
 
+use super::answering::Answering;
 use super::degraded::Degraded;
 use super::door::Visit;
 use super::limits::{Limits, TarpitPlace};
@@ -46,8 +50,21 @@ pub(super) struct Daemon {
     /// its holder locks the set for writing, so that those who read it never wait for a long change.
     pub(super) changing: Mutex<()>,
     pub(super) kernel: Option<Kernel>,
+    /// Where this executable lay when it was started.
+    pub(super) program: io::Result<PathBuf>,
     /// Where the configuration is read again.
     pub(super) origin: Origin,
+    /// The front sockets are those of a socket unit.
+    pub(super) fixed_fronts: bool,
+    pub(super) answering: Answering,
+    /// Held by whoever changes attachments or settings of the kernel half beside a reload.
+    pub(super) kernel_hand: Mutex<()>,
+    /// The daemon before this one, while it has sessions.
+    pub(super) predecessor: Mutex<Option<api::Predecessor>>,
+    /// Tells the daemon after this one what the last sessions earn.
+    pub(super) telling: Mutex<Option<JoinHandle<()>>>,
+    /// Nothing is this one's any more but its sessions: another daemon stands in its place, or it is going down.
+    pub(super) retired: CancellationToken,
     /// Held during a reload: one at a time.
     pub(super) reloading: Mutex<()>,
     /// Changes with each reload.
@@ -96,6 +113,16 @@ impl Daemon {
     /// The configuration in force and what is made of it, as one snapshot: two calls may give two different ones.
     pub(super) fn live(&self) -> Arc<Live> {
         self.live.load_full()
+    }
+
+    /// How it stands, in a line.
+    pub(super) fn in_a_line(&self) -> String {
+        format!(
+            "{} mode, {} passes, {} static entries",
+            self.mode.name(),
+            self.ledger.pass_count(),
+            self.statics().len()
+        )
     }
 
     /// The key of an address.

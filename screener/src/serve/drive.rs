@@ -340,7 +340,8 @@ async fn write_in_time(stream: &mut ClientStream, bytes: &[u8]) -> io::Result<()
 }
 
 async fn linger(mut stream: ClientStream) -> io::Result<()> {
-    stream.shutdown().await?;
+    // Under TLS there is a word to it, for which a client that has stopped reading leaves no room.
+    timeout(LINGER, stream.shutdown()).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     let until_it_closes = async {
         let mut left = LINGER_BYTES;
         while stream.readable().await.is_ok() {

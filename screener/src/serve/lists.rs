@@ -90,7 +90,7 @@ async fn renew(daemon: Arc<Daemon>) {
     };
     tokio::select! {
         () = work => {}
-        () = daemon.going_down.cancelled() => {}
+        () = daemon.retired.cancelled() => {}
     }
 }
 

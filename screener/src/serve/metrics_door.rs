@@ -3,10 +3,10 @@
 //! Holds the address and the end of the task that serves it. Never makes a metric.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::control;
@@ -15,20 +15,33 @@ use super::daemon::Daemon;
 
 /// The address in use, if any.
 #[derive(Debug, Default)]
-pub(super) struct MetricsDoor(Mutex<Option<(SocketAddr, CancellationToken)>>);
+pub(super) struct MetricsDoor(Mutex<Option<Open>>);
+
+#[derive(Debug)]
+struct Open {
+    address: SocketAddr,
+    socket: TcpListener,
+    end: CancellationToken,
+}
 
 impl MetricsDoor {
     /// Where metrics are served.
     pub(super) fn address(&self) -> Option<SocketAddr> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(address, _)| *address)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|open| open.address)
+    }
+
+    /// A copy of the socket, for another daemon.
+    pub(super) fn descriptor(&self) -> io::Result<Option<OwnedFd>> {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.as_ref().map(|open| open.socket.try_clone().map(OwnedFd::from)).transpose()
     }
 
     /// Serves there, and no longer where they were.
-    pub(super) fn open(&self, daemon: &Arc<Daemon>, listener: TcpListener) -> io::Result<()> {
-        let address = listener.local_addr()?;
+    pub(super) fn open(&self, daemon: &Arc<Daemon>, socket: TcpListener) -> io::Result<()> {
+        let address = socket.local_addr()?;
         let end = daemon.going_down.child_token();
-        control::serve_metrics(listener, Arc::clone(daemon), end.clone());
-        self.exchange(Some((address, end)));
+        control::serve_metrics(&socket, Arc::clone(daemon), end.clone())?;
+        self.exchange(Some(Open { address, socket, end }));
         Ok(())
     }
 
@@ -37,10 +50,10 @@ impl MetricsDoor {
         self.exchange(None);
     }
 
-    fn exchange(&self, new: Option<(SocketAddr, CancellationToken)>) {
+    fn exchange(&self, new: Option<Open>) {
         let old = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), new);
-        if let Some((_, end)) = old {
-            end.cancel();
+        if let Some(old) = old {
+            old.end.cancel();
         }
     }
 }

@@ -121,7 +121,7 @@ pub(super) async fn follow(daemon: Arc<Daemon>, mut changes: Changes, mut orders
                 let _ = done.send(aligned);
                 continue;
             }
-            () = daemon.going_down.cancelled() => return,
+            () = daemon.retired.cancelled() => return,
         };
         for Change { client, pass } in news {
             let until = pass.as_ref().and_then(|pass: &Pass| kernel_until(client, pass, &daemon.live.load().config));
@@ -151,7 +151,7 @@ pub(super) async fn hear(daemon: Arc<Daemon>, mut events: EventStream) {
     loop {
         let event = tokio::select! {
             event = events.next() => event,
-            () = daemon.going_down.cancelled() => return,
+            () = daemon.retired.cancelled() => return,
         };
         let Some(event) = event else { return };
         if event.over_rate {
@@ -176,8 +176,10 @@ pub(super) async fn adapt(daemon: Arc<Daemon>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(ADAPT) => {}
-            () = daemon.going_down.cancelled() => return,
+            () = daemon.retired.cancelled() => return,
         }
+        // Whoever has it is about to leave the kernel half to another daemon.
+        let Ok(_hand) = daemon.kernel_hand.try_lock() else { continue };
         match kernel.adapt_sampling() {
             Ok(sample) if sample != known => {
                 debug!("one of {sample} findings in the kernel becomes an event");

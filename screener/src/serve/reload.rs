@@ -4,11 +4,11 @@
 //! lists, new sockets, the guard rails. Then what can fail and be undone: attachments, static entries. Then the exchange,
 //! which cannot fail. Sessions under test go on by what they began with; sessions in relay never look at it again.
 
+use std::net::TcpListener;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -21,8 +21,9 @@ use crate::observe;
 use crate::tls::TlsError;
 
 use super::daemon::{Daemon, Mode};
+use super::sockets::Fronts;
 use super::statics::Renewed;
-use super::{door, interfaces, policy};
+use super::{door, interfaces, policy, systemd};
 
 /// Why the running configuration stays.
 #[derive(Debug, Error)]
@@ -47,11 +48,13 @@ pub(super) enum ReloadError {
 /// Reads the configuration again and takes it in. Blocks: not for an async task, but within a runtime.
 pub(super) fn reload(daemon: &Arc<Daemon>) -> Result<api::ReloadReport, Refusal> {
     let _one_at_a_time = daemon.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-    if daemon.going_down.is_cancelled() {
+    if daemon.retired.is_cancelled() {
         return Err(Refusal::Failed("the daemon is going down: the next one reads the configuration".to_owned()));
     }
     let begun = Instant::now();
+    systemd::reloading();
     let outcome = take_in(daemon);
+    systemd::ready(&daemon.in_a_line());
     daemon.metrics.reloaded(outcome.is_ok());
     match outcome {
         Ok(report) => {
@@ -91,8 +94,8 @@ fn take_in(daemon: &Arc<Daemon>) -> Result<api::ReloadReport, ReloadError> {
     let config = &next.config;
     let statics = policy::configured_statics(config, Now::read().unix)?;
     let fronts = match daemon.mode {
-        Mode::Front => daemon.sockets.prepare(&config.listen.addresses)?,
-        Mode::Steer => super::sockets::Fronts::default(),
+        Mode::Front if !daemon.fixed_fronts => daemon.sockets.prepare(&config.listen.addresses)?,
+        Mode::Front | Mode::Steer => Fronts::default(),
     };
     let metrics = prepare_metrics(daemon, config, &changes)?;
 
@@ -106,6 +109,9 @@ fn take_in(daemon: &Arc<Daemon>) -> Result<api::ReloadReport, ReloadError> {
         if let Err(error) = daemon.sockets.exchange(daemon, fronts) {
             report.notes.push(format!("listen.addresses: one of them is not listened on: {error}"));
         }
+        systemd::store(&daemon.sockets);
+    } else if daemon.fixed_fronts && changes.has("listen.addresses") {
+        report.notes.push("listen.addresses: the socket unit says where to listen, not this".to_owned());
     }
 
     let other_passes = running.policy.enabled() != next.policy.enabled() || changes.has("listen.proxy_from");
@@ -143,7 +149,7 @@ fn give_back(daemon: &Daemon, running: &Config) {
 }
 
 /// Tells the kernel which passes count under the tests that are done and the proxies that are known now. Returns what went wrong.
-fn realign(daemon: &Daemon) -> Option<String> {
+pub(super) fn realign(daemon: &Daemon) -> Option<String> {
     let kernel: Option<&Kernel> = daemon.kernel.as_ref();
     kernel?;
     let (done, heard) = oneshot::channel();
@@ -220,7 +226,7 @@ pub(super) fn log_format(config: &Config) -> observe::Format {
 
 impl Daemon {
     /// Whether clients are to be steered, as far as the configuration goes.
-    fn wants_steer(&self) -> bool {
+    pub(super) fn wants_steer(&self) -> bool {
         self.live.load().config.listen.mode != config::Mode::Front
     }
 }

@@ -5,13 +5,15 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
-use crate::kernel::{Class, Family};
+use crate::kernel::{Class, Family, Kernel, KernelError};
 
 use super::daemon::Daemon;
 use super::listen;
@@ -46,6 +48,15 @@ impl Listening {
     }
 }
 
+/// Listening sockets that this process did not bind.
+#[derive(Debug, Default)]
+pub(super) struct Inherited {
+    /// The sockets.
+    pub(super) doors: Vec<Listening>,
+    /// The front ones are those of a socket unit: they stand, whatever `listen.addresses` says.
+    pub(super) fixed: bool,
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Sockets(Mutex<Vec<Open>>);
@@ -55,6 +66,8 @@ struct Open {
     listening: Listening,
     /// Ends the task that accepts.
     stop: CancellationToken,
+    /// An earlier daemon's, for those who wait in its queue.
+    leaving: bool,
 }
 
 /// Front sockets that a reload wants, bound and not accepted from yet.
@@ -74,10 +87,92 @@ impl Fronts {
 impl Sockets {
     /// Begins to take connections from a socket.
     pub(super) fn begin(&self, daemon: &Arc<Daemon>, listening: Listening) -> io::Result<()> {
+        self.add(daemon, listening, false)
+    }
+
+    /// Takes connections from an earlier daemon's socket for as long as handshakes that it began may last.
+    pub(super) fn begin_for_a_while(&self, daemon: &Arc<Daemon>, listening: Listening) -> io::Result<()> {
+        /// About as long as the kernel repeats a SYN-ACK (`net.ipv4.tcp_synack_retries`, tcp(7)).
+        const HANDSHAKES: Duration = Duration::from_secs(75);
+        let address = listening.address;
+        self.add(daemon, listening, true)?;
+        let daemon = Arc::clone(daemon);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(HANDSHAKES) => {}
+                () = daemon.retired.cancelled() => return,
+            }
+            daemon.sockets.end(&daemon, |open| open.leaving && open.listening.address == address);
+        });
+        Ok(())
+    }
+
+    fn add(&self, daemon: &Arc<Daemon>, listening: Listening, leaving: bool) -> io::Result<()> {
         let stop = daemon.going_down.child_token();
         spawn(daemon, &listening, stop.clone())?;
-        self.open().push(Open { listening, stop });
+        self.open().push(Open { listening, stop, leaving });
         Ok(())
+    }
+
+    /// Takes no connections for the moment: they wait.
+    pub(super) fn pause(&self) {
+        self.open().iter().for_each(|open| open.stop.cancel());
+    }
+
+    /// Takes them again.
+    pub(super) fn resume(&self, daemon: &Arc<Daemon>) -> io::Result<()> {
+        for open in self.open().iter_mut() {
+            open.stop = daemon.going_down.child_token();
+            spawn(daemon, &open.listening, open.stop.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Copies, for another daemon: as long as one lives the socket listens.
+    pub(super) fn descriptors(&self) -> io::Result<Vec<(Door, OwnedFd)>> {
+        let open = self.open();
+        open.iter().map(|open| Ok((open.listening.door, open.listening.socket.try_clone()?.into()))).collect()
+    }
+
+    /// Has `steer` send clients to these sockets again.
+    pub(super) fn put_behind_steer(&self, kernel: &Kernel) -> Result<(), KernelError> {
+        for open in self.open().iter().filter(|open| !open.leaving) {
+            if let Door::Steer(class, family) = open.listening.door {
+                // First out: before Linux 6.8 a socket that is put where it is already loses its place when it closes.
+                kernel.clear_listener(class, family)?;
+                kernel.set_listener(class, family, &open.listening.socket)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes all of them here; who else has a copy goes on.
+    pub(super) fn close(&self) {
+        self.open().drain(..).for_each(|open| open.stop.cancel());
+    }
+
+    /// Closes all of them for good: whoever waits is taken first, and hears from the daemon itself that it is going down.
+    pub(super) fn end_all(&self, daemon: &Arc<Daemon>) {
+        self.end(daemon, |_| true);
+    }
+
+    fn end(&self, daemon: &Arc<Daemon>, which: impl Fn(&Open) -> bool) {
+        self.open().retain(|open| {
+            let ends = which(open);
+            if ends {
+                open.stop.cancel();
+                listen::take_waiting(daemon, &open.listening.socket, open.listening.door.is_tagged());
+            }
+            !ends
+        });
+    }
+
+    /// The front sockets, for whoever keeps copies.
+    pub(super) fn each_front(&self, mut keep: impl FnMut(&TcpListener)) {
+        self.open()
+            .iter()
+            .filter(|open| open.listening.door == Door::Front)
+            .for_each(|open| keep(&open.listening.socket));
     }
 
     /// The addresses of the front sockets.
@@ -137,22 +232,6 @@ impl Sockets {
         }
         self.end(daemon, |open| open.listening.door == Door::Front && fronts.gone.contains(&open.listening.address));
         Ok(())
-    }
-
-    /// Closes all of them: whoever waits is taken first, and hears from the daemon itself that it is going down.
-    pub(super) fn end_all(&self, daemon: &Arc<Daemon>) {
-        self.end(daemon, |_| true);
-    }
-
-    fn end(&self, daemon: &Arc<Daemon>, which: impl Fn(&Open) -> bool) {
-        self.open().retain(|open| {
-            let ends = which(open);
-            if ends {
-                open.stop.cancel();
-                listen::take_waiting(daemon, &open.listening.socket, open.listening.door.is_tagged());
-            }
-            !ends
-        });
     }
 
     fn open(&self) -> MutexGuard<'_, Vec<Open>> {

@@ -1,6 +1,6 @@
 //! Looking after the kernel half while the daemon runs: interfaces that vanish, come back, or come for the first time.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -30,10 +30,14 @@ pub(super) async fn interfaces(daemon: Arc<Daemon>) {
                 news = None;
             },
             () = tokio::time::sleep(POLL) => {}
-            () = daemon.going_down.cancelled() => return,
+            () = daemon.retired.cancelled() => return,
         }
         let worker = Arc::clone(&daemon);
-        let look = move || worker.kernel.as_ref().map(Kernel::tend).unwrap_or_default();
+        let look = move || {
+            let _hand = worker.kernel_hand.lock().unwrap_or_else(PoisonError::into_inner);
+            let left = worker.retired.is_cancelled();
+            worker.kernel.as_ref().filter(|_| !left).map(Kernel::tend).unwrap_or_default()
+        };
         for change in tokio::task::spawn_blocking(look).await.unwrap_or_default() {
             tell(&change);
         }

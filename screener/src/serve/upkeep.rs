@@ -1,6 +1,6 @@
 //! What the daemon does beside sessions: it asks the MTA what it offers, and lets go of what is old.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -63,7 +63,7 @@ async fn keep_learning(daemon: Arc<Daemon>, asked: oneshot::Sender<()>) {
             Ok(()) = reloaded.changed() => {}
             // Not at once again: an MTA may offer each client something else, and then every session says so.
             () = daemon.learn_again.notified() => tokio::time::sleep_until(soon).await,
-            () = daemon.going_down.cancelled() => return,
+            () = daemon.retired.cancelled() => return,
         }
     }
 }
@@ -73,7 +73,7 @@ pub(super) async fn expire(daemon: Arc<Daemon>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(EXPIRE) => {}
-            () = daemon.going_down.cancelled() => return,
+            () = daemon.retired.cancelled() => return,
         }
         let worker = Arc::clone(&daemon);
         tokio::task::spawn_blocking(move || fold(&worker)).await.ok();
@@ -89,6 +89,10 @@ pub(super) async fn expire(daemon: Arc<Daemon>) {
 
 /// Compiles the deny set anew before single changes have used up their room: then it takes no command's time.
 fn fold(daemon: &Daemon) {
+    let _hand = daemon.kernel_hand.lock().unwrap_or_else(PoisonError::into_inner);
+    if daemon.retired.is_cancelled() {
+        return;
+    }
     match daemon.kernel.as_ref().map(Kernel::fold_statics) {
         Some(Ok(true)) => debug!("the deny set was compiled anew"),
         Some(Err(error)) => warn!("the deny set cannot be compiled anew, so changes will take longer: {error}"),

@@ -1,6 +1,7 @@
 //! The ledger as a whole: what it keeps over restarts, and what it does when the disk fails.
 
 mod disk;
+mod heir;
 mod kill;
 mod model;
 

@@ -1,0 +1,125 @@
+//! What the daemon says to a service manager, and the sockets that it takes from one. The manager is the test: systemd itself
+//! would be process 1.
+
+use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+
+use screener_tests::cell;
+use screener_tests::cli::expect_all;
+use screener_tests::client::Client;
+use screener_tests::host::Host;
+use screener_tests::mta::{BOB, Mta};
+use screener_tests::net::{Family, Net};
+use screener_tests::screener::{Screener, USUAL};
+
+const SOON: Duration = Duration::from_secs(20);
+const NOTIFY: &str = "/run/notify.sock";
+
+/// Does what systemd does before it starts a service with sockets: binds them, puts them at descriptor 3 and behind, and says so.
+const MANAGER: &str = r#"
+import os, socket, sys
+name, port = sys.argv[1], int(sys.argv[2])
+sock = socket.socket()
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+sock.bind(("0.0.0.0", port))
+if port != 2599:
+    sock.listen(64)
+os.dup2(sock.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES=name, LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[3], sys.argv[3:])
+"#;
+
+fn front(addresses: &str) -> String {
+    USUAL.replace("[kernel]", "[kernel]\nxdp = \"off\"")
+        + &format!("[listen]\nmode = \"front\"\naddresses = [{addresses}]\n")
+}
+
+/// The messages until one that holds a word.
+fn messages_until(manager: &UnixDatagram, word: &str) -> Result<String> {
+    let (mut heard, begun) = (String::new(), Instant::now());
+    while !heard.contains(word) {
+        ensure!(begun.elapsed() < SOON, "waited for {word}, heard: {heard}");
+        let mut bytes = [0; 4096];
+        let count = manager.recv(&mut bytes).with_context(|| format!("waiting for {word}, heard so far: {heard}"))?;
+        heard += &String::from_utf8_lossy(&bytes[..count]);
+    }
+    Ok(heard)
+}
+
+fn manager(mx: &Host) -> Result<UnixDatagram> {
+    let manager = UnixDatagram::bind(mx.path(NOTIFY))?;
+    manager.set_read_timeout(Some(SOON))?;
+    Ok(manager)
+}
+
+#[test]
+fn the_service_manager_hears_of_start_reload_takeover_and_end() {
+    cell::test("the_service_manager_hears_of_start_reload_takeover_and_end", || {
+        let mx = Net::mx()?;
+        let manager = manager(&mx)?;
+        let wrapper = ["env", "NOTIFY_SOCKET=/run/notify.sock", "WATCHDOG_USEC=400000"];
+        let mut screener = Screener::start_under(&mx, &front("\"0.0.0.0:2525\""), &wrapper)?;
+        let heard = messages_until(&manager, "READY=1")?;
+        ensure!(heard.contains("STATUS=front mode"), "{heard}");
+        ensure!(heard.contains("FDSTORE=1") && heard.contains("FDNAME=screener-front"), "{heard}");
+        messages_until(&manager, "WATCHDOG=1")?;
+        screener.signal(Signal::HUP)?;
+        messages_until(&manager, "RELOADING=1")?;
+        messages_until(&manager, "READY=1")?;
+        screener.take_over()?;
+        let pid = screener.json(&["status", "--json"])?["pid"].clone();
+        messages_until(&manager, &format!("MAINPID={pid}"))?;
+        screener.wait_for_predecessors()?;
+        // The new one's from here on.
+        screener.signal(Signal::TERM)?;
+        messages_until(&manager, "STOPPING=1")?;
+        Ok(())
+    });
+}
+
+#[test]
+fn the_sockets_of_a_socket_unit_say_where_to_listen() {
+    cell::test("the_sockets_of_a_socket_unit_say_where_to_listen", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let _mta = Mta::start(&mx, "")?;
+        let given = |name: &'static str, port: &'static str| ["python3", "-c", MANAGER, name, port];
+        let at = |port: u16| -> Result<SocketAddr> { Ok(SocketAddr::new(mx.address(Family::V4)?, port)) };
+        let wrapper = given("screener.socket", "2525");
+        let mut screener = Screener::start_under(&mx, &front("\"0.0.0.0:2526\""), &wrapper)?;
+        let mut client = Client::connect(&internet, "198.51.100.60".parse()?, at(2525)?)?;
+        client.expect(220)?;
+        client.ask("EHLO sender.example.net", 250)?;
+        client.ask("MAIL FROM:<a@example.net>", 250)?;
+        client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+        ensure!(Client::connect(&internet, "198.51.100.61".parse()?, at(2526)?).is_err(), "not by listen.addresses");
+        screener.configure(&front("\"0.0.0.0:2527\""))?;
+        expect_all(&mx, &["reload"], 0, &["the socket unit says where to listen"])?;
+        let mut client = Client::connect(&internet, "198.51.100.62".parse()?, at(2525)?)?;
+        client.expect(220)?;
+        screener.stop()?;
+
+        // One that the manager kept for an earlier daemon is taken for its address, and nothing is bound there anew.
+        let wrapper = given("screener-front", "2525");
+        let screener = Screener::start_under(&mx, &front("\"0.0.0.0:2525\", \"0.0.0.0:2526\""), &wrapper)?;
+        for port in [2525, 2526] {
+            let mut client = Client::connect(&internet, "198.51.100.63".parse()?, at(port)?)?;
+            client.expect(220)?;
+        }
+        drop(screener);
+
+        // In steer mode the port is the MTA's: that a socket unit holds one is said.
+        let screener = Screener::start_under(&mx, USUAL, &given("screener.socket", "2528"))?;
+        screener.wait_for_degraded("disable the socket unit, or set listen.mode = \"front\"", true)?;
+        drop(screener);
+
+        let refused = Screener::start_under(&mx, USUAL, &given("screener.socket", "2599"));
+        let said = format!("{:#}", refused.err().context("it started with a socket that does not listen")?);
+        ensure!(said.contains("gave a descriptor (screener.socket) that is no socket to listen on"), "{said}");
+        Ok(())
+    });
+}

@@ -1,0 +1,327 @@
+//! A new daemon takes the place of the one that runs while clients come all the time: none is refused, none is cut off.
+
+use std::io::Read as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+
+use screener_tests::cell;
+use screener_tests::cli::{expect_all, finish};
+use screener_tests::client::{Client, open};
+use screener_tests::host::Host;
+use screener_tests::mta::{BOB, DIRECT, Mta};
+use screener_tests::net::{Family, Net};
+use screener_tests::screener::{Screener, USUAL, command};
+use screener_tests::wait::{until, until_or_show};
+
+const SOON: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(240);
+/// How many clients connect at a time.
+const AT_A_TIME: usize = 24;
+
+fn front() -> String {
+    USUAL.replace("[kernel]", "[kernel]\nxdp = \"off\"").replace("\"1s\"", "\"500ms\"")
+        + "[limits]\nconnections = 20000\n[listen]\nmode = \"front\"\naddresses = [\"0.0.0.0:2525\", \"[::]:2525\"]\n"
+}
+
+fn steer() -> String {
+    USUAL.replace("\"1s\"", "\"500ms\"")
+}
+
+/// A mail up to its first line of text.
+fn half_a_mail(internet: &Host, source: &str, server: SocketAddr) -> Result<Client> {
+    let mut sending = Client::connect(internet, source.parse()?, server)?;
+    sending.expect(220)?;
+    sending.ask("EHLO sender.example.net", 250)?;
+    sending.ask("MAIL FROM:<a@example.net>", 250)?;
+    sending.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+    sending.ask("DATA", 354)?;
+    sending.send_line("Subject: half\r\n\r\nfirst")?;
+    Ok(sending)
+}
+
+fn rest_of_the_mail(mut sending: Client) -> Result<()> {
+    sending.send_line("last\r\n.")?;
+    sending.expect(250)?;
+    sending.ask("QUIT", 221)?;
+    Ok(())
+}
+
+/// Clients that come without a pause until they are told to stop; each wants to hear the beginning of a greeting, and every
+/// tenth a whole one. Returns how many there were.
+fn stream_of_clients(internet: &Host, server: SocketAddr, stop: &AtomicBool) -> Result<usize> {
+    let next = AtomicUsize::new(0);
+    let visit = |number: usize| -> Result<()> {
+        // 198.51.100.64 to .191, and another port each time: none is near the ceiling of one client.
+        let source = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 51, 100, 64)) + u32::try_from(number % 128)?);
+        let begun = Instant::now();
+        let told = |what: &str| format!("client {number}, {what} after {:?}", begun.elapsed());
+        let mut stream = open(source.into(), server, SOON).with_context(|| told("connecting"))?;
+        let mut heard = Vec::new();
+        let whole = number.is_multiple_of(10);
+        while !(heard.starts_with(b"220-") && !whole || heard.windows(4).any(|four| four == b"220 ")) {
+            let mut chunk = [0; 512];
+            let count = stream.read(&mut chunk).with_context(|| told("waiting for the greeting"))?;
+            ensure!(count > 0, "{}: {}", told("closed"), heard.escape_ascii());
+            heard.extend_from_slice(&chunk[..count]);
+            ensure!(heard.starts_with(b"220"), "{}: {}", told("heard"), heard.escape_ascii());
+        }
+        Ok(())
+    };
+    internet.in_ns(|| {
+        std::thread::scope(|scope| {
+            let worker = || -> Result<()> {
+                while !stop.load(Ordering::Relaxed) {
+                    visit(next.fetch_add(1, Ordering::Relaxed)).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+                }
+                Ok(())
+            };
+            let workers: Vec<_> = (0..AT_A_TIME).map(|_| scope.spawn(worker)).collect();
+            workers
+                .into_iter()
+                .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    })?;
+    Ok(next.into_inner())
+}
+
+/// Replaces the daemon five times under a stream of clients.
+fn five_times(config: &str, port: u16) -> Result<()> {
+    let (mx, internet) = Net::mx_and_internet()?;
+    let mta = Mta::start(&mx, "smtpd_client_connection_rate_limit = 0\n")?;
+    let mut screener = Screener::start(&mx, config)?;
+    let server = SocketAddr::new(mx.address(Family::V4)?, port);
+    let sending = half_a_mail(&internet, "198.51.100.20", server)?;
+    let stop = AtomicBool::new(false);
+    let clients = std::thread::scope(|scope| -> Result<usize> {
+        let stream = scope.spawn(|| stream_of_clients(&internet, server, &stop));
+        let replaced = (0..5_u8).try_for_each(|round| -> Result<()> {
+            // Granted at the last moment before, in the old one's memory.
+            let source = format!("198.51.100.{}", 30 + round);
+            let mut client = Client::connect(&internet, source.parse()?, server)?;
+            client.expect(220)?;
+            client.ask("EHLO sender.example.net", 250)?;
+            client.ask("MAIL FROM:<a@example.net>", 250)?;
+            client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+            screener.take_over()?;
+            ensure!(screener.has_pass(source.parse()?)?, "{source} is not known after takeover {round}");
+            client.ask("QUIT", 221)?;
+            Ok(())
+        });
+        // Some come after the last one too.
+        let before = screener.sessions();
+        let more = || Ok((screener.sessions()? > before.as_ref().map_or(0, |count| *count) + 50).then_some(()));
+        let after = until_or_show("clients after the last takeover", SOON, || screener.log(), more);
+        stop.store(true, Ordering::Relaxed);
+        let clients = stream.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        replaced?;
+        after?;
+        Ok(clients)
+    })?;
+    println!("{clients} clients over five takeovers");
+    ensure!(clients > 500, "only {clients} clients came");
+    // Through the first of six daemons.
+    rest_of_the_mail(sending)?;
+    ensure!(mta.wait_for_mail(1, SOON)?[0].body == "first\nlast\n");
+    screener.wait_for_predecessors()?;
+    if port == 25 {
+        let held = screener.json(&["kernel", "status", "--json"])?;
+        let pid = screener.json(&["status", "--json"])?["pid"].clone();
+        ensure!(held["holder"]["process"] == pid, "{held}");
+    }
+    let status = screener.json(&["status", "--json"])?;
+    ensure!(status["degraded"].as_array().is_some_and(Vec::is_empty), "{status}");
+    Ok(())
+}
+
+#[test]
+fn in_front_mode_no_client_is_refused_while_the_daemon_is_replaced() {
+    cell::test_within("in_front_mode_no_client_is_refused_while_the_daemon_is_replaced", LIMIT, || {
+        five_times(&front(), 2525)
+    });
+}
+
+#[test]
+fn in_steer_mode_no_client_is_refused_while_the_daemon_is_replaced() {
+    cell::test_within("in_steer_mode_no_client_is_refused_while_the_daemon_is_replaced", LIMIT, || {
+        five_times(&steer(), 25)
+    });
+}
+
+#[test]
+fn a_client_under_test_finishes_with_the_old_daemon_and_its_pass_reaches_the_new_one() {
+    cell::test("a_client_under_test_finishes_with_the_old_daemon_and_its_pass_reaches_the_new_one", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let mta = Mta::start(&mx, "")?;
+        let mut screener = Screener::start(&mx, USUAL)?;
+        let server = SocketAddr::new(mx.address(Family::V4)?, 25);
+        let source: IpAddr = "198.51.100.21".parse()?;
+        let mut client = Client::connect(&internet, source, server)?;
+        client.expect(220)?;
+        client.ask("EHLO sender.example.net", 250)?;
+        screener.take_over()?;
+        let shown = |screener: &Screener| screener.json(&["status", "--json"]);
+        until_or_show(
+            "status to show the session",
+            SOON,
+            || screener.log(),
+            || Ok((shown(&screener)?["predecessor"]["sessions"] == 1).then_some(())),
+        )?;
+        expect_all(&mx, &["status"], 0, &["the daemon before this one (process ", "has 1 sessions left"])?;
+        client.ask("MAIL FROM:<a@example.net>", 250)?;
+        client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+        until_or_show(
+            "the pass to be known",
+            SOON,
+            || screener.log(),
+            || Ok(screener.has_pass(source)?.then_some(())),
+        )?;
+        client.ask("QUIT", 221)?;
+        screener.wait_for_predecessors()?;
+        until_or_show(
+            "the predecessor to be gone",
+            SOON,
+            || screener.log(),
+            || Ok(shown(&screener)?["predecessor"].is_null().then_some(())),
+        )?;
+        // The kernel knows too: straight to the MTA.
+        until_or_show(
+            "the kernel to know",
+            SOON,
+            || screener.log(),
+            || {
+                let mut again = Client::connect(&internet, source, server)?;
+                again.expect(220)?;
+                again.ask("QUIT", 221)?;
+                Ok(mta.has_seen(DIRECT, source).then_some(()))
+            },
+        )?;
+        let explained = screener.explain(source)?;
+        ensure!(explained["events"].to_string().contains("handed_off"), "{explained}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_new_daemon_that_cannot_stand_leaves_the_old_one_in_its_place() {
+    cell::test("a_new_daemon_that_cannot_stand_leaves_the_old_one_in_its_place", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let _mta = Mta::start(&mx, "")?;
+        let mut screener = Screener::start(&mx, &steer())?;
+        let server = SocketAddr::new(mx.address(Family::V4)?, 25);
+        let pid = screener.json(&["status", "--json"])?["pid"].clone();
+        let taking = |config: &str| -> Result<(i32, String)> {
+            mx.write("/etc/screener/new.toml", config)?;
+            finish(&mx, &mut command(&mx, &[], &["run", "--take-over", "--config", "/etc/screener/new.toml"])?)
+        };
+        // What can be known before it asks costs the old one nothing.
+        for (config, said) in [
+            ("[limits]\ncommands = 0\n".to_owned(), "limits.commands"),
+            (
+                steer() + "[[deny]]\nprefix = \"192.0.2.0/24\"\naction = \"drop\"\n",
+                "deny[0].prefix: denying 192.0.2.0/24",
+            ),
+        ] {
+            let (code, heard) = taking(&config)?;
+            ensure!(code == 2 && heard.contains(said), "{code}: {heard}");
+        }
+        ensure!(!screener.log().contains("takes over"));
+
+        // What fails afterwards: the port of its front mode is the MTA's.
+        let sending = half_a_mail(&internet, "198.51.100.22", server)?;
+        let (code, heard) = taking(&(steer() + "[listen]\nmode = \"front\"\n"))?;
+        ensure!(code == 2 && heard.contains("cannot be listened on in front mode"), "{code}: {heard}");
+        screener.wait_for_log("did not take over, this one goes on: it ended before it stood", SOON)?;
+        let status = screener.json(&["status", "--json"])?;
+        ensure!(status["pid"] == pid && status["kernel"]["steer"] == true, "{status}");
+        ensure!(status["degraded"].as_array().is_some_and(Vec::is_empty), "{status}");
+        rest_of_the_mail(sending)?;
+        // It screens, remembers, writes and can be replaced as before.
+        let source = "198.51.100.23";
+        let mut client = Client::connect(&internet, source.parse()?, server)?;
+        ensure!(client.expect(220)?.lines.len() == 2, "{}", client.transcript());
+        client.ask("EHLO sender.example.net", 250)?;
+        client.ask("MAIL FROM:<a@example.net>", 250)?;
+        client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+        client.ask("QUIT", 221)?;
+        screener.take_over()?;
+        ensure!(screener.has_pass(source.parse()?)? && screener.has_pass("198.51.100.22".parse()?)?);
+        screener.wait_for_predecessors()?;
+        screener.kill9()?;
+        screener.restart()?;
+        ensure!(screener.has_pass(source.parse()?)?);
+        Ok(())
+    });
+}
+
+#[test]
+fn upgrade_starts_what_was_installed_since_and_a_bad_start_changes_nothing() {
+    cell::test("upgrade_starts_what_was_installed_since_and_a_bad_start_changes_nothing", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let _mta = Mta::start(&mx, "")?;
+        let mut screener = Screener::start(&mx, USUAL)?;
+        let pid = |screener: &Screener| -> Result<u64> {
+            screener.json(&["status", "--json"])?["pid"].as_u64().context("a pid")
+        };
+        let first = pid(&screener)?;
+        screener.configure("[limits]\ncommands = 0\n")?;
+        expect_all(&mx, &["upgrade"], 2, &["ended (exit status: 2) and did not take over, this one goes on"])?;
+        ensure!(pid(&screener)? == first);
+        screener.configure(USUAL)?;
+        let sending = half_a_mail(&internet, "198.51.100.24", SocketAddr::new(mx.address(Family::V4)?, 25))?;
+        expect_all(&mx, &["upgrade"], 0, &["has taken over after", "the old one ends with its last session"])?;
+        ensure!(pid(&screener)? != first);
+        rest_of_the_mail(sending)?;
+        ensure!(screener.has_pass("198.51.100.24".parse()?)?);
+        screener.wait_for_log("the last session has ended", SOON)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn whoever_takes_over_and_says_nothing_changes_nothing() {
+    cell::test("whoever_takes_over_and_says_nothing_changes_nothing", || {
+        let mx = Net::mx()?;
+        let mut screener = Screener::start(&mx, USUAL)?;
+        let ask = || {
+            mx.ask(
+                "curl",
+                &["-s", "-X", "POST", "--unix-socket", "/run/screener/control.sock", "http://screener/v1/takeover"],
+            )
+        };
+        ensure!(ask()?.contains("nobody is met at /run/screener/control.sock.heir"));
+        let meeting = UnixListener::bind(mx.path("/run/screener/control.sock.heir"))?;
+        ensure!(ask()?.contains("\"pid\""));
+        let (mut met, _) = meeting.accept()?;
+        let mut offer = [0; 64];
+        ensure!(met.read(&mut offer)? > 0);
+        drop(met);
+        screener.wait_for_log("did not take over: ", SOON)?;
+        screener.tell(&["reload"])?;
+        Ok(())
+    });
+}
+
+#[test]
+fn take_over_starts_as_usual_where_no_daemon_runs_and_run_alone_says_what_to_do() {
+    cell::test("take_over_starts_as_usual_where_no_daemon_runs_and_run_alone_says_what_to_do", || {
+        let mx = Net::mx()?;
+        let mut screener = Screener::start(&mx, USUAL)?;
+        let mut second = command(&mx, &[], &["run", "--config", "/etc/screener/screener.toml"])?;
+        let (code, heard) = finish(&mx, &mut second)?;
+        ensure!(code == 2 && heard.contains("take over from it with --take-over"), "{code}: {heard}");
+        screener.stop()?;
+        screener.take_over()?;
+        screener.wait_for_log("no daemon runs from which this one could take over", SOON)?;
+        // Told to stop, it lets go of everything.
+        screener.signal(Signal::TERM)?;
+        until("it to end", SOON, || {
+            screener.cli(&["status"]).ok().filter(|output| !output.status.success()).map(drop)
+        })?;
+        screener.restart()
+    });
+}
