@@ -17,6 +17,7 @@ pub mod dnsl;
 mod ethtool;
 pub mod exim;
 pub mod frames;
+pub mod haproxy;
 pub mod host;
 pub mod letter;
 pub mod listener;

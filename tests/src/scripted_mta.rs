@@ -32,6 +32,8 @@ pub enum Act {
     Close,
     /// A RST.
     Reset,
+    /// Nothing, for as long as the other side likes.
+    Silence,
     /// A polite answer; then the connection is the test's: see [`ScriptedMta::taken`].
     Give,
 }
@@ -116,6 +118,7 @@ fn serve(mut stream: TcpStream, shared: &Shared, give: &Sender<TcpStream>) -> io
             Act::SayAndClose(reply) => return stream.write_all(reply.as_bytes()),
             Act::Close => return Ok(()),
             Act::Reset => return Ok(set_socket_linger(&stream, Some(Duration::ZERO))?),
+            Act::Silence => {}
             Act::Give => {
                 stream.write_all(polite(&line).as_bytes())?;
                 // The test may not wait for it any more.

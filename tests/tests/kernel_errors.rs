@@ -162,7 +162,9 @@ fn doctor_finds_a_healthy_machine_healthy_and_an_mta_that_is_away() {
             "ok       port 25, IPv4: master (",
             "ok       port 25, IPv6: master (",
             "ok       MTA at 127.0.0.1:10025: answers behind proxy-v2: mx.example.com ESMTP",
-            "all is well",
+            // The lab's MTA has no certificate, and this configuration none either.
+            "warning  TLS: nobody offers STARTTLS",
+            "0 problems, 1 warnings",
         ] {
             ensure!(said.contains(part), "{part:?} is not in: {said}");
         }
@@ -170,7 +172,7 @@ fn doctor_finds_a_healthy_machine_healthy_and_an_mta_that_is_away() {
         let output = mx.run(&mut command(&mx, &[], &["doctor", "--json"])?)?;
         let findings: serde_json::Value = serde_json::from_slice(&output.stdout)?;
         let findings = findings.as_array().context("no list")?;
-        ensure!(findings.iter().all(|finding| finding["state"] == "ok"), "{findings:?}");
+        ensure!(findings.iter().all(|finding| finding["state"] == "ok" || finding["check"] == "TLS"), "{findings:?}");
         ensure!(findings.iter().any(|finding| finding["found"] == "screen runs in native mode"), "{findings:?}");
         mta.stop()?;
         let (code, said) = run(&mx, &["doctor"])?;

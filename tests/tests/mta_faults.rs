@@ -281,3 +281,23 @@ fn a_half_close_is_told_on_and_leaves_the_other_half() {
         Ok(())
     });
 }
+
+#[test]
+fn a_client_that_resets_while_the_mta_is_silent_leaves_nothing_behind() {
+    cell::test("a_client_that_resets_while_the_mta_is_silent_leaves_nothing_behind", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let mta = ScriptedMta::start(&mx, DOOR, at("MAIL", Act::Silence))?;
+        let screener = Screener::start(&mx, USUAL)?;
+        let mut client = connect(&internet, &mx, "198.51.100.110")?;
+        begin(&mut client)?;
+        client.send_line("RCPT TO:<bob@example.com>")?;
+        until("the MTA to hear of it", SOON, || mta.heard().iter().any(|line| line.starts_with("MAIL")).then_some(()))?;
+        client.reset()?;
+        until("the session to end", SOON, || {
+            let status = screener.json(&["status", "--json"]).ok()?;
+            (status["sessions"]["active"] == 0).then_some(())
+        })?;
+        ensure!(screener.has_pass("198.51.100.110".parse()?)?, "it passed, whatever became of its mail");
+        Ok(())
+    });
+}

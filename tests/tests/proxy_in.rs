@@ -8,9 +8,10 @@ use anyhow::{Result, ensure};
 
 use screener_tests::cell;
 use screener_tests::client::Client;
+use screener_tests::haproxy::Haproxy;
 use screener_tests::host::Host;
 use screener_tests::mta::{BOB, Mta, RELAY};
-use screener_tests::net::{Family, Net};
+use screener_tests::net::{Family, INTERNET, MX, Net, Plan};
 use screener_tests::screener::{Screener, USUAL};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -242,6 +243,50 @@ fn in_steer_mode_a_proxy_reaches_the_daemon_whatever_passes_there_are() {
         let refused = screener.cli(&["permit", "add", "198.51.100.192/26"])?;
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         ensure!(!refused.status.success() && said.contains("meets listen.proxy_from"), "{said}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_real_load_balancer_is_understood_and_takes_the_host_out_while_the_mta_is_away() {
+    cell::test("a_real_load_balancer_is_understood_and_takes_the_host_out_while_the_mta_is_away", || {
+        let net = Net::new()?;
+        let (mx, internet) = (net.host(&MX)?, net.host(&INTERNET)?);
+        let balancer =
+            net.host(&Plan { name: "lb", addresses: &["192.0.2.200", "2001:db8:25::200"], prefixes: &[] })?;
+        let mut mta = Mta::start(&mx, "")?;
+        let proxies = front().replace("\"198.51.100.200\", \"2001:db8:a:200::/64\"", "\"192.0.2.200\"");
+        let mut screener = Screener::start(&mx, &proxies)?;
+        let server = SocketAddr::new(mx.address(Family::V4)?, 2525);
+        let connect = |source: &str| -> Result<Client> {
+            let source: IpAddr = source.parse()?;
+            let door = SocketAddr::new(balancer.address(Family::of(source))?, 25);
+            Ok(Client::connect(&internet, source, door)?)
+        };
+        let check = "check inter 200ms fall 2 rise 2";
+        for (number, header) in ["send-proxy", "send-proxy-v2 proxy-v2-options crc32c,unique-id"].iter().enumerate() {
+            let mut haproxy = Haproxy::start(&balancer, server, &format!("{header} {check}"))?;
+            for source in [format!("198.51.100.{}", 60 + number), format!("2001:db8:a:{}::1", 60 + number)] {
+                let mut client = connect(&source)?;
+                ensure!(client.expect(220)?.lines.len() == 2, "screened:\n{}", client.transcript());
+                mail(&mut client)?;
+                let source: IpAddr = source.parse()?;
+                mta.wait_until_seen(RELAY, source, SOON)?;
+                let door = balancer.address(Family::of(source))?;
+                screener.wait_for_log(&format!("CONNECT from {} to [{door}]:25", client.log_name()), SOON)?;
+            }
+            mta.stop()?;
+            // A client finds out; from then on the daemon asks by itself whether the MTA is back.
+            let mut client = connect(&format!("198.51.100.{}", 70 + number))?;
+            client.expect(220)?;
+            client.ask("EHLO sender.example.net", 250)?;
+            client.ask("MAIL FROM:<a@example.net>", 250)?;
+            client.ask(&format!("RCPT TO:<{BOB}>"), 451)?;
+            haproxy.wait_until_server_is("DOWN")?;
+            mta.resume()?;
+            haproxy.wait_until_server_is("UP")?;
+        }
+        ensure!(!screener.log().contains("haproxy read"), "{}", screener.log());
         Ok(())
     });
 }

@@ -30,12 +30,13 @@ pub(crate) struct Setup {
 }
 
 /// What has to be there to run the lab: a program and the package that brings it.
-const LAB: [(&str, &str); 12] = [
+const LAB: [(&str, &str); 13] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("postfix", "postfix"),
     ("rbldnsd", "rbldnsd"),
     ("unbound", "unbound"),
+    ("haproxy", "haproxy"),
     ("curl", "curl"),
     ("openssl", "openssl"),
     ("nft", "nftables"),

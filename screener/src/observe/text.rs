@@ -129,55 +129,95 @@ mod tests {
         }
     }
 
+    /// Each line of reference/postscreen.md section 3.2 that a session has, with the two irregular ones in the form that is
+    /// documented and that parsers know.
     #[test]
     fn lines_are_postscreens_own() {
-        let four = arrival("203.0.113.5:34209");
+        let bytes = Bytes::from_static;
+        let seconds = |tenths: u64| Duration::from_millis(100 * tenths);
+        let reject = |reply: &str, helo| Event::Reject {
+            reply: reply.to_owned(),
+            from: bytes(b"a@b.test"),
+            to: bytes(b"x@example.test"),
+            proto: "ESMTP",
+            helo: bytes(helo),
+        };
+        let listed = "550 5.7.1 Service unavailable; client [203.0.113.5] blocked using zen.test";
         let cases = [
             (Event::Connect, "CONNECT from [203.0.113.5]:34209 to [198.51.100.10]:25"),
+            (Event::Allowlisted, "ALLOWLISTED [203.0.113.5]:34209"),
+            (Event::Denylisted, "DENYLISTED [203.0.113.5]:34209"),
+            (Event::AllowlistVeto, "ALLOWLIST VETO [203.0.113.5]:34209"),
             (Event::PassNew, "PASS NEW [203.0.113.5]:34209"),
+            (Event::PassOld, "PASS OLD [203.0.113.5]:34209"),
             (
-                Event::Pregreet(13, Duration::from_millis(1_200), Bytes::from_static(b"EHLO c.test\r\n")),
+                Event::Pregreet(13, seconds(12), bytes(b"EHLO c.test\r\n")),
                 "PREGREET 13 after 1.2 from [203.0.113.5]:34209: EHLO c.test\\r\\n",
             ),
             (Event::DnsblRank(3), "DNSBL rank 3 for [203.0.113.5]:34209"),
             (
-                Event::Hangup(Duration::from_millis(700), Moment::BeforeHandshake),
+                Event::Hangup(seconds(7), Moment::BeforeHandshake),
                 "HANGUP after 0.7 from [203.0.113.5]:34209 in tests before SMTP handshake",
             ),
             (
-                Event::Pipelining("MAIL".into(), Bytes::from_static(b"RCPT TO:<x@example.test>\r\n")),
+                Event::Hangup(seconds(31), Moment::AfterHandshake),
+                "HANGUP after 3.1 from [203.0.113.5]:34209 in tests after SMTP handshake",
+            ),
+            (Event::Disconnect, "DISCONNECT [203.0.113.5]:34209"),
+            (
+                Event::Pipelining("MAIL".into(), bytes(b"RCPT TO:<x@example.test>\r\n")),
                 "COMMAND PIPELINING from [203.0.113.5]:34209 after MAIL: RCPT TO:<x@example.test>\\r\\n",
             ),
             (
-                Event::TlsEstablished(TlsSession {
-                    protocol: "TLSv1.3",
-                    cipher: "TLS_AES_256_GCM_SHA384",
-                    bits: 256,
-                    key_exchange: Some("X25519"),
-                }),
-                "Anonymous TLS connection established from [203.0.113.5]:34209: TLSv1.3 with cipher \
-                 TLS_AES_256_GCM_SHA384 (256/256 bits) key-exchange X25519",
+                Event::NonSmtpCommand("CONNECT".into(), bytes(b"GET / HTTP/1.1")),
+                "NON-SMTP COMMAND from [203.0.113.5]:34209 after CONNECT: GET / HTTP/1.1",
             ),
+            (Event::BareNewline(bytes(b"EHLO c.test")), "BARE NEWLINE from [203.0.113.5]:34209 after EHLO c.test"),
+            (Event::TimeLimit("CONNECT".into()), "COMMAND TIME LIMIT from [203.0.113.5]:34209 after CONNECT"),
+            (Event::CountLimit("NOOP".into()), "COMMAND COUNT LIMIT from [203.0.113.5]:34209 after NOOP"),
+            (Event::LengthLimit("CONNECT".into()), "COMMAND LENGTH LIMIT from [203.0.113.5]:34209 after CONNECT"),
+            (Event::DataWithoutRcpt("DATA"), "DATA without valid RCPT from [203.0.113.5]:34209"),
+            (Event::DataWithoutRcpt("BDAT"), "BDAT without valid RCPT from [203.0.113.5]:34209"),
             (
-                Event::TlsFailed("lost connection".into()),
-                "TLS handshake failed for service=smtp peer=[203.0.113.5]:34209: lost connection",
-            ),
-            (
-                Event::Reject {
-                    reply: "550 5.7.1 Service unavailable; client [203.0.113.5] blocked using zen.test".into(),
-                    from: Bytes::from_static(b"a@b.test"),
-                    to: Bytes::from_static(b"x@example.test"),
-                    proto: "ESMTP",
-                    helo: Bytes::from_static(b"c.test"),
-                },
+                reject(listed, b"c.test"),
                 "NOQUEUE: reject: RCPT from [203.0.113.5]:34209: 550 5.7.1 Service unavailable; client [203.0.113.5] \
                  blocked using zen.test; from=<a@b.test>, to=<x@example.test>, proto=ESMTP, helo=<c.test>",
             ),
+            (
+                reject("450 4.3.2 Service currently unavailable", "\u{e4}\\\u{7}".as_bytes()),
+                "NOQUEUE: reject: RCPT from [203.0.113.5]:34209: 450 4.3.2 Service currently unavailable; \
+                 from=<a@b.test>, to=<x@example.test>, proto=ESMTP, helo=<\u{e4}\\?>",
+            ),
+            (
+                Event::Limited(Ceiling::Client),
+                "NOQUEUE: reject: CONNECT from [203.0.113.5]:34209: too many connections",
+            ),
+            (
+                Event::Limited(Ceiling::Server),
+                "NOQUEUE: reject: CONNECT from [203.0.113.5]:34209: all server ports busy",
+            ),
+            (
+                Event::Limited(Ceiling::Screening),
+                "NOQUEUE: reject: CONNECT from [203.0.113.5]:34209: all screening ports busy",
+            ),
+            (Event::KeywordsWithheld("SIZE, DSN".into()), "[203.0.113.5]:34209: discarding EHLO keywords: SIZE, DSN"),
         ];
+        let four = arrival("203.0.113.5:34209");
         for (event, expected) in cases {
             assert_eq!(line(&four, &event), expected);
         }
         assert_eq!(line(&arrival("[2001:db8::1]:25"), &Event::Disconnect), "DISCONNECT [2001:db8::1]:25");
+    }
+
+    /// What fail2ban's postfix filter bans by in its ddos mode (reference/postscreen.md section 3.2) must not be a line about
+    /// a client that did nothing wrong.
+    #[test]
+    fn lines_of_our_own_look_like_none_of_postscreens() {
+        let four = arrival("203.0.113.5:34209");
+        let hello = Event::EarlyHello(Duration::from_millis(100), Bytes::from_static(b"EHLO c\r\n"));
+        assert_eq!(line(&four, &hello), "EARLY EHLO after 0.1 from [203.0.113.5]:34209: EHLO c\\r\\n");
+        assert_eq!(line(&four, &Event::Tarpit), "TARPIT [203.0.113.5]:34209");
+        assert_eq!(line(&four, &Event::TarpitFull), "TARPIT FULL [203.0.113.5]:34209");
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::session::{Arrival, Ceiling, Decision, Event, Features, Outcome, Sessi
 
 use super::answering::Answering;
 use super::degraded::Degraded;
-use super::door::Visit;
+use super::door::{Visit, Whose};
 use super::limits::{Limits, TarpitPlace};
 use super::live::Live;
 use super::metrics_door::MetricsDoor;
@@ -155,7 +155,7 @@ impl Daemon {
     pub(super) fn arrival(&self, live: &Live, visit: &Visit, tagged: bool) -> Arrival {
         let Visit { client, server, .. } = *visit;
         let (id, terminates_tls) = (self.next_id(), live.tls.is_ready());
-        if visit.without_client {
+        if visit.whose == Whose::Nobody {
             let standing = Standing::Unnamed { mta_answers: !self.degraded.holds("mta") };
             let (stamps, tagged, may_pass, stressed) = (None, false, false, false);
             return Arrival { id, client, server, standing, tagged, stamps, may_pass, stressed, terminates_tls };
@@ -164,6 +164,8 @@ impl Daemon {
         let tagged = tagged || found == Some(StaticAction::Deny(DenyAction::Tag));
         let standing = match found {
             Some(StaticAction::Permit) => Standing::Permitted,
+            // Who may say who the clients are need not be screened; a balancer's check wants one line, and at once.
+            None if visit.whose == Whose::Proxy => Standing::Permitted,
             Some(StaticAction::Deny(DenyAction::Drop | DenyAction::Reject)) => Standing::Denied,
             _ if tagged && live.config.tests.tagged == Tagged::Tarpit => Standing::Tarpitted,
             Some(StaticAction::Deny(DenyAction::Tag | DenyAction::Count)) | None => Standing::Screened,
@@ -265,6 +267,9 @@ impl Daemon {
                 self.metrics.handoff_failed();
                 if self.degraded.set("mta", error.to_string()) {
                     warn!("{error}: clients hear 421 or 451 and come again");
+                    // Until it is back it is asked every few seconds: a balancer that has taken this host out sends no client
+                    // that would notice.
+                    self.learn_again.notify_one();
                 }
             }
             Some(error @ HandoffError::DemandsTls { .. }) => {

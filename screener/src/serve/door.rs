@@ -36,10 +36,21 @@ pub(super) struct Visit {
     pub(super) client: SocketAddr,
     /// What it connected to.
     pub(super) server: SocketAddr,
-    /// A proxy's connection without a client's address: its health check, or a client that it cannot name.
-    pub(super) without_client: bool,
+    /// Whose connection it is.
+    pub(super) whose: Whose,
     /// What the proxy said beside the addresses.
     pub(super) tlvs: Vec<Tlv>,
+}
+
+/// Whose connection it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// A client's.
+    Client,
+    /// A proxy's own, which names itself: haproxy's health checks with version 1, or mail that its host sends by way of itself.
+    Proxy,
+    /// Without a client's address: a proxy's health check, or a client that it cannot name.
+    Nobody,
 }
 
 /// Why there is no header.
@@ -68,7 +79,7 @@ pub(super) async fn open(daemon: &Daemon, live: &Live, stream: TcpStream) -> Opt
             return None;
         }
     };
-    let visit = Visit { client, server, without_client: false, tlvs: Vec::new() };
+    let visit = Visit { client, server, whose: Whose::Client, tlvs: Vec::new() };
     if !live.config.listen.is_proxy(client.ip()) {
         return Some((stream, visit));
     }
@@ -84,11 +95,12 @@ async fn proxied(daemon: &Daemon, stream: TcpStream, own: Visit) -> Option<(TcpS
     let visit = match header {
         Ok(Header { origin: Origin::Client { client, server }, tlvs }) => {
             debug!("{} comes by way of {}", observe::endpoint(client), observe::endpoint(own.client));
-            Visit { client, server, tlvs, ..own }
+            let whose = if client.ip() == own.client.ip() { Whose::Proxy } else { Whose::Client };
+            Visit { client, server, whose, tlvs }
         }
         Ok(Header { origin: Origin::Local | Origin::Unknown, .. }) => {
             daemon.metrics.session_decided("health_check");
-            Visit { without_client: true, ..own }
+            Visit { whose: Whose::Nobody, ..own }
         }
         Err(trouble) => {
             report(daemon, own.client, &trouble);

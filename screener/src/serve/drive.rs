@@ -194,7 +194,8 @@ async fn screen(talk: &mut Talk, mut stream: ClientStream) -> io::Result<Option<
                         Outcome::Reached(handed_off) => Some(Box::new(Relay { stream, handed_off })),
                     });
                 }
-                Err(refusal) => talk.tell(Input::HandoffFailed(refusal)),
+                Err(Unserved::Mta(refusal)) => talk.tell(Input::HandoffFailed(refusal)),
+                Err(Unserved::ClientGone) => talk.tell(Input::Eof),
             },
             Next::Wait => wait(talk, &mut stream).await,
         }
@@ -279,8 +280,16 @@ fn far_away() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_secs(86_400)
 }
 
+/// Why a handoff came to nothing.
+enum Unserved {
+    /// The MTA is away, or said this.
+    Mta(Option<Bytes>),
+    /// The client has reset the connection: a slow MTA need not go on for it.
+    ClientGone,
+}
+
 /// Boxed by the caller, like the relay: it takes more room than everything before it, and most sessions never come here.
-async fn hand_off(talk: &Talk, stream: &ClientStream, handoff: &Handoff) -> Result<Outcome, Option<Bytes>> {
+async fn hand_off(talk: &Talk, stream: &ClientStream, handoff: &Handoff) -> Result<Outcome, Unserved> {
     let Talk { daemon, live, session, tlvs, .. } = talk;
     let arrival = session.arrival();
     let mut header = Header { tlvs: tlvs.clone(), ..Header::for_client(arrival.client, arrival.server) };
@@ -291,14 +300,17 @@ async fn hand_off(talk: &Talk, stream: &ClientStream, handoff: &Handoff) -> Resu
     }
     // Under TLS the bytes on the wire are not the client's.
     let socket = stream.plain().map(AsFd::as_fd);
-    let result = handoff::hand_off(&live.config.backend, &header, handoff, socket).await;
+    let result = tokio::select! {
+        result = handoff::hand_off(&live.config.backend, &header, handoff, socket) => result,
+        () = stream.reset() => return Err(Unserved::ClientGone),
+    };
     daemon.mta_answered(result.as_ref().err());
     if let Ok(Outcome::Reached(HandedOff { offer: Some(offer), .. })) = &result {
         daemon.mta_offered(offer);
     }
     result.map_err(|error| match error {
-        HandoffError::Refused { reply } => Some(reply),
-        HandoffError::Away { .. } | HandoffError::DemandsTls { .. } => None,
+        HandoffError::Refused { reply } => Unserved::Mta(Some(reply)),
+        HandoffError::Away { .. } | HandoffError::DemandsTls { .. } => Unserved::Mta(None),
     })
 }
 

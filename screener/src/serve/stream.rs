@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use rustls::ServerConfig;
 use socket2::SockRef;
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -42,6 +42,18 @@ impl ClientStream {
         match self {
             Self::Plain(tcp) => Some(tcp),
             Self::Tls(_) => None,
+        }
+    }
+
+    /// Waits until the client resets the connection. One that only closes its half may still want to hear an answer.
+    pub(super) async fn reset(&self) {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        // Failing to wait is no sign of a reset.
+        if tcp.ready(Interest::ERROR).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 

@@ -243,7 +243,7 @@ impl Session {
     pub fn handle(&mut self, now: Now, input: Input<'_>) {
         let phase = std::mem::replace(&mut self.phase, Phase::Closed);
         let core = &mut self.core;
-        core.now = now.unix;
+        core.now = now;
         self.phase = match (phase, input) {
             (Phase::Closed, _) => Phase::Closed,
             (phase, Input::Delivered) => {

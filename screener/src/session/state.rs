@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::clock::{Now, UnixTime};
+use crate::clock::Now;
 use crate::pass::Test;
 
 use super::dialogue::Dialogue;
@@ -49,8 +49,8 @@ pub(super) struct Core {
     pub(super) slow: Option<Box<Slow>>,
     /// When the session began.
     pub(super) began: Instant,
-    /// The calendar at the input that is being taken.
-    pub(super) now: UnixTime,
+    /// The moment of the input that is being taken.
+    pub(super) now: Now,
     /// Before or behind the greeting, and since when.
     pub(super) moment: (Moment, Instant),
     /// What the client has said of itself.
@@ -81,7 +81,7 @@ impl Core {
             undelivered: false,
             slow: None,
             began: now.instant,
-            now: now.unix,
+            now,
             moment: (Moment::BeforeHandshake, now.instant),
             said: Said::default(),
             untold: false,
@@ -101,7 +101,7 @@ impl Core {
     /// Sends a reply of ours.
     pub(super) fn send(&mut self, reply: &Reply) {
         let reply = reply.clone().softened(&self.policy);
-        let wire = reply.wire(&self.policy, self.arrival.client, self.now);
+        let wire = reply.wire(&self.policy, self.arrival.client, self.now.unix);
         self.send_wire(wire);
     }
 
@@ -109,7 +109,7 @@ impl Core {
     pub(super) fn send_wire(&mut self, wire: Bytes) {
         self.undelivered = true;
         match &mut self.slow {
-            Some(slow) => slow.say(&wire),
+            Some(slow) => slow.say(&wire, self.now.instant),
             None => self.output.push_back(Output::Send(wire)),
         }
     }
@@ -249,7 +249,7 @@ impl Core {
         if self.decided {
             return;
         }
-        let comes_again = (outcome == Outcome::Deferred).then(|| self.now.plus(GRACE));
+        let comes_again = (outcome == Outcome::Deferred).then(|| self.now.unix.plus(GRACE));
         if let Some(stamps) = self.lattice.earned(&self.arrival, comes_again) {
             if self.lattice.counts_as_passed() {
                 self.log(if self.lattice.was_new() { Event::PassNew } else { Event::PassOld });

@@ -28,7 +28,10 @@ pub(super) struct Slow {
 }
 
 impl Slow {
-    pub(super) fn say(&mut self, wire: &[u8]) {
+    pub(super) fn say(&mut self, wire: &[u8], now: Instant) {
+        if self.unsaid.is_empty() {
+            self.next = now + self.pace;
+        }
         self.unsaid.extend_from_slice(wire);
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Changes nothing, and prefers facts to attempts: nothing here disturbs the traffic of a running system.
 
+mod daemon;
 mod dns;
 mod finding;
 mod interfaces;
@@ -39,6 +40,7 @@ impl Doctor {
         };
         let mut findings = Findings::default();
         // A line for each subject: whatever else Screener depends on is looked at in a file of its own beside these.
+        daemon::look(&config, &mut findings).await;
         kernel::look(&config, &mut findings);
         interfaces::look(&config, &mut findings);
         pins::look(&config, &mut findings).await;

@@ -25,14 +25,16 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn action() -> impl Strategy<Value = Action> {
-    prop_oneof![Just(Action::Ignore), Just(Action::Enforce), Just(Action::Drop)]
+    prop_oneof![Just(Action::Ignore), Just(Action::Enforce), Just(Action::Drop), Just(Action::Tarpit)]
 }
 
 #[derive(Clone, Debug)]
 enum Step {
     Says(Vec<u8>),
+    Blurts(Vec<u8>),
     Waits(u64),
     ListsSay(i32, bool),
+    Stress(bool),
     HandoffFails,
     HandshakeEnds(bool),
     Leaves,
@@ -42,6 +44,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => line().prop_map(Step::Says),
+        2 => line().prop_map(Step::Blurts),
+        1 => any::<bool>().prop_map(Step::Stress),
         4 => (0_u64..400).prop_map(Step::Waits),
         2 => (-5..9, any::<bool>()).prop_map(|(score, complete)| Step::ListsSay(score, complete)),
         1 => Just(Step::HandoffFails),
@@ -83,13 +87,61 @@ proptest! {
         prop_assert_eq!(whole.closed, split.closed);
     }
 
+    /// Where pipelining is not tested, all that a client says behind the greeting may arrive in any pieces, at any point
+    /// between replies: the replies, the log and the handoff are the same.
+    #[test]
+    fn any_split_of_everything_gives_the_same_session(
+        lines in proptest::collection::vec(line(), 1..12),
+        cuts in proptest::collection::vec((1_usize..40, any::<bool>()), 1..40),
+        bare_newline in action(),
+    ) {
+        let greeted = || Rig::greeted_under(|policy| {
+            policy.pipelining.enable = false;
+            policy.bare_newline.action = bare_newline;
+        });
+        let (mut whole, mut split) = (greeted(), greeted());
+        let said = lines.concat();
+        whole.says(&said);
+        let mut rest = &said[..];
+        for (cut, delivered) in cuts.iter().cycle() {
+            if rest.is_empty() || split.closed || split.handoff.is_some() {
+                break;
+            }
+            let (piece, left) = rest.split_at((*cut).min(rest.len()));
+            if *delivered { split.says(piece) } else { split.blurts(piece) };
+            rest = left;
+        }
+        // What was not said yet in the tarpit is said at the same moments.
+        whole.seconds(800);
+        split.seconds(800);
+        prop_assert_eq!(&whole.sent, &split.sent);
+        prop_assert_eq!(&whole.events, &split.events);
+        prop_assert_eq!(whole.handoff.as_ref().map(|it| &it.replay), split.handoff.as_ref().map(|it| &it.replay));
+        prop_assert_eq!(whole.closed, split.closed);
+    }
+
+    /// Every beginning of a good client's dialogue is only unfinished: nothing is found, nothing is refused.
+    #[test]
+    fn every_prefix_of_a_good_dialogue_is_good(cut in 0_usize..70) {
+        let dialogue = ["EHLO c.test\r\n", "MAIL FROM:<a@b.test>\r\n", "RCPT TO:<x@example.test>\r\n"];
+        let mut left = cut;
+        let mut rig = Rig::greeted();
+        for line in dialogue {
+            rig.says(&line[..left.min(line.len())]);
+            left = left.saturating_sub(line.len());
+        }
+        prop_assert!(!rig.closed && rig.sent.lines().all(|line| line.starts_with("250")), "{}", rig.sent);
+        prop_assert_eq!(rig.handoff.is_some(), cut >= dialogue.concat().len());
+        prop_assert!(rig.events[1..].iter().all(|event| *event == crate::session::Event::PassNew), "{:?}", rig.events);
+    }
+
     /// Whatever a client, the lists, the MTA and time do: at most one decision and one grant (the rig checks the grant),
     /// nothing after the close, no pass after a failure, every greeting lawful, every deadline ahead.
     #[test]
     fn no_sequence_of_inputs_breaks_an_invariant(
         steps in proptest::collection::vec(step(), 0..40),
         actions in (action(), action(), action(), action(), action()),
-        (defer, may_pass, terminates_tls) in (any::<bool>(), any::<bool>(), any::<bool>()),
+        (defer, may_pass, terminates_tls, place) in (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()),
     ) {
         let mut policy = policy();
         policy.after_tests = if defer { AfterTests::Defer } else { AfterTests::Relay };
@@ -99,12 +151,15 @@ proptest! {
         policy.non_smtp_command.action = actions.3;
         policy.bare_newline.action = actions.4;
         let mut rig = Rig::with(policy, Arrival { may_pass, terminates_tls, ..arrival() });
+        rig.place = place;
         for step in steps {
             if rig.session.is_closed() {
                 break;
             }
             match step {
                 Step::Says(bytes) => { rig.says(bytes); }
+                Step::Blurts(bytes) => { rig.blurts(bytes); }
+                Step::Stress(on) => { rig.input(Input::Stress(on)); }
                 Step::Waits(seconds) => { rig.seconds(seconds); }
                 Step::ListsSay(score, true) if score >= 3 => { rig.lists_say(listed(score)); }
                 Step::ListsSay(score, complete) => {
@@ -123,7 +178,7 @@ proptest! {
             }
             prop_assert!(rig.decisions <= 1);
             prop_assert!(!rig.shaking_hands() || rig.session.is_over() || rig.sent.ends_with("220 2.0.0 Ready to start TLS\r\n"));
-            let lines: Vec<_> = rig.sent.split_inclusive("\r\n").collect();
+            let lines: Vec<_> = rig.sent.split_inclusive("\r\n").filter(|line| line.ends_with('\n')).collect();
             for pair in lines.windows(2) {
                 prop_assert!(!pair[0].starts_with("220-") || pair[1].starts_with("220 "), "{:?}", pair);
             }

@@ -16,13 +16,13 @@ fn an_early_talker_hears_every_reply_a_byte_a_second() {
     let mut rig = pregreeter();
     assert!(rig.events.contains(&Event::Tarpit));
     assert_eq!(rig.take(), "220-mx.test ESMTP\r\n", "the first line had gone out before it spoke");
-    for expected in ["22", "0", " ", "m", "x"] {
+    for expected in ["2", "2", "0", " ", "m"] {
         rig.seconds(1);
         assert_eq!(rig.take(), expected);
     }
-    rig.seconds(60);
+    rig.seconds(61);
     let said = rig.take();
-    assert!(said.starts_with(".test ESMTP\r\n250-mx.test\r\n250-SIZE"), "{said}");
+    assert!(said.starts_with("x.test ESMTP\r\n250-mx.test\r\n250-SIZE"), "{said}");
     assert!(said.ends_with("250 8BITMIME\r\n250 2"), "its commands are carried out one after the other: {said}");
 }
 
@@ -64,7 +64,7 @@ fn a_tarpitted_class_is_answered_slowly_from_the_first_byte_on() {
     let mut rig = Rig::with(policy(), Arrival { standing: Standing::Tarpitted, ..arrival() });
     assert_eq!(rig.events, [Event::Connect, Event::Denylisted, Event::Tarpit]);
     rig.waits(Duration::from_millis(2_500));
-    assert_eq!(rig.take(), "220");
+    assert_eq!(rig.take(), "22");
     rig.seconds(30).says("HELO c\r\n").seconds(30).says("MAIL FROM:<a@b>\r\n").seconds(30).take();
     rig.says("RCPT TO:<c@d>\r\n").seconds(100);
     assert_eq!(rig.take(), "521 5.3.2 Service currently unavailable; session=000000000abc\r\n");
@@ -91,7 +91,7 @@ fn the_time_of_a_session_is_its_time_in_the_tarpit_too() {
     rig.take();
     rig.seconds(1);
     assert!(rig.closed);
-    assert_eq!(rig.take(), "TP\r\n421 4.4.2 mx.test Error: timeout exceeded\r\n", "a begun reply is finished first");
+    assert_eq!(rig.take(), "MTP\r\n421 4.4.2 mx.test Error: timeout exceeded\r\n", "a begun reply is finished first");
 }
 
 #[test]
