@@ -12,7 +12,7 @@ use crate::host::{Host, ROOT};
 use crate::letter::{Fate, Letter};
 use crate::mailbox::{Mail, Mailbox};
 use crate::mailer::{Kind, Mailer, Way};
-use crate::mta::{Door, Mta};
+use crate::mta::{DIRECT, Door, Mta, PASSED, RELAY};
 use crate::net::{Family, Net};
 use crate::screener::{Screener, USUAL};
 use crate::sender::Route;
@@ -20,6 +20,9 @@ use crate::wait::until_or_show;
 
 /// How long a log line or a mailbox may take. Far more than it should: the machine may be busy.
 const SOON: Duration = Duration::from_secs(30);
+
+/// The MTA's own pair: both files may be one.
+const TLS: &str = "[tls]\ncertificate = \"/etc/postfix/mx.pem\"\nkey = \"/etc/postfix/mx.pem\"\n";
 
 /// How the sender and the screener stand.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +33,10 @@ pub struct Setting {
     pub tls: bool,
     /// `steer` or `front`.
     pub mode: &'static str,
-    /// More of the screener's configuration.
-    pub screener: &'static str,
+    /// `proxy-v2` or `postfix-pass`.
+    pub handoff: &'static str,
+    /// Whether the screener terminates TLS; else the MTA does.
+    pub own_tls: bool,
 }
 
 /// The whole of it.
@@ -64,11 +69,11 @@ impl Correspondence {
     pub fn start(setting: Setting, extra: &str) -> Result<Self> {
         let (mx, internet) = Net::mx_and_internet()?;
         Certificate::new("mx.example.com")?.install_as(&mx, "/etc/postfix/mx.pem", &ROOT)?;
-        let tls = "smtpd_tls_security_level = may\nsmtpd_tls_chain_files = /etc/postfix/mx.pem\n";
+        let tls = "smtpd_tls_security_level = may\nsmtpd_tls_received_header = yes\n\
+                   smtpd_tls_chain_files = /etc/postfix/mx.pem\n";
         let doors: &[Door] = if setting.mode == "front" { &[Door::Relay, Door::Passed] } else { &Door::ALL };
         let mta = Mta::start_with(&mx, &format!("{tls}{extra}"), doors)?;
-        let config = format!("{USUAL}[listen]\nmode = \"{}\"\n{}", setting.mode, setting.screener);
-        let screener = Screener::start(&mx, &config)?;
+        let screener = Screener::start(&mx, &setting.screener())?;
         let mut ways = Vec::new();
         let server = mx.address(setting.family())?;
         for client in 1..=CLIENTS {
@@ -129,6 +134,23 @@ impl Correspondence {
         self.mta.log().lines().filter(|line| line.contains(door) && line.contains(&came)).count()
     }
 
+    /// How many mails of a client a door of the MTA has begun to take.
+    #[must_use]
+    pub fn mails(&self, door: &str, client: u8) -> usize {
+        let begun = format!(": client=unknown[{}]", self.setting.source(client));
+        self.mta.log().lines().filter(|line| line.contains(door) && line.contains(&begun)).count()
+    }
+
+    /// Makes sure that a client has come to one door of the MTA so often.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn came_by(&self, door: &str, client: u8, times: usize) -> Result<()> {
+        let count = self.connections(door, client);
+        ensure!(count == times, "client {client} came {count} times by {door}, not {times}:\n{}", self.logs());
+        Ok(())
+    }
+
     /// Waits until every connection of a client at a door has ended, and gives what the MTA counted in each: its line's
     /// end, such as `ehlo=2 starttls=1 mail=1 rcpt=1 bdat=1 quit=1 commands=7`.
     ///
@@ -178,6 +200,30 @@ impl Correspondence {
 }
 
 impl Setting {
+    /// The screener's configuration.
+    fn screener(self) -> String {
+        let address =
+            if self.handoff == "postfix-pass" { "unix:/var/spool/postfix/private/smtpd" } else { "127.0.0.1:10025" };
+        let tls = if self.own_tls { TLS } else { "" };
+        format!(
+            "{USUAL}[listen]\nmode = \"{mode}\"\n[backend]\nhandoff = \"{handoff}\"\naddress = \"{address}\"\n{tls}",
+            mode = self.mode,
+            handoff = self.handoff,
+        )
+    }
+
+    /// The door of the MTA by which the screener comes.
+    #[must_use]
+    pub fn screened_door(self) -> &'static str {
+        if self.handoff == "postfix-pass" { PASSED } else { RELAY }
+    }
+
+    /// The door of the MTA by which a client with a pass comes.
+    #[must_use]
+    pub fn door_of_the_known(self) -> &'static str {
+        if self.mode == "steer" { DIRECT } else { self.screened_door() }
+    }
+
     /// The family of its addresses.
     #[must_use]
     pub fn family(self) -> Family {

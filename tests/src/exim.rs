@@ -73,9 +73,10 @@ acl_smtp_rcpt = rcpt
 acl_smtp_data = data
 begin acl
 rcpt:
-  accept domains = example.com
-         verify = recipient
-  deny message = relay not permitted
+  deny ! domains = example.com
+       message = relay not permitted
+  require verify = recipient
+  accept
 data:
   accept
 begin routers
@@ -84,7 +85,6 @@ box:
   domains = example.com
   local_parts = bob : carol
   transport = box
-  cannot_route_message = Unknown user
 begin transports
 box:
   driver = appendfile

@@ -32,6 +32,7 @@ pub mod screener;
 pub mod scripted;
 pub mod scripted_mta;
 pub mod sender;
+pub mod sink;
 pub mod software;
 pub mod tls;
 pub mod unbound;

@@ -15,9 +15,6 @@ const SOON: Duration = Duration::from_secs(20);
 /// More than a story takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// The MTA's own pair: both files may be one.
-const SECTION: &str = "[tls]\ncertificate = \"/etc/postfix/mx.pem\"\nkey = \"/etc/postfix/mx.pem\"\n";
-
 macro_rules! stories {
     ($($name:ident: $kind:ident;)*) => {$(
         #[test]
@@ -38,7 +35,7 @@ stories! {
 }
 
 fn story(kind: Kind) -> Result<()> {
-    let setting = Setting { kind, tls: true, mode: "steer", screener: SECTION };
+    let setting = Setting { kind, tls: true, mode: "steer", handoff: "proxy-v2", own_tls: true };
     let mut all = Correspondence::start(setting, "")?;
 
     let large = Letter::new(&envelope(1, false), &[BOB]).with_body(large_body(3_000_000));

@@ -35,14 +35,20 @@ pub(crate) struct Fuzz {
 /// What can be fuzzed: a binary of `screener/fuzz` each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Target {
+    /// Command lines out of a client's bytes
+    Line,
     /// PROXY headers, versions 1 and 2
     Proxy,
+    /// Whole sessions in a simulated world, watched by a shadow model
+    Session,
 }
 
 impl Target {
     fn name(self) -> &'static str {
         match self {
+            Self::Line => "line",
             Self::Proxy => "proxy",
+            Self::Session => "session",
         }
     }
 }

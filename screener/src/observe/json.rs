@@ -137,7 +137,8 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             let (outcome, evidence) = (Outcome::Refused, vec![evidence]);
             tell(&arrival, &Decision { outcome, evidence, dnsbl: None, tls: None, said: Said::default() });
-            tracing::info!(session = %arrival.id, "DISCONNECT");
+            let (kind, client) = (crate::session::Event::Disconnect.kind(), arrival.client);
+            tracing::info!(session = %arrival.id, kind, %client, "DISCONNECT");
         });
         let lines = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
         let objects: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -145,6 +146,7 @@ mod tests {
         assert_eq!(objects[0]["evidence"][0]["test"], "dnsbl");
         assert_eq!(objects[0]["client"], "203.0.113.5:34209");
         assert_eq!(objects[1]["message"], "DISCONNECT");
+        assert_eq!((&objects[1]["kind"], &objects[1]["client"]), (&"disconnect".into(), &objects[0]["client"]));
         assert_eq!(objects[1]["session"], objects[0]["session"]);
     }
 }

@@ -217,7 +217,7 @@ impl Daemon {
     /// Logs what happened, and notes it in the client's history.
     pub(super) fn tell(&self, arrival: &Arrival, event: &Event) {
         let line = observe::line(arrival, event);
-        info!(session = %arrival.id, "{line}");
+        info!(session = %arrival.id, kind = event.kind(), client = %arrival.client, "{line}");
         match event {
             Event::TlsEstablished(agreed) => self.metrics.handshake(agreed.protocol),
             Event::TlsFailed(_) => self.metrics.handshake("failed"),

@@ -194,7 +194,7 @@ impl Dialogue {
             Verb::Quit => Next::Last(reply::BYE),
             Verb::Vrfy if !core.offers("VRFY") => Next::Reply(reply::VRFY_DISABLED),
             Verb::Vrfy if command.argument.is_empty() => Next::Reply(reply::VRFY_SYNTAX),
-            Verb::Vrfy => Next::Reply(turned_away(core).unwrap_or(reply::VRFY_LATER)),
+            Verb::Vrfy => turned_away(core).map_or(Next::Reply(reply::VRFY_LATER), |reply| refusing(core, reply)),
             Verb::Other | Verb::Unknown => Next::Reply(reply::UNKNOWN),
         }
     }
@@ -246,7 +246,7 @@ impl Dialogue {
                 deep::pass(core, now);
                 core.conclude(Outcome::Deferred);
             }
-            return if core.slow.is_some() { Next::Last(reply) } else { Next::Reply(reply) };
+            return refusing(core, reply);
         }
         deep::pass(core, now);
         Next::HandOff(vec![helo.line.clone(), mail.line.clone(), line.clone()])
@@ -271,7 +271,7 @@ impl Dialogue {
         let Some(helo) = self.helo.as_ref().filter(|_| core.offers_tls()) else {
             return Next::Reply(reply::NOT_IMPLEMENTED);
         };
-        if core.is_refused() || core.vetoes() {
+        if core.is_refused() || core.vetoes() || core.is_unnamed() {
             return Next::Reply(reply::TLS_LATER);
         }
         // Plain text behind STARTTLS must never be taken for something said under TLS (CVE-2011-0411).
@@ -296,7 +296,12 @@ impl Dialogue {
     }
 }
 
-/// What a recipient is answered when the client does not go to the MTA in this session. In the tarpit it is the last word.
+/// A refusal: in the tarpit it is the last word.
+fn refusing(core: &Core, reply: Reply) -> Next {
+    if core.slow.is_some() { Next::Last(reply) } else { Next::Reply(reply) }
+}
+
+/// What a recipient is answered when the client does not go to the MTA in this session.
 fn turned_away(core: &Core) -> Option<Reply> {
     let reply = match &core.refusal {
         Some(refusal) if core.slow.is_some() => reply::dropped(refusal, &core.arrival),

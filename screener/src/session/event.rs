@@ -160,6 +160,39 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Its name in JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Allowlisted => "allowlisted",
+            Self::Denylisted => "denylisted",
+            Self::AllowlistVeto => "allowlist_veto",
+            Self::PassNew => "pass_new",
+            Self::PassOld => "pass_old",
+            Self::Pregreet(..) => "pregreet",
+            Self::EarlyHello(..) => "early_ehlo",
+            Self::DnsblRank(_) => "dnsbl_rank",
+            Self::Hangup(..) => "hangup",
+            Self::Disconnect => "disconnect",
+            Self::KeywordsWithheld(_) => "ehlo_keywords_withheld",
+            Self::Limited(_) => "limited",
+            Self::Tarpit => "tarpit",
+            Self::TarpitFull => "tarpit_full",
+            Self::Pipelining(..) => "pipelining",
+            Self::NonSmtpCommand(..) => "non_smtp_command",
+            Self::BareNewline(_) => "bare_newline",
+            Self::TimeLimit(_) => "time_limit",
+            Self::CountLimit(_) => "count_limit",
+            Self::LengthLimit(_) => "length_limit",
+            Self::TlsEstablished(_) => "tls_established",
+            Self::TlsFailed(_) => "tls_failed",
+            Self::DataWithoutRcpt(_) => "data_without_rcpt",
+            Self::Reject { .. } => "reject",
+        }
+    }
+}
+
 /// What a client sent, as postscreen shows it where it expects text: UTF-8 as it is, everything else as `?`. At most so many
 /// bytes.
 #[derive(Clone, Copy, Debug)]

@@ -53,6 +53,11 @@ fn judge_late(core: &mut Core, report: DnsblReport) -> Judgement {
         Some(policy) if !failed && report.score >= policy.threshold && report.lowest >= policy.threshold => {
             fail(core, &policy, &report)
         }
+        // As in `pass`: it may go on, and asking again next time is due.
+        Some(policy) if report.without_best_ally >= policy.threshold => {
+            core.lattice.forget(Test::Dnsbl);
+            Judgement::Decided
+        }
         _ => Judgement::Decided,
     };
     let complete = report.complete;

@@ -21,6 +21,8 @@ mod lists;
 mod policy;
 mod reply;
 mod report;
+#[cfg(any(test, fuzzing))]
+pub mod simulation;
 mod start_tls;
 mod state;
 mod tarpit;
@@ -302,6 +304,12 @@ impl Session {
     /// Whether nothing more can come of this session.
     pub fn is_closed(&self) -> bool {
         self.is_over() && self.core.output.is_empty()
+    }
+
+    /// How many bytes are kept of what the client said, and for it.
+    #[cfg(any(test, fuzzing))]
+    fn held(&self) -> usize {
+        self.core.input.len()
     }
 
     /// Who came where, and as what.

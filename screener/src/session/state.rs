@@ -119,7 +119,7 @@ impl Core {
         self.slow.as_ref().is_some_and(|slow| slow.is_speaking())
     }
 
-    /// Whether STARTTLS is to be had now, from us or from the MTA.
+    /// Whether STARTTLS is to be had now, from us or from the MTA. A handshake cannot be made slowly: not in the tarpit.
     pub(super) fn offers_tls(&self) -> bool {
         let wanted = !self.policy.replies.withholds("STARTTLS") && self.slow.is_none();
         wanted && self.tls.is_none() && (self.arrival.terminates_tls || self.features.offers("STARTTLS"))
@@ -246,11 +246,14 @@ impl Core {
 
     /// Everything that was due is decided and nothing failed: grants what was passed.
     pub(super) fn conclude(&mut self, outcome: Outcome) {
-        if self.decided {
+        // Nothing is remembered of nobody.
+        if self.decided || self.is_unnamed() {
             return;
         }
         let comes_again = (outcome == Outcome::Deferred).then(|| self.now.unix.plus(GRACE));
-        if let Some(stamps) = self.lattice.earned(&self.arrival, comes_again) {
+        // Who was not tested has earned nothing.
+        let earned = if self.welcome { None } else { self.lattice.earned(&self.arrival, comes_again) };
+        if let Some(stamps) = earned {
             if self.lattice.counts_as_passed() {
                 self.log(if self.lattice.was_new() { Event::PassNew } else { Event::PassOld });
             }

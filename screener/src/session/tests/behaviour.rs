@@ -456,6 +456,25 @@ fn a_connection_without_a_client_is_greeted_and_its_mail_is_put_off_without_a_tr
 }
 
 #[test]
+fn a_connection_without_a_client_does_not_reach_the_mta_by_starttls() {
+    let standing = Standing::Unnamed { mta_answers: true };
+    let mut rig = Rig::with(policy(), Arrival { standing, ..arrival() });
+    rig.says("EHLO lb\r\n").take();
+    rig.says("STARTTLS\r\n");
+    assert_eq!(rig.take(), "454 4.7.0 TLS not available due to local problem\r\n");
+    rig.says("MAIL FROM:<a@b>\r\n").says("RCPT TO:<c@d>\r\n");
+    assert!(rig.handoff.is_none() && rig.granted.is_none());
+}
+
+#[test]
+fn what_a_late_answer_shows_to_rest_on_one_allow_list_is_not_remembered() {
+    let mut rig = Rig::new();
+    rig.seconds(6).lists_say(DnsblReport { score: 2, without_best_ally: 5, ..unlisted() }).take();
+    rig.says("EHLO c\r\n").says("MAIL FROM:<a@b>\r\n").says("RCPT TO:<c@d>\r\n");
+    assert!(rig.handoff.is_some() && rig.granted.is_none());
+}
+
+#[test]
 fn a_421_of_the_mta_is_the_end_and_the_pass_stays() {
     let mut rig = Rig::with(policy(), arrival());
     rig.lists_say(unlisted())

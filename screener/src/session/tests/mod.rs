@@ -7,5 +7,6 @@ mod limits;
 mod properties;
 mod replies;
 mod rig;
+mod simulation;
 mod start_tls;
 mod tarpit;

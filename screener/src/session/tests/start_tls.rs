@@ -191,6 +191,7 @@ fn whoever_owes_no_test_gets_tls_here_if_the_mta_has_none() {
         rig.says("MAIL FROM:<a@b.test>\r\n").says("RCPT TO:<x@example.test>\r\n");
         assert_eq!(rig.replay().len(), 3);
         assert!(rig.handoff.as_ref().is_some_and(|handoff| handoff.tls == Some(AGREED)));
+        assert!(rig.granted.is_none(), "who is not tested earns nothing");
         let at_once = Rig::with(policy(), arrival);
         assert!(at_once.handoff.is_some(), "an MTA with a certificate of its own has it at once");
     }

@@ -105,3 +105,12 @@ fn stress_and_shutdown_empty_the_tarpit() {
     rig.input(Input::Shutdown);
     assert!(rig.closed && rig.take().ends_with("\r\n421 4.3.2 Service is going down, try again later\r\n"));
 }
+
+#[test]
+fn vrfy_hears_the_refusal_and_that_is_the_end() {
+    let tarpitted = Arrival { standing: Standing::Tarpitted, ..arrival() };
+    let mut rig = Rig::of_mta(["VRFY"], tarpitted);
+    rig.says("EHLO c\r\n").seconds(60).says("VRFY a@b\r\n").seconds(100);
+    assert!(rig.take().ends_with("521 5.3.2 Service currently unavailable; session=000000000abc\r\n"));
+    assert!(rig.closed);
+}
