@@ -155,7 +155,7 @@ impl Dialogue {
             return core.end_with(&reply);
         }
         let next = self.obey(core, now, line, command);
-        self.last = command.label().to_owned();
+        self.last = command.label();
         self.since = now.instant;
         match next {
             Next::Reply(reply) => {

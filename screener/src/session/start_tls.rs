@@ -66,7 +66,7 @@ impl StartingTls {
                 core.log(Event::TlsFailed(format!("not finished within {limit} s")));
                 core.log(Event::TimeLimit("STARTTLS".to_owned()));
                 // There are no words for it: a plain-text reply would stand in the middle of the handshake.
-                core.log(Event::Disconnect);
+                core.disconnect();
                 core.close()
             }
             Input::Dnsbl(report) => {

@@ -149,6 +149,12 @@ impl Core {
         self.began + self.policy.session_time
     }
 
+    /// Logs the end; what is still to be told of the client stands before it.
+    pub(super) fn disconnect(&mut self) {
+        lists::tell(self);
+        self.log(Event::Disconnect);
+    }
+
     /// Ends the session from our side.
     pub(super) fn close(&mut self) -> Phase {
         self.decide(if self.is_refused() { Outcome::Refused } else { Outcome::Left });
@@ -163,7 +169,7 @@ impl Core {
     pub(super) fn hang_up(&mut self, now: Now) -> Phase {
         let (moment, since) = self.moment;
         self.log(Event::Hangup(now.instant - since, moment));
-        self.log(Event::Disconnect);
+        self.disconnect();
         self.close()
     }
 
@@ -176,7 +182,7 @@ impl Core {
         let reply = reply::dropped(refusal, &self.arrival);
         self.send(&reply);
         self.decide(Outcome::Refused);
-        self.log(Event::Disconnect);
+        self.disconnect();
         self.close()
     }
 
@@ -186,7 +192,7 @@ impl Core {
             self.send_banner();
         }
         self.send(reply);
-        self.log(Event::Disconnect);
+        self.disconnect();
         self.close()
     }
 
@@ -298,7 +304,7 @@ impl Core {
             // By this code the MTA closes, and so do we (RFC 5321 section 3.8): an open connection would be a lie.
             (Some(_), Some(own_words)) if own_words.starts_with(b"421") => {
                 self.send_wire(own_words);
-                self.log(Event::Disconnect);
+                self.disconnect();
                 self.close()
             }
             // The client waits for the reply to the line that began the handoff.
@@ -318,7 +324,7 @@ impl Core {
                     self.send_banner();
                 }
                 self.send_wire(own_words);
-                self.log(Event::Disconnect);
+                self.disconnect();
                 self.close()
             }
         }
