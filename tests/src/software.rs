@@ -33,7 +33,7 @@ pub fn lay(host: &Host, name: &str) -> Result<()> {
 }
 
 /// Where the tree of a name is, or would be: below the directory that cargo builds in.
-fn tree(name: &str) -> Result<PathBuf> {
+pub(crate) fn tree(name: &str) -> Result<PathBuf> {
     let this = env::current_exe().context("the path of this executable")?;
     let tools = this.ancestors().map(|place| place.join("tools")).find(|place| place.is_dir());
     let tools = tools.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools"));

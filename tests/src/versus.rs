@@ -9,6 +9,7 @@ mod compare;
 pub mod differences;
 pub mod lab;
 mod play;
+pub mod readers;
 pub mod script;
 pub mod scripts;
 pub mod setting;

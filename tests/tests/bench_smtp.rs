@@ -9,7 +9,7 @@ use screener_tests::bench::{Options, smtp};
 use screener_tests::cell;
 
 /// The rows that DESIGN.md promises, and the rivals' that must stand beside them.
-const ROWS: [&str; 11] = [
+const ROWS: [&str; 13] = [
     "refusal_cpu_ratio",
     "refusal_cpu_us",
     "refusal_cpu_postscreen_us",
@@ -18,8 +18,10 @@ const ROWS: [&str; 11] = [
     "greeting_late_p99_ms",
     "pass_steer_ratio",
     "pass_front_ratio",
+    "pass_front_handover_ratio",
     "pass_postscreen_ratio",
     "relay_ratio",
+    "relay_pass_ratio",
     "relay_bare_mails_per_second",
 ];
 

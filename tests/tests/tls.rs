@@ -159,7 +159,7 @@ fn a_handshake_that_fails_is_logged_with_its_reason_and_held_against_nobody() {
         let name = client.log_name();
         drop(client);
         rig.screener
-            .wait_for_log(&format!("TLS handshake failed for service=smtp peer={name}: lost connection"), SOON)?;
+            .wait_for_log(&format!("TLS handshake failed for service=smtpd peer={name}: lost connection"), SOON)?;
         rig.screener.wait_for_log(&format!("DISCONNECT {name}"), SOON)?;
         // Does not trust the certificate, and says so.
         let mut client = rig.before_handshake("198.51.100.47")?;
@@ -182,7 +182,7 @@ fn a_handshake_that_fails_is_logged_with_its_reason_and_held_against_nobody() {
 
 fn failed(rig: &mut Rig, client: &Client, why: &str) -> Result<()> {
     let name = client.log_name();
-    rig.screener.wait_for_log(&format!("TLS handshake failed for service=smtp peer={name}: {why}"), SOON)?;
+    rig.screener.wait_for_log(&format!("TLS handshake failed for service=smtpd peer={name}: {why}"), SOON)?;
     rig.screener.wait_for_log("HANGUP after ", SOON)?;
     rig.screener.wait_for_log(&format!("DISCONNECT {name}"), SOON)?;
     Ok(())
@@ -201,7 +201,7 @@ fn a_client_that_stalls_in_the_handshake_is_let_go_and_holds_up_nobody() {
             let (heard, _) = client.read_all()?;
             ensure!(heard.is_empty(), "{}", heard.escape_ascii());
             let name = client.log_name();
-            let line = format!("TLS handshake failed for service=smtp peer={name}: not finished within 3 s");
+            let line = format!("TLS handshake failed for service=smtpd peer={name}: not finished within 3 s");
             rig.screener.wait_for_log(&line, SOON)?;
             rig.screener.wait_for_log(&format!("COMMAND TIME LIMIT from {name} after STARTTLS"), SOON)?;
         }

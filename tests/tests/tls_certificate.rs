@@ -144,3 +144,34 @@ fn half_a_section_and_a_path_that_is_none_are_refused_where_they_stand() {
         expect(&mx, &["check-config"], 2, "[tls]: /etc/screener/tls/cert.pem cannot be read: ")
     });
 }
+
+#[test]
+fn a_reload_reads_the_certificate_at_once_and_refuses_other_files_that_are_bad() {
+    cell::test("a_reload_reads_the_certificate_at_once_and_refuses_other_files_that_are_bad", || {
+        let mut rig = Rig::new()?;
+        let mut held = rig.under_tls("198.51.100.66")?;
+        held.ask("EHLO sender.example.net", 250)?;
+        let renewed = Certificate::new("mx3.example.com")?;
+        renewed.install(&rig.mx, PLACE)?;
+        rig.screener.tell(&["reload"])?;
+        ensure!(rig.screener.json(&["status", "--json"])?["tls"]["names"][0] == "mx3.example.com", "not at once");
+        rig.screener.wait_for_log("STARTTLS with the certificate for mx3.example.com", SOON)?;
+        // The same files, now bad: the rest of the configuration is taken, the certificate stays, and the answer says so.
+        replace(&rig.mx, KEY, Certificate::new("mx3.example.com")?.key())?;
+        expect(&rig.mx, &["reload"], 0, "does not belong to the first certificate")?;
+        rig.before_handshake("198.51.100.67")?.start_tls(&renewed)?;
+        // Other files, and bad: nothing is taken.
+        let other = SECTION.replace("key.pem", "none.pem");
+        rig.mx.write("/etc/screener/screener.toml", &format!("{USUAL}{other}"))?;
+        expect(&rig.mx, &["reload"], 2, "/etc/screener/tls/none.pem cannot be read: ")?;
+        rig.before_handshake("198.51.100.68")?.start_tls(&renewed)?;
+        // None any more: STARTTLS is the MTA's, which has none.
+        rig.mx.write("/etc/screener/screener.toml", USUAL)?;
+        rig.screener.tell(&["reload"])?;
+        let mut plain = Client::connect(&rig.internet, "198.51.100.69".parse()?, rig.server()?)?;
+        plain.expect(220)?;
+        let offer = plain.ask("EHLO sender.example.net", 250)?;
+        ensure!(!offer.contains("STARTTLS"), "{}", offer.text());
+        mail(&mut held, "through all of it")
+    });
+}

@@ -51,10 +51,15 @@ const LAB: [(&str, &str); 13] = [
 const PERL: [(&str, &str); 2] =
     [("Net::SSLeay", "libnet-ssleay-perl"), ("IO::Socket::INET6", "libio-socket-inet6-perl")];
 
-/// MTAs that Debian does not install beside Postfix: the name of the tree in which the lab finds each, and its package.
-/// Of Exim's two daemons only the heavy one knows the PROXY protocol.
-const MTAS: [(&str, &str); 3] =
-    [("exim", "exim4-daemon-heavy"), ("opensmtpd", "opensmtpd"), ("sendmail", "sendmail-bin")];
+/// What is not installed but unpacked: the name of the tree in which the lab finds it, and its package. MTAs that Debian does
+/// not install beside Postfix (of Exim's two daemons only the heavy one knows the PROXY protocol), and fail2ban, which would
+/// begin to watch this machine's logs.
+const UNPACKED: [(&str, &str); 4] = [
+    ("exim", "exim4-daemon-heavy"),
+    ("opensmtpd", "opensmtpd"),
+    ("sendmail", "sendmail-bin"),
+    ("fail2ban", "fail2ban"),
+];
 
 /// What boots other kernels: the program, and the package that brings it.
 const QEMU: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
@@ -139,7 +144,7 @@ pub(crate) fn for_lab() -> Result<Done> {
     let is_missing = |module: &str| process::ask(Command::new("perl").args([&format!("-M{module}"), "-e1"])).is_err();
     let modules = PERL.iter().filter(|(module, _)| is_missing(module)).map(|(_, package)| *package);
     done = done.and(packages("the lab", &modules.collect::<Vec<_>>())?);
-    for (name, package) in MTAS {
+    for (name, package) in UNPACKED {
         done = done.and(unpack::ensure_tree(name, &[package])?);
     }
     Ok(done)

@@ -24,8 +24,14 @@ impl Run {
     pub(super) fn carry_out(self) -> anyhow::Result<Answer> {
         let origin = Origin { file: self.config, overrides: Overrides { interfaces: self.interface } };
         let config = origin.read()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build()?;
         runtime.block_on(crate::serve::run(origin, config, self.take_over))?;
         Ok(Answer::Yes)
     }
+}
+
+/// How many threads drive sessions: one for two processors. The others are the MTA's, whose work on a mail is greater by far; and
+/// each thread that sleeps has to be woken when another takes a connection. What takes long is done on threads beside these.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
 }

@@ -107,7 +107,7 @@ pub(super) fn between(running: &Config, read: &mut Config) -> Changes {
     };
     it.now("deny", &denies(running), &denies(read));
     table!(it, &running.control, read.control, Control("control."): socket restart, group now);
-    table!(it, &running.observe, read.observe, Observe("observe."): metrics now, log now);
+    table!(it, &running.observe, read.observe, Observe("observe."): metrics now, log now, program restart);
     changes
 }
 

@@ -246,6 +246,7 @@ impl Judge<'_, '_> {
             observe: Observe {
                 metrics: self.unless_blank(&raw.observe.metrics, |judge| judge.with(&raw.observe.metrics, address)),
                 log: self.word(&raw.observe.log),
+                program: self.parsed(&raw.observe.program).unwrap_or_default(),
             },
         };
         // With stand-ins in the tree the rules between settings would report what nobody wrote.

@@ -30,7 +30,7 @@ pub use tree::{
 };
 pub use value::{
     AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, ListLevel, LocalAddress,
-    LogFormat, Mode, Secret, Stressed, Tagged, TestAction, XdpMode, Zone,
+    LogFormat, Mode, ProgramName, Secret, Stressed, Tagged, TestAction, XdpMode, Zone,
 };
 
 use source::Source;

@@ -475,10 +475,11 @@ impl Default for Control {
 pub(super) struct Observe {
     pub(super) metrics: At<String>,
     pub(super) log: At<String>,
+    pub(super) program: At<String>,
 }
 
 impl Default for Observe {
     fn default() -> Self {
-        Self { metrics: text("127.0.0.1:9725"), log: text("postscreen") }
+        Self { metrics: text("127.0.0.1:9725"), log: text("postscreen"), program: text("screener") }
     }
 }

@@ -232,6 +232,11 @@ fn an_unknown_word_is_refused_with_the_choices() {
         "s.toml:2:10: tests.dnsbl.action: \"reject\" is none of: ignore, enforce, drop, tarpit"
     );
     assert_eq!(
+        refusal("[observe]\nprogram = \"my screener[1]\"\n"),
+        "s.toml:2:11: observe.program: \"my screener[1]\" is no program's name in a log: at most 48 letters, digits and \
+         - _ . /, like \"postfix/postscreen\""
+    );
+    assert_eq!(
         refusal("[[deny]]\nprefix = \"192.0.2.0/24\"\naction = \"permit\"\n"),
         "s.toml:3:10: deny[0].action: \"permit\" is none of: drop, reject, tag, count"
     );

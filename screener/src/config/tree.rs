@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::error::Place;
 use super::value::{
     AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, ListLevel, LocalAddress,
-    LogFormat, Mode, Secret, Stressed, Tagged, TestAction, XdpMode, Zone,
+    LogFormat, Mode, ProgramName, Secret, Stressed, Tagged, TestAction, XdpMode, Zone,
 };
 use crate::client::Ipv6KeyLength;
 use crate::feed::{DenyAction, StaticAction};
@@ -415,10 +415,12 @@ pub struct Control {
 }
 
 /// `[observe]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observe {
     /// Where metrics are served over TCP; `None`: only on the control socket.
     pub metrics: Option<SocketAddr>,
     /// The form of the log.
     pub log: LogFormat,
+    /// The program in each line of it, as syslog shows it.
+    pub program: ProgramName,
 }

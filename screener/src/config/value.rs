@@ -302,6 +302,39 @@ fn is_domain(text: &str, underscore: bool) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
+/// What a program is called in a log: a word as syslog and its readers take it, at most 48 characters. Tools that know
+/// postscreen look for a name of Postfix's, such as `postfix/postscreen`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramName(String);
+
+impl ProgramName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for ProgramName {
+    fn default() -> Self {
+        Self("screener".to_owned())
+    }
+}
+
+impl FromStr for ProgramName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+        if (1..=48).contains(&text.len()) && text.bytes().all(fits) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!(
+                "{text:?} is no program's name in a log: at most 48 letters, digits and - _ . /, like \"postfix/postscreen\""
+            ))
+        }
+    }
+}
+
 /// A local address on which clients connect, with or without the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalAddress {

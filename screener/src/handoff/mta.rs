@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use socket2::SockRef;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -66,7 +67,14 @@ impl Mta {
     }
 
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), HandoffError> {
-        let sent = within(REPLY_TIME, self.stream.write_all(bytes)).await;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let sending = async {
+            let sent = self.stream.send_now(bytes)?;
+            self.stream.write_all(&bytes[sent..]).await
+        };
+        let sent = within(REPLY_TIME, sending).await;
         sent.map_err(|source| self.away("does not take what is sent to it", source))
     }
 
@@ -135,17 +143,34 @@ async fn connect(host: &str, port: u16) -> io::Result<MtaStream> {
     let share = CONNECT_TIME / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
     for address in addresses {
-        match within(share, TcpStream::connect(address)).await {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                // The client's side has timers; an MTA that vanished with its host must not hold the relay.
-                SockRef::from(&stream).set_keepalive(true)?;
-                return Ok(MtaStream::Tcp(stream));
-            }
+        match within(share, reach(address)).await {
+            Ok(stream) => return Ok(MtaStream::Tcp(stream)),
             Err(error) => failed = error,
         }
     }
     Err(failed)
+}
+
+/// Connects to one address.
+///
+/// Not by `TcpStream::connect`: it waits for an event where the connection stands already, as it does on the same host.
+async fn reach(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    // The client's side has timers; an MTA that vanished with its host must not hold the relay.
+    socket.set_keepalive(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    if stream.peer_addr().is_err() {
+        stream.writable().await?;
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+    }
+    Ok(stream)
 }
 
 /// A complete reply of the MTA, as on the wire.

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -12,6 +13,24 @@ use tokio::net::{TcpStream, UnixStream};
 pub(super) enum MtaStream {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+impl MtaStream {
+    /// Sends what the socket takes at once, and says how much that was. tokio lets nobody write to a new socket before its
+    /// first event has come; the socket itself is asked here.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(super) fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let socket = match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+        };
+        match socket.send(bytes) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+            sent => sent,
+        }
+    }
 }
 
 /// The same call on whichever it is.

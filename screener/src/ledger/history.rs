@@ -3,7 +3,7 @@
 //! Holds the bounded table of histories. Never decides anything, and never grows beyond its limits: the client not seen
 //! for the longest time goes first.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -149,7 +149,8 @@ pub(super) struct Limits {
 #[derive(Debug)]
 pub(super) struct Histories {
     limits: Limits,
-    clients: HashMap<ClientKey, History>,
+    /// Not hashed: a table that grows holds everybody up while it moves, and is half empty then.
+    clients: BTreeMap<ClientKey, History>,
     /// The same clients by `last_seen`: who goes first.
     by_age: BTreeSet<(UnixTime, ClientKey)>,
     cost: usize,
@@ -157,7 +158,7 @@ pub(super) struct Histories {
 
 impl Histories {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, clients: HashMap::new(), by_age: BTreeSet::new(), cost: 0 }
+        Self { limits, clients: BTreeMap::new(), by_age: BTreeSet::new(), cost: 0 }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -37,8 +37,9 @@ const SCHEMA_KEY: &str = "schema";
 /// The layout of the tables above. A change that an older daemon would misread gets a new number.
 const SCHEMA: u64 = 1;
 
-/// What redb may keep of the file in memory: the tables are read once, so only the writer's working set counts.
-const CACHE: usize = 32 << 20;
+/// What redb may keep of the file in memory. The tables are read once, everything is in memory as it is, and the pages that a
+/// batch changes are in the system's own cache: more would be a second copy of what thousands of waiting clients left.
+const CACHE: usize = 2 << 20;
 
 /// Why a file cannot be used.
 #[derive(Debug, Error)]

@@ -21,7 +21,7 @@ use super::sink::{Flush, Sink};
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// As postscreen writes them, program `screener`.
+    /// As postscreen writes them.
     Postscreen,
     /// A JSON object each.
     Json,
@@ -61,12 +61,12 @@ where
     }
 }
 
-/// Starts logging to standard error. `RUST_LOG` overrides what is shown (default `info`). What it returns writes the last
-/// lines when it is dropped.
+/// Starts logging to standard error, as `program`. `RUST_LOG` overrides what is shown (default `info`). What it returns
+/// writes the last lines when it is dropped.
 ///
 /// # Errors
 /// When logging was started before, or the system has no thread for it.
-pub fn init(format: Format) -> anyhow::Result<Flush> {
+pub fn init(format: Format, program: &str) -> anyhow::Result<Flush> {
     let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     for secretive in ["hickory_resolver=off", "hickory_net=off", "hickory_proto=off"] {
         // What it logs holds the names that it asks, and those may hold the secret key of a DNS list.
@@ -75,7 +75,7 @@ pub fn init(format: Format) -> anyhow::Result<Flush> {
     let (sink, flush) = Sink::new(io::stderr()).context("the log's writer cannot be started")?;
     set_format(format);
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    let syslog = if journal { Syslog::Journal } else { Syslog::Classic(program()) };
+    let syslog = if journal { Syslog::Journal } else { Syslog::Classic(writer(program)) };
     // The session's name stands in the text where it is wanted; as a field it is for JSON.
     let fields = tracing_subscriber::fmt::format::debug_fn(|writer, field, value| match field.name() {
         "message" => write!(writer, "{value:?}"),
@@ -92,9 +92,9 @@ pub fn init(format: Format) -> anyhow::Result<Flush> {
 }
 
 /// Who writes, as it stands in each line.
-fn program() -> String {
+fn writer(program: &str) -> String {
     let host = rustix::system::uname();
-    format!("{} screener[{}]", host.nodename().to_string_lossy(), std::process::id())
+    format!("{} {program}[{}]", host.nodename().to_string_lossy(), std::process::id())
 }
 
 /// The classic form, `Nov 24 04:30:00 host screener[77]: text`. Under systemd the journal adds all of that itself; there

@@ -65,7 +65,7 @@ pub fn line(arrival: &Arrival, event: &Event) -> String {
                  {key_exchange}"
             )
         }
-        Event::TlsFailed(why) => format!("TLS handshake failed for service=smtp peer={client}: {why}"),
+        Event::TlsFailed(why) => format!("TLS handshake failed for service=smtpd peer={client}: {why}"),
         Event::DataWithoutRcpt(verb) => format!("{verb} without valid RCPT from {client}"),
         Event::Reject { reply, from, to, proto, helo } => format!(
             "NOQUEUE: reject: RCPT from {client}: {reply}; from=<{}>, to=<{}>, proto={proto}, helo=<{}>",
@@ -200,6 +200,20 @@ mod tests {
             (
                 Event::Limited(Ceiling::Screening),
                 "NOQUEUE: reject: CONNECT from [203.0.113.5]:34209: all screening ports busy",
+            ),
+            (
+                Event::TlsEstablished(TlsSession {
+                    protocol: "TLSv1.3",
+                    cipher: "TLS_AES_256_GCM_SHA384",
+                    bits: 256,
+                    key_exchange: Some("X25519"),
+                }),
+                "Anonymous TLS connection established from [203.0.113.5]:34209: TLSv1.3 with cipher \
+                 TLS_AES_256_GCM_SHA384 (256/256 bits) key-exchange X25519",
+            ),
+            (
+                Event::TlsFailed("lost connection".into()),
+                "TLS handshake failed for service=smtpd peer=[203.0.113.5]:34209: lost connection",
             ),
             (Event::KeywordsWithheld("SIZE, DSN".into()), "[203.0.113.5]:34209: discarding EHLO keywords: SIZE, DSN"),
         ];

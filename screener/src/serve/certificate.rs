@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::clock::{Now, UnixTime};
 use crate::control::api;
-use crate::tls::{Identity, Keeper, News};
+use crate::tls::{Identity, Keeper};
 
 use super::daemon::Daemon;
 
@@ -18,41 +18,60 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Says how it stands at the start, and goes on looking.
 pub(super) fn begin(daemon: &Arc<Daemon>) {
-    let live = daemon.live();
-    if let Some(identity) = live.tls.identity() {
-        info!("{}", introduction(&identity));
-    }
-    for (_, text) in conditions(&live.tls, Now::read().unix) {
-        warn!("{text}");
-    }
-    tokio::spawn(watch(Arc::clone(daemon)));
+    let mut told = Told::default();
+    told.tell(&daemon.live().tls);
+    tokio::spawn(watch(Arc::clone(daemon), told));
 }
 
-async fn watch(daemon: Arc<Daemon>) {
-    let mut warned = warning_of(&daemon.live().tls, Now::read().unix);
+async fn watch(daemon: Arc<Daemon>, mut told: Told) {
+    let mut reloaded = daemon.reloaded.subscribe();
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
+            // That has read the files.
+            Ok(()) = reloaded.changed() => {}
             () = daemon.retired.cancelled() => return,
         }
         let keeper = Arc::clone(&daemon.live().tls);
         let worker = Arc::clone(&keeper);
         // The files may lie on a disk that is slow, or not there.
-        if let Ok(Some(news)) = tokio::task::spawn_blocking(move || worker.look(Now::read().unix)).await {
-            tell(&keeper, &news);
+        let looked = tokio::task::spawn_blocking(move || worker.look(Now::read().unix)).await;
+        if let Err(error) = looked {
+            warn!("the certificate cannot be looked at: {error}");
         }
-        let warning = warning_of(&keeper, Now::read().unix);
-        if let Some(text) = warning.as_ref().filter(|_| warned.is_none()) {
-            warn!("{text}");
-        }
-        warned = warning;
+        told.tell(&keeper);
     }
 }
 
-fn tell(keeper: &Keeper, news: &News) {
-    match news {
-        News::Taken(identity) => info!("{}", introduction(identity)),
-        News::Refused(error) => warn!("{}", refused(keeper, &error.to_string())),
+/// What the log has said last.
+#[derive(Default)]
+struct Told {
+    introduction: Option<String>,
+    refused: Option<String>,
+    warned: bool,
+}
+
+impl Told {
+    /// Says what is new.
+    fn tell(&mut self, keeper: &Keeper) {
+        let introduction = keeper.identity().map(|identity| introduction(&identity));
+        if introduction != self.introduction {
+            match &introduction {
+                Some(text) => info!("{text}"),
+                None => info!("STARTTLS is left to the MTA"),
+            }
+            self.introduction = introduction;
+        }
+        let refused = keeper.trouble().map(|why| refused(keeper, &why));
+        if let Some(text) = refused.as_ref().filter(|_| refused != self.refused) {
+            warn!("{text}");
+        }
+        self.refused = refused;
+        let warning = warning_of(keeper, Now::read().unix);
+        if let Some(text) = warning.as_ref().filter(|_| !self.warned) {
+            warn!("{text}");
+        }
+        self.warned = warning.is_some();
     }
 }
 

@@ -81,7 +81,7 @@ const POOLS: &str = "pools.json";
 /// configuration that contradicts itself.
 pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyhow::Result<()> {
     // Dropped at the end of everything: then the last lines are written.
-    let _flush = observe::init(reload::log_format(&config))?;
+    let _flush = observe::init(reload::log_format(&config), config.observe.program.as_str())?;
     let mut signals = Signals::hear()?;
     raise_descriptors();
     let mut place = Place::find(&config, take_over).await?;

@@ -23,7 +23,7 @@ use crate::tls::TlsError;
 use super::daemon::{Daemon, Mode};
 use super::sockets::Fronts;
 use super::statics::Renewed;
-use super::{door, interfaces, policy, pools, systemd};
+use super::{certificate, door, interfaces, policy, pools, systemd};
 
 /// Why the running configuration stays.
 #[derive(Debug, Error)]
@@ -135,6 +135,7 @@ fn take_in(daemon: &Arc<Daemon>) -> Result<api::ReloadReport, ReloadError> {
             }
         }
     }
+    report.notes.extend(certificate::conditions(&next.tls, Now::read().unix).into_iter().map(|(_, text)| text));
     daemon.reloaded.send_replace(());
     door::look_for_permits(daemon);
     if other_passes && let Some(note) = realign(daemon) {

@@ -94,7 +94,8 @@ impl ClientStream {
     /// Waits until there is something to [`ClientStream::try_read`]: bytes, or the end.
     pub(super) async fn readable(&mut self) -> io::Result<()> {
         match self {
-            Self::Plain(tcp) => tcp.readable().await,
+            // Not by the `readable` of a TcpStream: each who waits there takes a hundred bytes more.
+            Self::Plain(tcp) => std::future::poll_fn(|cx| tcp.poll_read_ready(cx)).await,
             Self::Tls(tls) => std::future::poll_fn(|cx| Pin::new(&mut **tls).poll_fill_buf(cx).map_ok(drop)).await,
         }
     }

@@ -32,7 +32,7 @@ pub(super) enum Verb {
 #[derive(Clone, Debug)]
 pub(super) struct Command {
     pub(super) verb: Verb,
-    /// The first word in upper case, at most 32 bytes, for the log.
+    /// The first word as sent, at most 32 bytes, for the log.
     pub(super) name: String,
     /// What follows the first word, without the white space around it.
     pub(super) argument: Bytes,
@@ -42,8 +42,8 @@ impl Command {
     pub(super) fn parse(line: &Bytes) -> Self {
         let line = line.slice_ref(line.trim_ascii());
         let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
-        let name = String::from_utf8_lossy(&line[..end.min(32)]).to_ascii_uppercase();
-        let verb = match name.as_str() {
+        let name = String::from_utf8_lossy(&line[..end.min(32)]).into_owned();
+        let verb = match name.to_ascii_uppercase().as_str() {
             "HELO" => Verb::Helo,
             "EHLO" => Verb::Ehlo,
             "MAIL" => Verb::Mail,
@@ -63,10 +63,10 @@ impl Command {
     }
 
     /// How postscreen's log calls the command once it has been carried out.
-    pub(super) fn label(&self) -> &str {
+    pub(super) fn label(&self) -> String {
         match self.verb {
-            Verb::Unknown => "UNIMPLEMENTED",
-            _ => &self.name,
+            Verb::Unknown => "UNIMPLEMENTED".to_owned(),
+            _ => self.name.to_ascii_uppercase(),
         }
     }
 
@@ -149,7 +149,7 @@ mod tests {
     fn a_verb_is_known_in_any_case_and_keeps_its_argument_as_sent() {
         let command = command("mAiL  FROM:<A@b.test> SIZE=1 ");
         assert_eq!(command.verb, Verb::Mail);
-        assert_eq!(command.name, "MAIL");
+        assert_eq!((command.name.as_str(), command.label().as_str()), ("mAiL", "MAIL"));
         assert_eq!(command.argument, "FROM:<A@b.test> SIZE=1");
     }
 

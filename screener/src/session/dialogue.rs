@@ -34,8 +34,8 @@ pub(super) struct Dialogue {
     since: Instant,
     /// The verb before, for the log.
     last: String,
-    helo: Option<Helo>,
-    mail: Option<Mail>,
+    helo: Option<Box<Helo>>,
+    mail: Option<Box<Mail>>,
 }
 
 #[derive(Debug)]
@@ -159,7 +159,7 @@ impl Dialogue {
             return core.end_with(&reply);
         }
         let next = self.obey(core, now, line, command);
-        self.last = command.label().to_owned();
+        self.last = command.label();
         self.since = now.instant;
         match next {
             Next::Reply(reply) => {
@@ -209,7 +209,7 @@ impl Dialogue {
             return Next::Reply(if extended { reply::EHLO_SYNTAX } else { reply::HELO_SYNTAX });
         }
         let proto = if extended { "ESMTP" } else { "SMTP" };
-        self.helo = Some(Helo { proto, line: line.clone(), name: command.argument.clone() });
+        self.helo = Some(Box::new(Helo { proto, line: line.clone(), name: command.argument.clone() }));
         self.mail = None;
         core.said.helo = Some(Printable(&command.argument, LONGEST_NAME).to_string());
         core.ask_for_sibling(&command.argument, now);
@@ -233,7 +233,7 @@ impl Dialogue {
         }
         let Some(from) = command.address(b"FROM") else { return Next::Reply(reply::MAIL_SYNTAX) };
         core.said.sender = Some(Printable(&from, LONGEST_NAME).to_string());
-        self.mail = Some(Mail { line: line.clone(), from });
+        self.mail = Some(Box::new(Mail { line: line.clone(), from }));
         Next::Reply(reply::MAIL_OK)
     }
 

@@ -85,7 +85,7 @@ impl Greeting {
                     return core.end_with(&limit);
                 }
             }
-            Input::Dnsbl(report) => core.lists = Some(report),
+            Input::Dnsbl(report) => core.lists = Some(Box::new(report)),
             Input::Eof => return core.hang_up(now),
             _ => {}
         }

@@ -27,7 +27,7 @@ pub(super) enum Judgement {
 /// Judges what is known. With `time_is_up` there is nothing more to wait for.
 pub(super) fn judge(core: &mut Core, now: Now, time_is_up: bool) -> Judgement {
     let Some(policy) = core.policy.dnsbl.clone() else { return Judgement::Decided };
-    let report = match core.lists.clone() {
+    let report = match core.lists.as_deref().cloned() {
         Some(report) => report,
         None if time_is_up => DnsblReport::default(),
         None => return Judgement::Open,
@@ -61,7 +61,7 @@ fn judge_late(core: &mut Core, report: DnsblReport) -> Judgement {
         _ => Judgement::Decided,
     };
     let complete = report.complete;
-    core.lists = Some(report);
+    core.lists = Some(Box::new(report));
     if complete {
         tell(core);
     }
@@ -72,7 +72,7 @@ fn judge_late(core: &mut Core, report: DnsblReport) -> Judgement {
 /// nothing but 421 may be said unasked.
 pub(super) fn hear_late(core: &mut Core, report: DnsblReport) {
     if let Judgement::Drop(refusal) | Judgement::Tarpit(refusal) = judge_late(core, report) {
-        core.refusal = Some(refusal);
+        core.refusal = Some(Box::new(refusal));
     }
 }
 
@@ -105,7 +105,7 @@ fn fail(core: &mut Core, policy: &DnsblPolicy, report: &DnsblReport) -> Judgemen
     let action = core.fail(Test::Dnsbl, &refusal, evidence);
     // Who goes on to the dialogue under `enforce` leaves the missing lists the time to answer.
     if report.complete || action != Action::Enforce {
-        core.lists = Some(report.clone());
+        core.lists = Some(Box::new(report.clone()));
         tell(core);
     }
     match action {
@@ -129,7 +129,7 @@ pub(super) fn tell(core: &mut Core) {
         return;
     }
     let policy = Arc::clone(&core.policy);
-    let (Some(policy), Some(report)) = (&policy.dnsbl, core.lists.clone()) else { return };
+    let (Some(policy), Some(report)) = (&policy.dnsbl, core.lists.as_deref().cloned()) else { return };
     if let Some(evidence) = core.evidence.iter_mut().find(|evidence| evidence.test == Test::Dnsbl) {
         evidence.weight = report.score;
         evidence.reason = reason(policy, &report);

@@ -54,7 +54,7 @@ impl StartingTls {
         match input {
             Input::TlsUp(session) => {
                 core.log(Event::TlsEstablished(session));
-                core.tls = Some(session);
+                core.tls = Some(Box::new(session));
                 // The client has read the last reply, or there had been no handshake.
                 core.undelivered = false;
                 self.dialogue.begin_anew(now)
@@ -66,7 +66,7 @@ impl StartingTls {
                 core.log(Event::TlsFailed(format!("not finished within {limit} s")));
                 core.log(Event::TimeLimit("STARTTLS".to_owned()));
                 // There are no words for it: a plain-text reply would stand in the middle of the handshake.
-                core.log(Event::Disconnect);
+                core.disconnect();
                 core.close()
             }
             Input::Dnsbl(report) => {

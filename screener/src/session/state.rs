@@ -32,9 +32,9 @@ pub(super) struct Core {
     pub(super) lattice: Lattice,
     pub(super) evidence: Vec<Evidence>,
     /// What the DNS lists have said, once they were asked.
-    pub(super) lists: Option<DnsblReport>,
+    pub(super) lists: Option<Box<DnsblReport>>,
     /// The reply to each RCPT once a test has failed under `enforce`: the first failure's.
-    pub(super) refusal: Option<Refusal>,
+    pub(super) refusal: Option<Box<Refusal>>,
     pub(super) input: BytesMut,
     pub(super) output: VecDeque<Output>,
     pub(super) teaser_sent: bool,
@@ -43,7 +43,7 @@ pub(super) struct Core {
     /// What is known of the client's other address.
     pub(super) link: Link,
     /// Since the handshake, if there was one.
-    pub(super) tls: Option<TlsSession>,
+    pub(super) tls: Option<Box<TlsSession>>,
     /// Something was sent that the client may not have yet.
     pub(super) undelivered: bool,
     /// Whether sessions are many.
@@ -153,6 +153,12 @@ impl Core {
         self.began + self.policy.session_time
     }
 
+    /// Logs the end; what is still to be told of the client stands before it.
+    pub(super) fn disconnect(&mut self) {
+        lists::tell(self);
+        self.log(Event::Disconnect);
+    }
+
     /// Ends the session from our side.
     pub(super) fn close(&mut self) -> Phase {
         self.decide(if self.is_refused() { Outcome::Refused } else { Outcome::Left });
@@ -167,7 +173,7 @@ impl Core {
     pub(super) fn hang_up(&mut self, now: Now) -> Phase {
         let (moment, since) = self.moment;
         self.log(Event::Hangup(now.instant - since, moment));
-        self.log(Event::Disconnect);
+        self.disconnect();
         self.close()
     }
 
@@ -180,7 +186,7 @@ impl Core {
         let reply = reply::dropped(refusal, &self.arrival);
         self.send(&reply);
         self.decide(Outcome::Refused);
-        self.log(Event::Disconnect);
+        self.disconnect();
         self.close()
     }
 
@@ -190,7 +196,7 @@ impl Core {
             self.send_banner();
         }
         self.send(reply);
-        self.log(Event::Disconnect);
+        self.disconnect();
         self.close()
     }
 
@@ -216,7 +222,7 @@ impl Core {
         // What a list says is something that the sender's postmaster can act on, and wins.
         let better = self.refusal.is_none() || test == Test::Dnsbl;
         if matches!(action, Action::Enforce | Action::Tarpit) && better {
-            self.refusal = Some(refusal.clone());
+            self.refusal = Some(Box::new(refusal.clone()));
         }
         if self.granted && action != Action::Ignore {
             self.output.push_back(Output::Withdraw(test));
@@ -267,9 +273,15 @@ impl Core {
             self.decided = true;
             lists::tell(self);
             let evidence = std::mem::take(&mut self.evidence);
-            let dnsbl = self.lists.clone();
+            let dnsbl = self.lists.as_deref().cloned();
             let said = self.said.clone();
-            self.output.push_back(Output::Decided(Decision { outcome, evidence, dnsbl, tls: self.tls, said }));
+            self.output.push_back(Output::Decided(Decision {
+                outcome,
+                evidence,
+                dnsbl,
+                tls: self.tls.as_deref().copied(),
+                said,
+            }));
         }
     }
 
@@ -287,7 +299,7 @@ impl Core {
     pub(super) fn hand_off(&mut self, replay: Vec<Bytes>, back: Option<Dialogue>) -> Phase {
         // A copy: if the handoff fails, the dialogue goes on with it.
         let pending = Bytes::copy_from_slice(&self.input);
-        let (teaser_sent, tls) = (self.teaser_sent, self.tls);
+        let (teaser_sent, tls) = (self.teaser_sent, self.tls.as_deref().copied());
         self.output.push_back(Output::Handoff(Handoff { replay, teaser_sent, pending, tls }));
         Phase::HandingOff(back)
     }
@@ -297,7 +309,7 @@ impl Core {
             // By this code the MTA closes, and so do we (RFC 5321 section 3.8): an open connection would be a lie.
             (Some(_), Some(own_words)) if own_words.starts_with(b"421") => {
                 self.send_wire(own_words);
-                self.log(Event::Disconnect);
+                self.disconnect();
                 self.close()
             }
             // The client waits for the reply to the line that began the handoff.
@@ -317,7 +329,7 @@ impl Core {
                     self.send_banner();
                 }
                 self.send_wire(own_words);
-                self.log(Event::Disconnect);
+                self.disconnect();
                 self.close()
             }
         }

@@ -85,7 +85,7 @@ pub(super) enum Then {
 /// Asks for a place for a client that failed under [`super::Action::Tarpit`].
 pub(super) fn ask(core: &mut Core, refusal: &Refusal, then: Then) -> Phase {
     core.output.push_back(Output::AskTarpit);
-    core.refusal.get_or_insert_with(|| refusal.clone());
+    core.refusal.get_or_insert_with(|| Box::new(refusal.clone()));
     Phase::Asking(Box::new(Asking { refusal: refusal.clone(), then }))
 }
 

@@ -32,6 +32,13 @@ const EVERYWHERE: &[Difference] = &[
         postscreen: &["S: 550 *"],
         screener: &["S: 550 *; session=ID"],
     },
+    // With a footer behind it.
+    Difference {
+        reason: "session-name",
+        within: &["limits/*"],
+        postscreen: &["S: 450-4.3.2 *"],
+        screener: &["S: 450-4.3.2 *; session=ID"],
+    },
     Difference {
         reason: "session-name",
         within: &["*"],
@@ -72,10 +79,18 @@ const PASSES: &[Difference] = &[
             "deep/rcpt-*",
             "deep/second-mail-after-rset",
             "deep/data-after-a-refused-recipient",
+            "deepignore/pipelining-*",
             "limits/commands-over-a-tight-limit",
         ],
         postscreen: &["log: PASS NEW *"],
         screener: &["log: PASS NEW *"],
+    },
+    // The pass is taken back when the client fails later.
+    Difference {
+        reason: "pass-at-once",
+        within: &["deep/pipelining-after-the-recipient", "deepdrop/pipelining-after-the-recipient"],
+        postscreen: &[],
+        screener: &["log: PASS NEW CLIENT#1"],
     },
     Difference {
         reason: "parallel-logged",
@@ -85,7 +100,7 @@ const PASSES: &[Difference] = &[
     },
     Difference {
         reason: "whole-pass",
-        within: &["enforce/comes-again-before-any-recipient", "ignore/listed-comes-again"],
+        within: &["enforce/comes-again-before-any-recipient"],
         postscreen: &[],
         screener: &["S: 220-mx.example.com ESMTP"],
     },
@@ -231,12 +246,37 @@ const DEEP: &[Difference] = &[
 ];
 
 /// The text of log lines.
-const LOG: &[Difference] = &[Difference {
-    reason: "no-trailing-space",
-    within: &["*/non-smtp-*"],
-    postscreen: &["log: NON-SMTP COMMAND * "],
-    screener: &["log: NON-SMTP COMMAND *"],
-}];
+const LOG: &[Difference] = &[
+    Difference {
+        reason: "no-trailing-space",
+        within: &["*/non-smtp-*"],
+        postscreen: &["log: NON-SMTP COMMAND * "],
+        screener: &["log: NON-SMTP COMMAND *"],
+    },
+    Difference {
+        reason: "whole-line",
+        within: &["*/pregreet-tls"],
+        postscreen: &["log: NON-SMTP COMMAND from CLIENT#1 after CONNECT: ???? "],
+        screener: &["log: NON-SMTP COMMAND from CLIENT#1 after CONNECT: ???????????"],
+    },
+];
+
+/// Who fails twice.
+const TWICE: &[Difference] = &[
+    Difference {
+        reason: "list-first",
+        within: &["enforce/listed-pipelining"],
+        postscreen: &["S: 550 5.5.1 Protocol error"],
+        screener: &["S: 550 5.7.1 Service unavailable; client [203.0.113.23] blocked using bl.example; session=ID"],
+    },
+    Difference {
+        reason: "list-first",
+        within: &["enforce/listed-pipelining"],
+        postscreen: &["log: NOQUEUE: reject: RCPT from CLIENT#1: 550 5.5.1 Protocol error; from=*"],
+        screener: &["log: NOQUEUE: reject: RCPT from CLIENT#1: 550 5.7.1 Service unavailable; client [203.0.113.23] \
+            blocked using bl.example; session=ID; from=*"],
+    },
+];
 
 /// Commands.
 const COMMANDS: &[Difference] = &[
@@ -383,5 +423,5 @@ const RELAY: &[Difference] = &[
 
 /// The table.
 pub fn all() -> Vec<Difference> {
-    [EVERYWHERE, EARLY, PASSES, DENIED, DEEP, LOG, COMMANDS, RELAY].concat()
+    [EVERYWHERE, EARLY, PASSES, DENIED, DEEP, LOG, TWICE, COMMANDS, RELAY].concat()
 }

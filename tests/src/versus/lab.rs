@@ -21,9 +21,6 @@ use super::play::{self, Outcome, Side};
 use super::script::{Door, Script, Step, Who};
 use super::setting::{self, SERVICES, Setting, ZONES};
 
-/// The program in the screener's log lines.
-const SCREENER: &str = "screener";
-
 const SOON: Duration = Duration::from_secs(30);
 
 /// What both sides made of a script.
@@ -123,13 +120,29 @@ impl Lab {
         Ok(all)
     }
 
+    /// The whole log of each side under a setting: postscreen's, and the screener's.
+    ///
+    /// # Errors
+    /// When the lab was built without this setting.
+    pub fn logs(&self, setting: Setting) -> Result<(String, String)> {
+        let found = self.screeners.iter().find(|(known, ..)| *known == setting);
+        let (_, _, screener) = found.with_context(|| format!("the lab has no setting {}", setting.name()))?;
+        Ok((self.postfix.log(), screener.log()))
+    }
+
+    /// The host to run tools on.
+    #[must_use]
+    pub fn internet(&self) -> &Host {
+        &self.internet
+    }
+
     fn play_under(&self, screened: &(Setting, Host, Screener), scripts: &[&Script]) -> Result<Vec<Played>> {
         let (setting, host, screener) = screened;
         let program = format!("{}/postscreen", setting.log_name());
         let ours = |door, client| SocketAddr::new(address(host, door, client), 25);
         let theirs = |door, client| SocketAddr::new(address(&self.mail, door, client), setting.port());
         let (our_log, their_log) = (|| screener.log(), || self.postfix.log());
-        let ours = Side { server: &ours, log: &our_log, program: SCREENER };
+        let ours = Side { server: &ours, log: &our_log, program: setting::PROGRAM };
         let theirs = Side { server: &theirs, log: &their_log, program: &program };
 
         let mut addresses = Addresses::default();

@@ -5,6 +5,9 @@ use std::net::IpAddr;
 /// Our name on both sides.
 pub const HOSTNAME: &str = "mx.example.com";
 
+/// The program in the screener's log lines: what reads Postfix's log takes them for postscreen's.
+pub const PROGRAM: &str = "postfix/postscreen";
+
 /// What a client is told to add to a refusal, under [`Setting::Limits`].
 pub const FOOTER: &str = "Ask postmaster@example.com about $client_address.";
 
@@ -144,6 +147,7 @@ impl Setting {
              [backend]\naddress = \"{mta}:{port}\"\nafter_tests = \"{after_tests}\"\n\
              [kernel]\nxdp = \"off\"\n\
              [control]\ngroup = \"root\"\n\
+             [observe]\nprogram = \"{PROGRAM}\"\n\
              [tests.pregreet]\naction = \"{action}\"\nwait = \"{wait}\"\n",
             pass_on.join(", "),
         );
@@ -165,6 +169,7 @@ impl Setting {
         }
         if self == Self::Limits {
             text += "[limits]\ncommands = 5\ncommand_time = \"4s\"\nper_client = 2\n";
+            text += &format!("[replies]\nfooter = \"{FOOTER}\"\n");
         }
         text
     }

@@ -15,27 +15,36 @@ use crate::client::{PATIENCE, open};
 /// Short, for postscreen gives its pass to a client that has waited.
 const SETTINGS: Settings = Settings { wait: 1, deep: false };
 
-const NAMES: [&str; 4] = ["bare", "steer", "front", "postscreen"];
+/// The sides, as rows name them.
+const NAMES: [&str; 5] = ["bare", "steer", "front", "front_handover", "postscreen"];
 
 pub(super) fn measure(hosts: &Hosts, effort: &Effort, findings: &mut Findings) -> Result<()> {
     let client = source(0);
-    let mut mtas =
-        [rivals::bare(&hosts.bare)?, rivals::beside_steer(&hosts.steer)?, rivals::behind_front(&hosts.front)?];
+    let mut mtas = [
+        rivals::bare(&hosts.bare)?,
+        rivals::beside_steer(&hosts.steer)?,
+        rivals::behind_front(&hosts.front)?,
+        rivals::behind_handover(&hosts.handover)?,
+    ];
     let mut postscreen = rivals::postscreen(&hosts.postscreen, SETTINGS)?;
-    let mut screeners = [rivals::steer(&hosts.steer, SETTINGS)?, rivals::front(&hosts.front, SETTINGS)?];
+    let mut screeners = [
+        rivals::steer(&hosts.steer, SETTINGS)?,
+        rivals::front(&hosts.front, SETTINGS)?,
+        rivals::handover(&hosts.handover, SETTINGS)?,
+    ];
     for screener in &screeners {
         screener.tell(&["pass", "add", &client.to_string()])?;
     }
-    let servers = [&hosts.bare, &hosts.steer, &hosts.front, &hosts.postscreen].map(port_25);
-    let mut micros: [Vec<f64>; 4] = Default::default();
+    let servers = [&hosts.bare, &hosts.steer, &hosts.front, &hosts.handover, &hosts.postscreen].map(port_25);
+    let mut micros: [Vec<f64>; NAMES.len()] = Default::default();
     hosts.clients.in_ns(|| {
         // Some sessions first: postscreen's makes its pass, the others make the MTAs start their processes.
-        for server in servers.iter().cycle().take(5 * servers.len()) {
-            greeted(client, *server)?;
+        for side in (0..servers.len()).cycle().take(5 * servers.len()) {
+            greeted(client, servers[side]).with_context(|| format!("a first session with {}", NAMES[side]))?;
         }
         for round in 0..effort.rounds as usize {
             eprintln!("bench: round {} of {}", round + 1, effort.rounds);
-            let mut taken: [Vec<f64>; 4] = Default::default();
+            let mut taken: [Vec<f64>; NAMES.len()] = Default::default();
             for sample in 0..effort.passes as usize {
                 for turn in 0..servers.len() {
                     let side = (turn + sample) % servers.len();
@@ -49,12 +58,13 @@ pub(super) fn measure(hosts: &Hosts, effort: &Effort, findings: &mut Findings) -
         }
         Ok(())
     })?;
-    // The kernel's pass must have kept the daemon out of it, and the other daemon must have been in all of it.
+    // The kernel's pass must have kept the daemon out of it, and the other daemons must have been in all of it.
     let sessions = u64::from(effort.rounds * effort.passes);
-    for (screener, (name, expected)) in screeners.iter().zip([("steer", 0), ("front", sessions)]) {
+    let expected = [("steer", 0), ("front", sessions), ("front_handover", sessions)];
+    for (screener, (name, expected)) in screeners.iter().zip(expected) {
         let seen = screener.sessions()?;
         if (expected == 0 && seen > 0) || seen < expected {
-            findings.wrong.push(format!("in {name} mode the daemon saw {seen} sessions of {sessions} with a pass"));
+            findings.wrong.push(format!("{name}: the daemon saw {seen} sessions of {sessions} with a pass"));
         }
     }
     let log = postscreen.log();

@@ -20,15 +20,16 @@ use crate::wait::until;
 /// Sessions at once.
 const AT_ONCE: usize = 8;
 
-/// Bytes of a mail's body: that of a short letter.
-const BODY: usize = 4000;
+/// Bytes of a mail's body: a page of text and the same in HTML.
+const BODY: usize = 16_000;
 
 const SETTINGS: Settings = Settings { wait: 0, deep: true };
 
 pub(super) fn measure(hosts: &Hosts, effort: &Effort, findings: &mut Findings) -> Result<()> {
-    let mut mtas = [rivals::bare(&hosts.bare)?, rivals::behind_front(&hosts.front)?];
-    let mut screener = rivals::front(&hosts.front, SETTINGS)?;
-    let sides = [&hosts.bare, &hosts.front];
+    let mut mtas =
+        [rivals::bare(&hosts.bare)?, rivals::behind_front(&hosts.front)?, rivals::behind_handover(&hosts.handover)?];
+    let mut screeners = [rivals::front(&hosts.front, SETTINGS)?, rivals::handover(&hosts.handover, SETTINGS)?];
+    let sides = [&hosts.bare, &hosts.front, &hosts.handover];
     let mut next = 0;
     let mut burst = |side: usize, mails: u32, wrong: &mut Vec<String>| -> Result<f64> {
         let server = port_25(sides[side]);
@@ -42,29 +43,33 @@ pub(super) fn measure(hosts: &Hosts, effort: &Effort, findings: &mut Findings) -
         drained(sides[side])?;
         Ok(rate)
     };
-    for side in 0..2 {
+    for side in 0..sides.len() {
         burst(side, 2 * AT_ONCE as u32, &mut findings.wrong)?;
     }
-    let mut rates = [Vec::new(), Vec::new()];
+    let mut rates: [Vec<f64>; 3] = Default::default();
     for round in 0..effort.rounds as usize {
         eprintln!("bench: round {} of {}", round + 1, effort.rounds);
-        for turn in 0..2 {
-            let side = (turn + round) % 2;
+        for turn in 0..sides.len() {
+            let side = (turn + round) % sides.len();
             rates[side].push(burst(side, effort.mails, &mut findings.wrong)?);
         }
     }
     let mails = u64::from(effort.rounds * effort.mails) + 2 * AT_ONCE as u64;
-    let (handed_off, passes) = (screener.sessions_handed_off()?, screener.passes()?);
-    if handed_off != mails || passes != mails {
-        findings.wrong.push(format!("of {mails} mails {handed_off} were relayed, and {passes} clients passed"));
+    for screener in &mut screeners {
+        let (handed_off, passes) = (screener.sessions_handed_off()?, screener.passes()?);
+        if handed_off != mails || passes != mails {
+            findings.wrong.push(format!("of {mails} mails {handed_off} were relayed, and {passes} clients passed"));
+        }
+        screener.stop()?;
     }
-    screener.stop()?;
     for mta in &mut mtas {
         mta.stop()?;
     }
-    let [bare, relayed] = rates;
+    let [bare, relayed, given] = rates;
     findings.rows.put("relay_ratio", "", quotients(&relayed, &bare));
+    findings.rows.put("relay_pass_ratio", "", quotients(&given, &bare));
     findings.rows.put("relay_mails_per_second", "/s", relayed);
+    findings.rows.put("relay_pass_mails_per_second", "/s", given);
     findings.rows.put("relay_bare_mails_per_second", "/s", bare);
     Ok(())
 }

@@ -38,10 +38,12 @@ const DIRECT: &str = "smtp inet n - n - 100 smtpd\n";
 /// The door behind a screener.
 const BEHIND: &str = "127.0.0.1:10025 inet n - n - 100 smtpd -o smtpd_upstream_proxy_protocol=haproxy\n";
 
-/// Postfix's own screener before it.
+/// The door for sockets that somebody else has accepted.
+const GIVEN: &str = "smtpd pass - - n - 100 smtpd\n";
+
+/// Postfix's own screener, which gives to that door.
 const SCREENED: &str = "\
 smtp inet n - n - 1 postscreen
-smtpd pass - - n - 100 smtpd
 dnsblog unix - - n - 0 dnsblog
 tlsproxy unix - - n - 0 tlsproxy
 ";
@@ -62,6 +64,9 @@ postscreen_non_smtp_command_enable = yes
 postscreen_bare_newline_enable = yes
 ";
 
+/// Front mode as it is where BPF is not to be had.
+const NO_KERNEL: &str = "[kernel]\ninterfaces = []\nxdp = \"off\"\n";
+
 /// What a screener is to do, in terms that both know.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
@@ -78,6 +83,8 @@ pub(super) struct Hosts {
     pub(super) clients: Host,
     pub(super) front: Host,
     pub(super) steer: Host,
+    /// Front mode, with Postfix given sockets instead of PROXY headers.
+    pub(super) handover: Host,
     pub(super) postscreen: Host,
     pub(super) bare: Host,
 }
@@ -94,6 +101,7 @@ impl Hosts {
             steer: host("steer", "192.0.2.12")?,
             postscreen: host("postscreen", "192.0.2.13")?,
             bare: host("bare", "192.0.2.14")?,
+            handover: host("handover", "192.0.2.15")?,
         })
     }
 }
@@ -112,7 +120,14 @@ pub(super) fn source(number: u32) -> IpAddr {
 /// Screener with port 25 for itself and without BPF; it knows no client.
 pub(super) fn front(host: &Host, settings: Settings) -> Result<Screener> {
     forget_clients(host)?;
-    Screener::start(host, &ours("front", settings, "[kernel]\ninterfaces = []\nxdp = \"off\"\n"))
+    Screener::start(host, &ours("front", settings, NO_KERNEL))
+}
+
+/// The same, with Postfix behind it given sockets.
+pub(super) fn handover(host: &Host, settings: Settings) -> Result<Screener> {
+    forget_clients(host)?;
+    let backend = "[backend]\naddress = \"unix:/var/spool/postfix/private/smtpd\"\nhandoff = \"postfix-pass\"\n";
+    Screener::start(host, &ours("front", settings, &format!("{NO_KERNEL}{backend}")))
 }
 
 /// Screener before an MTA that keeps port 25; it knows no client.
@@ -129,13 +144,13 @@ fn forget_clients(host: &Host) -> Result<()> {
     Ok(())
 }
 
-fn ours(mode: &str, Settings { wait, deep }: Settings, kernel: &str) -> String {
+fn ours(mode: &str, Settings { wait, deep }: Settings, rest: &str) -> String {
     let tests = ["pipelining", "non_smtp_command", "bare_newline"];
     let deep: String = tests.iter().map(|test| format!("[tests.{test}]\nenable = {deep}\n")).collect();
     format!(
         "hostname = \"mx.example.com\"\n\
          [listen]\nmode = \"{mode}\"\naddresses = [\"0.0.0.0:25\"]\n\
-         [tests.pregreet]\naction = \"drop\"\nwait = \"{wait}s\"\n{deep}{kernel}\
+         [tests.pregreet]\naction = \"drop\"\nwait = \"{wait}s\"\n{deep}{rest}\
          [control]\ngroup = \"root\"\n"
     )
 }
@@ -144,7 +159,7 @@ fn ours(mode: &str, Settings { wait, deep }: Settings, kernel: &str) -> String {
 pub(super) fn postscreen(host: &Host, Settings { wait, deep }: Settings) -> Result<Postfix> {
     let deep = if deep { DEEP_TESTS } else { "" };
     let own = format!("{POSTFIX}{POSTSCREEN}{deep}postscreen_greet_action = drop\npostscreen_greet_wait = {wait}s\n");
-    Postfix::start(host, &own, SCREENED)
+    Postfix::start(host, &own, &format!("{GIVEN}{SCREENED}"))
 }
 
 /// Postfix alone.
@@ -155,6 +170,11 @@ pub(super) fn bare(host: &Host) -> Result<Postfix> {
 /// The MTA behind a Screener in front mode.
 pub(super) fn behind_front(host: &Host) -> Result<Postfix> {
     Postfix::start(host, POSTFIX, BEHIND)
+}
+
+/// The MTA that a Screener gives sockets.
+pub(super) fn behind_handover(host: &Host) -> Result<Postfix> {
+    Postfix::start(host, POSTFIX, GIVEN)
 }
 
 /// The MTA beside a Screener in steer mode.

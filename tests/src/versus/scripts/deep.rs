@@ -60,6 +60,11 @@ pub(super) const ALL: &[Script] = &[
         ],
     ),
     Script::new(
+        "pipelining-in-lower-case",
+        ANY,
+        &[HELLO, &[Send(b"noop\r\nxyzzy 1\r\nrset\r\n"), Reply, Reply, Reply], BYE],
+    ),
+    Script::new(
         "pipelining-part-of-a-command",
         ANY,
         &[&[Greeting, Send(b"EHLO c.test\r\nMAIL FR"), Reply, Send(b"OM:<a@b.test>\r\n"), Reply], RCPT, BYE],

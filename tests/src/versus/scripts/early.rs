@@ -41,8 +41,12 @@ pub(super) const ALL: &[Script] = &[
         ACTIONS,
         &[&[Send(b"EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<bob@example.com>\r\n"), Reply, Reply, Reply], BYE],
     ),
-    Script::new("pregreet-http", ACTIONS, &[&[Send(b"GET / HTTP/1.1\r\nHost: mx\r\n\r\n"), End]]),
-    Script::new("pregreet-tls", ACTIONS, &[&[Send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n"), End]]),
+    Script::new(
+        "pregreet-http",
+        ACTIONS,
+        &[&[Send(b"GET / HTTP/1.1\r\nHost: mx\r\n\r\n"), Reply, Reply, Reply, Close]],
+    ),
+    Script::new("pregreet-tls", ACTIONS, &[&[Send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n"), Reply, Close]]),
     Script::new(
         "pregreet-half-a-line",
         &[Enforce],

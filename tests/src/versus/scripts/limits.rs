@@ -1,6 +1,6 @@
 //! Limits: of commands, lines, time and connections.
 
-use super::super::script::{Script, Step, Who};
+use super::super::script::{Script, Step};
 use super::super::setting::Setting;
 use super::{ANY, BYE, HELLO, MAIL, RCPT};
 
@@ -49,7 +49,6 @@ pub(super) const ALL: &[Script] = &[
         &[&[Greeting, Connect, Greeting, ConnectAsNext, Greeting], BYE, BYE, BYE],
     ),
     Script::new("footer-at-a-recipient", TIGHT, &[HELLO, MAIL, RCPT, BYE]),
-    Script::new("footer-at-a-listed-client", TIGHT, &[HELLO, MAIL, RCPT, BYE]).by(Who::Listed),
     Script::new("footer-at-a-wrong-command", TIGHT, &[HELLO, &[Ask("XYZZY")], BYE]),
     Script::new("footer-at-data", TIGHT, &[HELLO, MAIL, &[Ask("DATA"), End]]),
     Script::new("vrfy-disabled", TIGHT, &[HELLO, &[Ask("VRFY bob")], BYE]),

@@ -15,7 +15,12 @@ const UNLESS_DROPPED: &[Setting] = &[Enforce, Ignore, Early, Relay];
 pub(super) const ALL: &[Script] = &[
     Script::new("listed", UNLESS_DROPPED, &[HELLO, MAIL, RCPT, BYE]).by(Who::Listed),
     Script::new("listed-ipv6", UNLESS_DROPPED, &[HELLO, MAIL, RCPT, BYE]).by(Who::Listed).over_ipv6(),
-    Script::new("listed-twice", UNLESS_DROPPED, &[HELLO, MAIL, RCPT, BYE]).by(Who::ListedTwice),
+    Script::new(
+        "listed-twice",
+        UNLESS_DROPPED,
+        &[&[Greeting, Logged("DNSBL rank"), Ask("EHLO c.test")], MAIL, RCPT, BYE],
+    )
+    .by(Who::ListedTwice),
     Script::new("listed-dropped", &[Drop], &[&[Greeting, End]]).by(Who::Listed),
     Script::new("listed-dropped-ipv6", &[Drop], &[&[Greeting, End]]).by(Who::Listed).over_ipv6(),
     Script::new(
