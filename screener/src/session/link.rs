@@ -116,7 +116,7 @@ impl Linking {
             Input::Bytes(bytes) => {
                 // What does not fit is of no interest: it was sent before the reply.
                 core.hear(bytes);
-                match deep::sent_ahead(core, self.command.label()) {
+                match deep::sent_ahead(core, &self.command.label()) {
                     Verdict::GoOn if core.is_refused() => self.go_on(core, now),
                     Verdict::GoOn => Phase::Linking(self),
                     Verdict::Drop(refusal) => core.drop_with(&refusal),
