@@ -130,7 +130,10 @@ mod tests {
         recent.passed("b.example", address("192.0.2.1"), WINDOW, began + WINDOW + SECOND);
         assert_eq!(recent.others("a.example", six, WINDOW, began + WINDOW + SECOND).len(), 1, "in the older age");
         recent.passed("c.example", address("192.0.2.1"), WINDOW, began + 9 * WINDOW);
-        let names = || recent.0.lock().unwrap().young.len() + recent.0.lock().unwrap().old.len();
+        let names = || {
+            let names = recent.0.lock().unwrap();
+            names.young.len() + names.old.len()
+        };
         assert_eq!(names(), 1, "both ages have gone");
         for number in 0..2 * MOST_NAMES {
             recent.passed(&format!("n{number}.example"), address("192.0.2.1"), WINDOW, began + 9 * WINDOW);
