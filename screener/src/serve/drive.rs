@@ -17,7 +17,7 @@ use crate::clock::Now;
 use crate::dnsbl;
 use crate::handoff::{self, HandedOff, HandoffError, Outcome};
 use crate::proxy::{Header, Tlv, TlvKind};
-use crate::session::{Arrival, DnsblReport, Handoff, Input, Output, Session, Standing};
+use crate::session::{Arrival, DnsblReport, Handoff, Input, Output, Session, Sibling, Standing};
 
 use super::daemon::Daemon;
 use super::door::{self, Visit};
@@ -79,15 +79,25 @@ struct Talk {
     stress: watch::Receiver<bool>,
     /// In the tarpit, until the session ends.
     place: Option<TarpitPlace>,
-    /// What is known, and asked, of the client's other address; few clients have one. Boxed: for the others it costs a word.
+}
+
+/// What is asked of the DNS about a client.
+#[derive(Default)]
+struct Lists {
+    /// The lists: what is open there.
+    check: Option<Box<dnsbl::Check>>,
+    /// Whether a late answer of theirs would matter.
+    granted: bool,
+    /// What is known, and asked, of its other address; few clients have one. Boxed: for the others it costs a word.
     links: Option<Box<Links>>,
 }
 
-/// The DNS lists of a session: what is open there, and whether a late answer would matter.
-#[derive(Default)]
-struct Lists {
-    check: Option<Box<dnsbl::Check>>,
-    granted: bool,
+/// An answer.
+enum News {
+    /// Of the lists; `None`: there is no more to come.
+    Lists(Option<DnsblReport>),
+    /// About the other address.
+    Sibling(Option<Box<Sibling>>),
 }
 
 impl Talk {
@@ -104,7 +114,7 @@ impl Talk {
             Err(ceiling) => (daemon.turn_away(&live, arrival, ceiling), None),
         };
         let (daemon, lists, tlvs) = (Arc::clone(daemon), Lists::default(), visit.tlvs);
-        (Box::new(Self { daemon, live, session, lists, tlvs, stress, place: None, links: None }), slot)
+        (Box::new(Self { daemon, live, session, lists, tlvs, stress, place: None }), slot)
     }
 
     /// Carries out everything that the engine asks for. What is to be said to the client comes back, and what is next.
@@ -126,7 +136,7 @@ impl Talk {
                 }
                 Output::AskSibling(name) => {
                     let links = Links::ask(&self.daemon, &self.live, self.session.arrival(), name);
-                    if !self.links.insert(Box::new(links)).is_open() {
+                    if !self.lists.links.insert(Box::new(links)).is_open() {
                         self.session.handle(Now::read(), Input::Sibling(None));
                     }
                 }
@@ -137,7 +147,7 @@ impl Talk {
                 Output::Withdraw(test) => self.daemon.withdraw(self.session.arrival(), test),
                 Output::Grant(stamps) => {
                     self.lists.granted = true;
-                    if let Some(links) = &self.links {
+                    if let Some(links) = &self.lists.links {
                         links.passed(&self.daemon, &self.live, self.session.arrival());
                     }
                     self.daemon.grant(&self.live, self.session.arrival(), stamps);
@@ -152,7 +162,7 @@ impl Talk {
     /// The session is over, or the MTA's. What is still open at the lists is followed by a task of its own, if the client got
     /// a pass that an answer could speak against.
     fn leave_lists(&mut self) {
-        let Lists { check, granted } = std::mem::take(&mut self.lists);
+        let Lists { check, granted, .. } = std::mem::take(&mut self.lists);
         if let Some(check) = check.filter(|check| granted && !check.is_over()) {
             let Arrival { id, client, .. } = self.session.arrival();
             super::lists::follow(Arc::clone(&self.daemon), self.daemon.key(client.ip()), *id, *check);
@@ -163,11 +173,11 @@ impl Talk {
         self.session.handle(Now::read(), input);
     }
 
-    /// News from the DNS lists; `None`: there is no more to come.
-    fn hear(&mut self, report: Option<DnsblReport>) {
-        match report {
-            Some(report) => self.tell(Input::Dnsbl(report)),
-            None => self.lists.check = None,
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Lists(Some(report)) => self.tell(Input::Dnsbl(report)),
+            News::Lists(None) => self.lists.check = None,
+            News::Sibling(sibling) => self.tell(Input::Sibling(sibling.map(|sibling| *sibling))),
         }
     }
 
@@ -241,7 +251,7 @@ async fn start_tls(talk: &mut Talk, stream: ClientStream) -> Option<ClientStream
                 talk.tell(input);
                 return Some(stream);
             }
-            report = next_report(&mut talk.lists.check) => talk.hear(report),
+            news = next_news(&mut talk.lists) => talk.hear(news),
             () = sleep_until(deadline.map_or_else(far_away, Into::into)), if deadline.is_some() => {
                 talk.tell(Input::Tick);
                 if talk.session.is_over() {
@@ -262,8 +272,7 @@ fn wait(talk: &mut Talk, stream: &mut ClientStream) -> impl Future<Output = ()> 
                 Ok(()) => read(talk, stream),
                 Err(error) => talk.lost(&error),
             },
-            report = next_report(&mut talk.lists.check) => talk.hear(report),
-            sibling = links::answer(&mut talk.links) => talk.tell(Input::Sibling(sibling)),
+            news = next_news(&mut talk.lists) => talk.hear(news),
             () = sleep_until(deadline.map_or_else(far_away, Into::into)), if deadline.is_some() => talk.tell(Input::Tick),
             // Its sender lives as long as the daemon.
             _ = talk.stress.changed() => {
@@ -291,11 +300,25 @@ fn read(talk: &mut Talk, stream: &mut ClientStream) {
     }
 }
 
+/// The next answer of the DNS; never, when nothing is asked.
+async fn next_news(lists: &mut Lists) -> News {
+    if lists.check.is_none() && !lists.links.as_ref().is_some_and(|links| links.is_open()) {
+        return std::future::pending().await;
+    }
+    // Boxed, so that it takes no room where nothing is asked.
+    Box::pin(async {
+        tokio::select! {
+            report = next_report(&mut lists.check) => News::Lists(report),
+            sibling = links::answer(&mut lists.links) => News::Sibling(sibling),
+        }
+    })
+    .await
+}
+
 /// The next news from the DNS lists; `None` when there is none to come; never, when they are not asked.
 async fn next_report(lists: &mut Option<Box<dnsbl::Check>>) -> Option<DnsblReport> {
     let Some(check) = lists else { return std::future::pending().await };
-    // Boxed, so that it takes no room where there are no lists.
-    Box::pin(check.next_report()).await
+    check.next_report().await
 }
 
 fn far_away() -> tokio::time::Instant {

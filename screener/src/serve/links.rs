@@ -26,7 +26,7 @@ static PLACES: Semaphore = Semaphore::const_new(AT_A_TIME);
 /// A session's name, and the question that is open about it.
 pub(super) struct Links {
     name: String,
-    question: Option<JoinHandle<Option<Sibling>>>,
+    question: Option<JoinHandle<Option<Box<Sibling>>>>,
 }
 
 impl Drop for Links {
@@ -38,7 +38,7 @@ impl Drop for Links {
 }
 
 /// The answer; never, where nothing is asked.
-pub(super) async fn answer(links: &mut Option<Box<Links>>) -> Option<Sibling> {
+pub(super) async fn answer(links: &mut Option<Box<Links>>) -> Option<Box<Sibling>> {
     let Some(question) = links.as_mut().and_then(|links| links.question.as_mut()) else {
         return std::future::pending().await;
     };
@@ -71,7 +71,12 @@ impl Links {
 }
 
 /// `None`: nobody has passed under that name from the other family.
-fn look(daemon: &Arc<Daemon>, live: &Arc<Live>, arrival: &Arrival, name: &str) -> Option<JoinHandle<Option<Sibling>>> {
+fn look(
+    daemon: &Arc<Daemon>,
+    live: &Arc<Live>,
+    arrival: &Arrival,
+    name: &str,
+) -> Option<JoinHandle<Option<Box<Sibling>>>> {
     let link = live.config.link?;
     let address = arrival.client.ip();
     let others = daemon.links.others(name, address, link.window, Instant::now());
@@ -90,7 +95,7 @@ fn look(daemon: &Arc<Daemon>, live: &Arc<Live>, arrival: &Arrival, name: &str) -
         let asked = tokio::time::timeout(link.deadline, link::confirm(resolver, &name, address, &others));
         let other = asked.await.ok()??;
         let stamps = daemon.stamps_of(&live, other)?;
-        Some(Sibling { address: other, name, stamps })
+        Some(Box::new(Sibling { address: other, name, stamps }))
     }))
 }
 

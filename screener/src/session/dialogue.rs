@@ -132,7 +132,7 @@ impl Dialogue {
             };
             let command = Command::parse(&line.bytes);
             phase = match deep::test(core, &dialogue.last, &line, &command) {
-                Verdict::GoOn => match link::waits_for_answer(core, &command) {
+                Verdict::GoOn => match link::waits_for_answer(core, now, &command) {
                     Some(until) => Linking::enter(dialogue, line, command, until),
                     None => dialogue.carry_out(core, now, &line, &command),
                 },
@@ -185,7 +185,7 @@ impl Dialogue {
             Verb::Ehlo if line.flaws.within() => Next::Reply(reply::EHLO_SYNTAX),
             Verb::Mail if line.flaws.within() => Next::Reply(reply::MAIL_SYNTAX),
             Verb::Rcpt if line.flaws.within() => Next::Reply(reply::RCPT_SYNTAX),
-            Verb::Helo | Verb::Ehlo => self.helo(core, now, &line.bytes, command),
+            Verb::Helo | Verb::Ehlo => self.helo(core, &line.bytes, command),
             Verb::Mail => self.mail(core, &line.bytes, command),
             Verb::Rcpt => self.rcpt(core, now, &line.bytes, command),
             Verb::StartTls => self.start_tls(core, now, &line.bytes, command),
@@ -203,7 +203,7 @@ impl Dialogue {
         }
     }
 
-    fn helo(&mut self, core: &mut Core, now: Now, line: &Bytes, command: &Command) -> Next {
+    fn helo(&mut self, core: &mut Core, line: &Bytes, command: &Command) -> Next {
         let extended = command.verb == Verb::Ehlo;
         if command.argument.is_empty() {
             return Next::Reply(if extended { reply::EHLO_SYNTAX } else { reply::HELO_SYNTAX });
@@ -212,7 +212,7 @@ impl Dialogue {
         self.helo = Some(Box::new(Helo { proto, line: line.clone(), name: command.argument.clone() }));
         self.mail = None;
         core.said.helo = Some(Printable(&command.argument, LONGEST_NAME).to_string());
-        core.ask_for_sibling(&command.argument, now);
+        core.ask_for_sibling(&command.argument);
         if !extended {
             return Next::Reply(reply::helo(&core.policy));
         }

@@ -39,8 +39,8 @@ pub(super) enum Link {
     /// Nobody was asked.
     #[default]
     Unasked,
-    /// The answer is due by then.
-    Open(Instant),
+    /// The answer is to come.
+    Open,
     /// There is none that counts.
     Alone,
     /// There is one, and it has passed what needs the dialogue.
@@ -54,21 +54,25 @@ impl Core {
     }
 
     /// The client has said its name: asks for a sibling, once a session.
-    pub(super) fn ask_for_sibling(&mut self, name: &Bytes, now: Now) {
-        let Some(deadline) = self.policy.link else { return };
+    pub(super) fn ask_for_sibling(&mut self, name: &Bytes) {
         let screened = self.arrival.standing == Standing::Screened && !self.arrival.tagged;
-        if !screened || !self.defers() || self.is_refused() || !matches!(self.link, Link::Unasked) {
+        if self.policy.link.is_none()
+            || !screened
+            || !self.defers()
+            || self.is_refused()
+            || !matches!(self.link, Link::Unasked)
+        {
             return;
         }
         // What is no text is no name either.
         let Ok(name) = std::str::from_utf8(name) else { return };
-        self.link = Link::Open(now.instant + deadline);
+        self.link = Link::Open;
         self.output.push_back(Output::AskSibling(name.to_owned()));
     }
 
     /// Takes the answer.
     pub(super) fn hear_of_sibling(&mut self, sibling: Option<Sibling>) {
-        if !matches!(self.link, Link::Open(_)) {
+        if !matches!(self.link, Link::Open) {
             return;
         }
         self.link = Link::Alone;
@@ -92,14 +96,14 @@ pub(super) struct Linking {
 }
 
 /// Until when the reply to a command has to wait for the answer; `None`: it does not.
-pub(super) fn waits_for_answer(core: &Core, command: &Command) -> Option<Instant> {
-    let Link::Open(until) = core.link else { return None };
+pub(super) fn waits_for_answer(core: &Core, now: Now, command: &Command) -> Option<Instant> {
+    let (Link::Open, Some(deadline)) = (&core.link, core.policy.link) else { return None };
     let matters = match command.verb {
         Verb::Rcpt => core.defers(),
         Verb::StartTls => core.vetoes() && !core.arrival.terminates_tls,
         _ => false,
     };
-    (matters && !core.is_refused()).then_some(until)
+    (matters && !core.is_refused()).then(|| now.instant + deadline)
 }
 
 impl Linking {
