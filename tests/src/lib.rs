@@ -24,6 +24,7 @@ pub mod listener;
 pub mod mailbox;
 pub mod mailer;
 pub mod mta;
+pub mod names;
 pub mod net;
 pub mod opensmtpd;
 pub mod postfix;

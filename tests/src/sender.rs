@@ -81,6 +81,26 @@ impl Sender {
         Ok(Self { postfix })
     }
 
+    /// Starts a sender that finds its way as the Internet does: by the MX records of the recipient's domain, IPv4 before
+    /// IPv6 within one preference, and with no more than the two sessions for a mail that Postfix takes by default.
+    ///
+    /// # Errors
+    /// When Postfix does not start.
+    pub fn start_by_mx(host: &Host) -> Result<Self> {
+        let settings = format!(
+            "myhostname = {name}.example.net\n\
+             mynetworks = 127.0.0.0/8\n\
+             default_transport = mx\n\
+             smtp_tls_security_level = none\n\
+             minimal_backoff_time = 300s\n",
+            name = host.name()
+        );
+        let services = "mx unix - - n - - smtp\n  -o disable_dns_lookups=no -o smtp_dns_support_level=enabled\n  \
+                        -o smtp_host_lookup=dns -o smtp_address_preference=ipv4 -o smtp_mx_session_limit=2\n";
+        let postfix = Postfix::start(host, &settings, services)?;
+        Ok(Self { postfix })
+    }
+
     /// The instance, for its log and its host.
     #[must_use]
     pub fn postfix(&self) -> &Postfix {

@@ -38,6 +38,9 @@ fn show(explanation: &api::Explanation) -> anyhow::Result<()> {
             output::line(format!("  {test}: {}", until.as_ref().map_or("never passed", |until| until)))?;
         }
     }
+    if let Some(linked) = &explanation.linked {
+        output::line(format!("linked with {linked}"))?;
+    }
     if let (Some(first), Some(last)) = (&explanation.first_seen, &explanation.last_seen) {
         output::line(format!("seen from {first} to {last}, {} sessions", explanation.sessions))?;
     }

@@ -3,6 +3,7 @@
 //! Opens nothing before the request is parsed. Exit codes: 0 yes or done, 1 no or not found, 2 an error.
 
 mod check_config;
+mod check_mx;
 mod completions;
 mod deny;
 mod dnsbl;
@@ -14,6 +15,7 @@ mod kernel;
 mod output;
 mod pass;
 mod permit;
+mod pool;
 mod prefix;
 mod progress;
 mod reload;
@@ -59,6 +61,9 @@ enum Verb {
     /// The clients that have passed
     #[command(subcommand)]
     Pass(pass::Pass),
+    /// Senders that share a pass, by a domain's SPF record
+    #[command(subcommand)]
+    Pool(pool::Pool),
     /// The prefixes that are never screened
     #[command(subcommand)]
     Permit(permit::Permit),
@@ -73,6 +78,8 @@ enum Verb {
     /// The programs and maps in the kernel, with or without a daemon
     #[command(subcommand)]
     Kernel(kernel::Kernel),
+    /// Will the backup-MX trick work for a domain here; what will senders do
+    CheckMx(check_mx::CheckMx),
     /// What this machine has and lacks, and what to do about it
     Doctor(doctor::Doctor),
     /// Completions for a shell, on standard output
@@ -120,6 +127,7 @@ impl Cli {
             Verb::CheckConfig(verb) => verb.carry_out(),
             Verb::Kernel(verb) => verb.carry_out(&client),
             Verb::Completions(verb) => verb.carry_out(),
+            Verb::CheckMx(verb) => ask(verb.carry_out()),
             Verb::Doctor(verb) => ask(verb.carry_out()),
             Verb::Test(verb) => ask(verb.carry_out()),
             Verb::Dnsbl(verb) => ask(verb.carry_out(&client)),
@@ -128,6 +136,7 @@ impl Cli {
             Verb::Status(verb) => ask(verb.carry_out(&client)),
             Verb::Explain(verb) => ask(verb.carry_out(&client)),
             Verb::Pass(verb) => ask(verb.carry_out(&client)),
+            Verb::Pool(verb) => ask(verb.carry_out(&client)),
             Verb::Permit(verb) => ask(verb.carry_out(&client)),
             Verb::Deny(verb) => ask(verb.carry_out(&client)),
         }

@@ -75,7 +75,7 @@ pub(super) fn between(running: &Config, read: &mut Config) -> Changes {
     let Tests { tagged, pregreet, dnsbl, pipelining, non_smtp_command, forbidden, bare_newline } = &running.tests;
     table!(it, running, read, Config(""):
         file apart, hostname now, listen apart, backend apart, replies apart, limits apart, tls now, tests apart, ledger apart,
-        kernel apart, permits apart, denies apart, feeds now, control apart, observe apart);
+        kernel apart, permits apart, denies apart, feeds now, pools apart, link now, control apart, observe apart);
     table!(it, &running.listen, read.listen, Listen("listen."):
         mode restart, addresses now, pass_on now, own_networks now, proxy_from now);
     table!(it, &running.backend, read.backend, Backend("backend."): address now, handoff now, after_tests now);
@@ -100,6 +100,7 @@ pub(super) fn between(running: &Config, read: &mut Config) -> Changes {
         path restart, ipv6_prefix restart, retention now, shared restart);
     table!(it, &running.kernel, read.kernel, Kernel("kernel."):
         interfaces now, xdp now, ports now, pin restart, offenders now, syn_rate now);
+    it.now("pool", &running.pools, &read.pools);
     it.now("permit", &running.permits, &read.permits);
     let denies = |config: &Config| -> Vec<_> {
         config.denies.iter().map(|deny| (deny.prefix, deny.action, deny.comment.clone())).collect()

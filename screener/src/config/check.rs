@@ -237,6 +237,8 @@ impl Judge<'_, '_> {
             permits: self.permits(raw),
             denies: self.denies(raw),
             feeds: self.feeds(&raw.feed),
+            pools: self.pools(&raw.pool),
+            link: self.link(&raw.link),
             control: Control {
                 socket: self.with(&raw.control.socket, socket_path).unwrap_or_default(),
                 group: Some(raw.control.group.get_ref().clone()).filter(|group| !group.is_empty()),

@@ -10,6 +10,7 @@ mod check;
 mod dnsbl;
 mod error;
 mod origin;
+mod pool;
 mod raw;
 mod replies;
 mod source;
@@ -25,7 +26,7 @@ pub use error::{ConfigError, Place, Problem};
 pub use origin::Origin;
 pub use tree::{
     Backend, Code, Config, Control, DeepTest, Deny, DnsList, DnsblTest, ErrorCode, Feed, FeedSource, Kernel, Ledger,
-    Limits, Listen, Observe, Permit, PregreetTest, Replies, Tests, Tls,
+    Limits, Link, Listen, Observe, Permit, Pool, PregreetTest, Replies, Tests, Tls,
 };
 pub use value::{
     AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, ListLevel, LocalAddress,

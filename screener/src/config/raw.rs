@@ -46,6 +46,8 @@ pub(super) struct Raw {
     pub(super) permit: Vec<At<Permit>>,
     pub(super) deny: Vec<At<Deny>>,
     pub(super) feed: Vec<At<Feed>>,
+    pub(super) pool: Vec<At<Pool>>,
+    pub(super) link: Link,
     pub(super) control: Control,
     pub(super) observe: Observe,
 }
@@ -408,6 +410,48 @@ pub(super) struct Feed {
 impl Feed {
     fn refresh() -> At<String> {
         text("12h")
+    }
+}
+
+/// `[[pool]]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Pool {
+    pub(super) domain: At<String>,
+    #[serde(default = "Pool::min_refresh")]
+    pub(super) min_refresh: At<String>,
+    #[serde(default = "Pool::max_refresh")]
+    pub(super) max_refresh: At<String>,
+    #[serde(default = "Pool::growth")]
+    pub(super) growth: At<i64>,
+}
+
+impl Pool {
+    fn min_refresh() -> At<String> {
+        text("5m")
+    }
+
+    fn max_refresh() -> At<String> {
+        text("1d")
+    }
+
+    fn growth() -> At<i64> {
+        default(4)
+    }
+}
+
+/// `[link]`
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Link {
+    pub(super) enable: bool,
+    pub(super) window: At<String>,
+    pub(super) deadline: At<String>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { enable: true, window: text("10m"), deadline: text("5s") }
     }
 }
 

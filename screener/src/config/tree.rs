@@ -49,6 +49,10 @@ pub struct Config {
     pub denies: Vec<Deny>,
     /// `[[feed]]`
     pub feeds: Vec<Feed>,
+    /// `[[pool]]`
+    pub pools: Vec<Pool>,
+    /// `[link]`; `None`: it is off.
+    pub link: Option<Link>,
     /// `[control]`
     pub control: Control,
     /// `[observe]`
@@ -377,6 +381,28 @@ pub enum FeedSource {
     File(PathBuf),
     /// The senders that a domain names in its SPF record.
     Spf(String),
+}
+
+/// `[[pool]]`: senders that share a pass, by a domain's SPF record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Whose senders; lower case, no two alike.
+    pub domain: String,
+    /// They are looked up at most so often, whatever TTL the records have.
+    pub min_refresh: Duration,
+    /// They are looked up at least so often.
+    pub max_refresh: Duration,
+    /// A list of members that is more than so many times as large as the one before is refused; at least 2.
+    pub growth: u32,
+}
+
+/// `[link]`: two addresses, one of each family, that are one sender. Of use under `after_tests = "defer"` only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// How long after a client has passed its other address may still come.
+    pub window: Duration,
+    /// How long a recipient waits for the DNS to confirm that they are one.
+    pub deadline: Duration,
 }
 
 /// `[control]`

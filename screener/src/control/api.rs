@@ -199,7 +199,7 @@ pub struct Pass {
     pub expires: BTreeMap<String, Option<String>>,
     /// Since when.
     pub created: String,
-    /// `screened` or `manual`.
+    /// `screened`, `manual`, or `pool` for the copy of a pool's pass.
     pub origin: String,
     /// Why.
     pub comment: Option<String>,
@@ -221,6 +221,12 @@ pub struct Explanation {
     pub entry: Option<Static>,
     /// Its pass.
     pub pass: Option<Pass>,
+    /// The pool of senders that it belongs to.
+    #[serde(default)]
+    pub pool: Option<super::api_pool::Membership>,
+    /// With which other address it was linked last, and by what.
+    #[serde(default)]
+    pub linked: Option<String>,
     /// Whether it comes by the tagged class's listener.
     pub tag: bool,
     /// When it was first noticed.
@@ -238,7 +244,7 @@ pub struct Explanation {
 impl Explanation {
     /// Whether anything at all is known about the client.
     pub fn is_known(&self) -> bool {
-        self.entry.is_some() || self.pass.is_some() || self.first_seen.is_some()
+        self.entry.is_some() || self.pass.is_some() || self.pool.is_some() || self.first_seen.is_some()
     }
 }
 

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::extract::{self, DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use ipnet::IpNet;
 use serde::Serialize;
 use thiserror::Error;
@@ -22,8 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::{self, DenyRequest, ExportRequest, ImportRequest, PageRequest, PassRequest, PermitRequest};
 use super::api_dnsbl;
+use super::api_pool::{self, RefreshRequest};
 use super::lock::Lock;
 use crate::config::Control;
+use crate::pool::RefreshError;
 
 /// Who may use the socket: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
@@ -45,6 +47,16 @@ pub trait Answers: Send + Sync + 'static {
     fn pass_add(&self, address: IpAddr, request: &PassRequest) -> Result<api::Pass, Refusal>;
     /// Takes a pass away. False: there was none.
     fn pass_del(&self, address: IpAddr) -> bool;
+    /// The pools of senders.
+    fn pools(&self) -> Vec<api_pool::Pool>;
+    /// Looks a pool's members up, for which it waits.
+    fn pool_refresh(
+        self: Arc<Self>,
+        domain: String,
+        request: RefreshRequest,
+    ) -> impl Future<Output = Result<api_pool::Refreshed, Refusal>> + Send;
+    /// Takes a pool's pass away.
+    fn pool_forget(self: Arc<Self>, domain: String) -> impl Future<Output = Result<(), Refusal>> + Send;
     /// The permit entries.
     fn permits(&self) -> Vec<api::Static>;
     /// Adds a permit made by command, or changes its comment.
@@ -78,6 +90,8 @@ pub enum Refusal {
     Wrong(String),
     /// The daemon could not; why.
     Failed(String),
+    /// There is no such thing; what to ask for instead.
+    Missing(String),
 }
 
 impl IntoResponse for Refusal {
@@ -85,6 +99,7 @@ impl IntoResponse for Refusal {
         let (status, error) = match self {
             Self::Wrong(error) => (StatusCode::UNPROCESSABLE_ENTITY, error),
             Self::Failed(error) => (StatusCode::INTERNAL_SERVER_ERROR, error),
+            Self::Missing(error) => (StatusCode::NOT_FOUND, error),
         };
         (status, Json(api::Error { error })).into_response()
     }
@@ -173,6 +188,10 @@ impl Server {
             .route("/v1/explain/{address}", get(explain::<A>))
             .route("/v1/passes", get(passes::<A>))
             .route("/v1/passes/{address}", put(pass_add::<A>).delete(pass_del::<A>))
+            .route("/v1/pools", get(pools::<A>))
+            .route("/v1/pools/{domain}", get(pool::<A>))
+            .route("/v1/pools/{domain}/refresh", post(pool_refresh::<A>))
+            .route("/v1/pools/{domain}/pass", delete(pool_forget::<A>))
             .route("/v1/permits", get(permits::<A>))
             .route("/v1/permits/{*prefix}", put(permit_add::<A>).delete(permit_del::<A>))
             .route("/v1/denies", get(denies::<A>))
@@ -276,6 +295,37 @@ async fn pass_add<A: Answers>(
 async fn pass_del<A: Answers>(State(daemon): State<Arc<A>>, extract::Path(address): extract::Path<String>) -> Response {
     match parse_address(&address) {
         Ok(address) => gone(daemon.pass_del(address), || format!("{address} has no pass")),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn pools<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
+    Json(daemon.pools()).into_response()
+}
+
+async fn pool<A: Answers>(State(daemon): State<Arc<A>>, extract::Path(domain): extract::Path<String>) -> Response {
+    let found = daemon.pools().into_iter().find(|pool| pool.domain == domain);
+    let missing = || Refusal::Missing(RefreshError::Unknown(domain.clone()).to_string()).into_response();
+    found.map_or_else(missing, |pool| Json(pool).into_response())
+}
+
+async fn pool_refresh<A: Answers>(
+    State(daemon): State<Arc<A>>,
+    extract::Path(domain): extract::Path<String>,
+    Json(request): Json<RefreshRequest>,
+) -> Response {
+    match daemon.pool_refresh(domain, request).await {
+        Ok(refreshed) => Json(refreshed).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn pool_forget<A: Answers>(
+    State(daemon): State<Arc<A>>,
+    extract::Path(domain): extract::Path<String>,
+) -> Response {
+    match daemon.pool_forget(domain).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(refusal) => refusal.into_response(),
     }
 }

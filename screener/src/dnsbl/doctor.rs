@@ -15,7 +15,7 @@ use super::health::Why;
 use super::list::List;
 use super::points;
 use super::probe::{self, Reply};
-use super::resolver::{self, Resolver};
+use super::resolver::Resolver;
 use crate::config::{DnsblTest, ListLevel};
 
 /// How bad it is.
@@ -104,7 +104,7 @@ fn servers(config: &DnsblTest) -> Result<Vec<SocketAddr>, String> {
     if !config.resolvers.is_empty() {
         return Ok(config.resolvers.clone());
     }
-    let servers = resolver::of_the_system().map_err(|error| error.to_string())?;
+    let servers = crate::dns::of_the_system().map_err(|error| error.to_string())?;
     let port = |connections: &[hickory_resolver::config::ConnectionConfig]| connections.first().map_or(53, |c| c.port);
     Ok(servers.iter().map(|server| SocketAddr::new(server.ip, port(&server.connections))).collect())
 }

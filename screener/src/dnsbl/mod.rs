@@ -36,6 +36,8 @@ pub use stats::Times;
 pub use status::{CacheStatus, ListStatus, Status};
 pub use tally::{Contribution, Counts};
 
+pub use crate::dns::NoResolver;
+
 use crate::config::{ConfigError, DnsblTest, ListLevel};
 
 use cache::Cache;
@@ -56,11 +58,6 @@ pub struct Dnsbl {
     tally: Arc<Tally>,
     threshold: i32,
 }
-
-/// There is nobody to ask.
-#[derive(Debug, Error)]
-#[error("no resolver for the DNS lists: {0}; name one in /etc/resolv.conf, best of all one of this host's own")]
-pub struct NoResolver(String);
 
 /// The lists cannot be asked.
 #[derive(Debug, Error)]

@@ -1,22 +1,20 @@
-//! The one place that knows hickory: A and TXT lookups with our times and our idea of what an answer is.
+//! How the lists are asked: A and TXT lookups with our idea of what an answer is.
 //!
-//! Keeps nothing: hickory's own cache is off, ours ([`super::cache`]) knows what a list is.
+//! Keeps nothing: hickory's own cache is off, ours ([`super::cache`]) knows what a list is. Twice [`crate::dns::TIMEOUT`] lies
+//! within the usual deadline of 6 s.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ProtocolConfig, ResolveHosts, ResolverConfig};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{RData, RecordType};
 
 use super::NoResolver;
 use super::answer::{Failure, Looked};
+use crate::dns::{self, is_an_answer};
 
-/// How long one question waits for its answer; it is asked once more. Twice this lies within the usual deadline of 6 s.
-const TIMEOUT: Duration = Duration::from_millis(1500);
 /// The longest text that is kept.
 const LONGEST_TEXT: usize = 255;
 
@@ -27,21 +25,7 @@ pub(super) struct Resolver(TokioResolver);
 impl Resolver {
     /// Asks these servers, or the system's where there are none.
     pub(super) fn new(servers: &[SocketAddr]) -> Result<Self, NoResolver> {
-        let servers = if servers.is_empty() { of_the_system()? } else { servers.iter().map(name_server).collect() };
-        // Without the system's search domains: a list's name is complete.
-        Self::build(ResolverConfig::from_parts(None, Vec::new(), servers))
-    }
-
-    fn build(config: ResolverConfig) -> Result<Self, NoResolver> {
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        let options = builder.options_mut();
-        options.timeout = TIMEOUT;
-        // So many *re*tries.
-        options.attempts = 1;
-        options.num_concurrent_reqs = 1;
-        options.cache_size = 0;
-        options.use_hosts_file = ResolveHosts::Never;
-        builder.build().map(Self).map_err(|error| NoResolver(error.to_string()))
+        dns::connect(servers).map(Self)
     }
 
     /// Looks up the A records of a complete name.
@@ -76,23 +60,6 @@ impl Resolver {
     }
 }
 
-/// The name servers that the system names.
-pub(super) fn of_the_system() -> Result<Vec<NameServerConfig>, NoResolver> {
-    let (config, _) =
-        hickory_resolver::system_conf::read_system_conf().map_err(|error| NoResolver(error.to_string()))?;
-    let servers = config.name_servers().to_vec();
-    if servers.is_empty() { Err(NoResolver("it names no server".to_owned())) } else { Ok(servers) }
-}
-
-fn name_server(server: &SocketAddr) -> NameServerConfig {
-    let connections = [ProtocolConfig::Udp, ProtocolConfig::Tcp].map(|protocol| {
-        let mut connection = ConnectionConfig::new(protocol);
-        connection.port = server.port();
-        connection
-    });
-    NameServerConfig::new(server.ip(), true, connections.to_vec())
-}
-
 fn failure(error: &NetError) -> Failure {
     let of_code = |code| match code {
         ResponseCode::ServFail => Failure::ServFail,
@@ -106,9 +73,4 @@ fn failure(error: &NetError) -> Failure {
         NetError::Io(_) | NetError::NoConnections => Failure::Unreachable,
         _ => Failure::Unusable,
     }
-}
-
-/// NXDOMAIN and "no such data" say that the address is not listed; every other code says nothing about it.
-fn is_an_answer(code: ResponseCode) -> bool {
-    matches!(code, ResponseCode::NoError | ResponseCode::NXDomain)
 }

@@ -50,6 +50,10 @@ pub enum What {
     Deferred,
     /// Passed the tests.
     Passed,
+    /// Was found to be one sender with an address of the other family: which one, and by what.
+    Linked,
+    /// Got a copy of its pool's pass.
+    Pooled,
     /// Was given to the mail server. Counts as handed off.
     HandedOff,
     /// Hung up.

@@ -18,6 +18,20 @@ pub enum Origin {
     Screened,
     /// The operator gave it.
     Manual,
+    /// A copy of the pass that the client's pool of senders shares.
+    Pool,
+}
+
+impl Origin {
+    /// Whose word stays while a pass counts for anything: what the operator said outlives the rest, and what a pool gave
+    /// stays a pool's, so that it can be taken back with it.
+    fn outlives(self, new: Self) -> Self {
+        match (self, new) {
+            (Self::Manual, _) | (_, Self::Manual) => Self::Manual,
+            (Self::Pool, _) | (_, Self::Pool) => Self::Pool,
+            (Self::Screened, Self::Screened) => Self::Screened,
+        }
+    }
 }
 
 /// The durable record that a client passed.
@@ -101,7 +115,7 @@ impl Packed {
         let Some(old) = old.filter(|old| old.last_expiry() > now) else {
             return (Self { until, created: now.0, origin, comment: comment.map(Into::into) }, Grant::New);
         };
-        let origin = if old.origin == Origin::Manual { Origin::Manual } else { origin };
+        let origin = old.origin.outlives(origin);
         let comment = comment.map(Into::into).or_else(|| old.comment.clone());
         let pass = Self { until, created: old.created, origin, comment };
         let grant = if pass == *old { Grant::Unchanged } else { Grant::Changed };
@@ -110,7 +124,7 @@ impl Packed {
 
     /// Forgets that a test was passed, unless the operator said so. False: it was not.
     pub(super) fn withdraw(&mut self, test: Test) -> bool {
-        self.origin == Origin::Screened && std::mem::take(&mut self.until[test as usize]) != 0
+        self.origin != Origin::Manual && std::mem::take(&mut self.until[test as usize]) != 0
     }
 
     /// Both records of one client as one: for keys that fall together when the key length got shorter.
@@ -132,6 +146,7 @@ impl Packed {
         bytes.push(match self.origin {
             Origin::Screened => 0,
             Origin::Manual => 1,
+            Origin::Pool => 2,
         });
         bytes.extend_from_slice(comment);
         bytes
@@ -151,6 +166,7 @@ impl Packed {
         let origin = match origin {
             [0] => Origin::Screened,
             [1] => Origin::Manual,
+            [2] => Origin::Pool,
             _ => return None,
         };
         let comment = std::str::from_utf8(comment).ok()?;
@@ -192,6 +208,16 @@ mod tests {
         assert_eq!(grant, Grant::Changed);
         assert_eq!((both.origin, both.comment.as_deref()), (Origin::Manual, Some("our branch office")));
         assert_eq!(both.stamps(), until(3_000));
+    }
+
+    #[test]
+    fn what_a_pool_gave_stays_a_pools_and_comes_back_as_such() {
+        let (copy, _) = granted(None, 2_000, Origin::Pool, Some("pool example.com"));
+        let (more, _) = granted(Some(&copy), 3_000, Origin::Screened, None);
+        assert_eq!((more.origin, more.comment.as_deref()), (Origin::Pool, Some("pool example.com")));
+        assert_eq!(Packed::decode(&more.encode()), Some(more.clone()));
+        let (by_hand, _) = granted(Some(&more), 3_000, Origin::Manual, None);
+        assert_eq!(by_hand.origin, Origin::Manual);
     }
 
     #[test]

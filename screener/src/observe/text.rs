@@ -16,6 +16,7 @@ pub fn line(arrival: &Arrival, event: &Event) -> String {
         Event::AllowlistVeto => format!("ALLOWLIST VETO {client}"),
         Event::PassNew => format!("PASS NEW {client}"),
         Event::PassOld => format!("PASS OLD {client}"),
+        Event::Linked(other, name) => format!("LINKED {client} with [{other}]: both are addresses of {name}"),
         Event::Pregreet(count, after, said) => {
             format!("PREGREET {count} after {} from {client}: {}", Span(*after), Escaped(said))
         }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::clock::{Now, UnixTime};
 use crate::control::api::{self, DenyRequest, ExportRequest, ImportRequest, PageRequest, PassRequest, PermitRequest};
-use crate::control::{Answers, Refusal, api_dnsbl};
+use crate::control::{Answers, Refusal, api_dnsbl, api_pool};
 use crate::feed::{DenyAction, Match, StaticAction};
 use crate::kernel;
 use crate::ledger::{History, Origin, Pass, What};
@@ -89,6 +89,7 @@ impl Answers for Daemon {
         let pass = self.ledger.pass(key);
         let valid_until = pass.as_ref().and_then(|pass| self.valid_until(pass));
         let history = self.ledger.history(key);
+        let pool = self.membership_shown(address);
         let statics = self.statics();
         let found = statics.lookup(address.to_canonical());
         let deny = found.as_ref().and_then(|found| match found.action {
@@ -100,10 +101,11 @@ impl Answers for Daemon {
             (Some(_), None) => "permit",
             (_, Some(DenyAction::Drop | DenyAction::Reject)) => "deny",
             (_, Some(DenyAction::Tag)) => "screen",
-            _ if valid_until.is_some() => "pass",
+            _ if valid_until.is_some() || pool.as_ref().is_some_and(|pool| pool.passed_until.is_some()) => "pass",
             _ => "screen",
         };
-        let would = Would { daemon: self, found: found.as_ref(), deny, pass: pass.as_ref(), valid_until };
+        let would =
+            Would { daemon: self, found: found.as_ref(), deny, pass: pass.as_ref(), pool: pool.as_ref(), valid_until };
         let proxy = self.live.load().config.listen.is_proxy(address.to_canonical()).then(|| {
             "It is a proxy of listen.proxy_from: each of its connections must begin with a PROXY header, and whoever that \
              names is screened."
@@ -115,10 +117,12 @@ impl Answers for Daemon {
             verdict: verdict.to_owned(),
             action: deny,
             summary: format!("{} {happened}", proxy.unwrap_or_else(|| would.sentence())),
+            pool: pool.clone(),
             hits: found.as_ref().map_or(0, |found| found.hits),
             entry: found.as_ref().map(entry),
             tag: deny == Some(DenyAction::Tag),
             pass: pass.as_ref().map(|pass| self.pass_shown(&key.to_string(), pass)),
+            linked: history.as_ref().and_then(linked),
             first_seen: history.as_ref().map(|history| stamp(history.first_seen)),
             last_seen: history.as_ref().map(|history| stamp(history.last_seen)),
             sessions: history.as_ref().map_or(0, |history| history.sessions),
@@ -151,11 +155,30 @@ impl Answers for Daemon {
 
     fn pass_del(&self, address: IpAddr) -> bool {
         let key = self.key(address);
-        let had = self.ledger.revoke(key);
+        // A pool's pass would give it another one at once: who takes a pass away wants the client screened.
+        let pool = self.pools.find(address).filter(|pool| pool.stamps != Stamps::default());
+        let by_pool = pool.and_then(|_| self.pools.revoke(address)).is_some();
+        let had = self.ledger.revoke(key) || by_pool;
         if had {
             self.ledger.note(key, What::Revoked, String::new(), Now::read().unix);
         }
         had
+    }
+
+    fn pools(&self) -> Vec<api_pool::Pool> {
+        self.pools_shown()
+    }
+
+    async fn pool_refresh(
+        self: Arc<Self>,
+        domain: String,
+        request: api_pool::RefreshRequest,
+    ) -> Result<api_pool::Refreshed, Refusal> {
+        self.pool_refreshed(&domain, request).await
+    }
+
+    async fn pool_forget(self: Arc<Self>, domain: String) -> Result<(), Refusal> {
+        self.pool_forgotten(&domain).await
     }
 
     fn permits(&self) -> Vec<api::Static> {
@@ -220,6 +243,7 @@ impl Daemon {
                 (Err(error), _) | (_, Err(error)) => conditions.push(("kernel", error.to_string())),
             }
         }
+        conditions.extend(self.pools.troubles().into_iter().map(|text| ("pool", text)));
         conditions.extend(observe::trouble().map(|text| ("log", text)));
         conditions.extend(self.rate_not_held().map(|text| ("syn_rate", text)));
         conditions.extend(self.silent_resolver().map(|text| ("resolver", text)));
@@ -247,6 +271,7 @@ impl Daemon {
             origin: match pass.origin {
                 Origin::Screened => "screened",
                 Origin::Manual => "manual",
+                Origin::Pool => "pool",
             }
             .to_owned(),
             comment: pass.comment.clone(),
@@ -260,6 +285,7 @@ struct Would<'a> {
     found: Option<&'a Match<'a>>,
     deny: Option<DenyAction>,
     pass: Option<&'a Pass>,
+    pool: Option<&'a api_pool::Membership>,
     valid_until: Option<UnixTime>,
 }
 
@@ -296,12 +322,30 @@ impl Would<'_> {
             };
             return format!("It has passed and {by} until {}.", stamp(until));
         }
+        if let Some((pool, until)) = self.pool.and_then(|pool| Some((pool, pool.passed_until.as_ref()?))) {
+            let by = pool.passed_by.map_or_else(String::new, |by| format!(" by {by}"));
+            let (domain, prefix) = (&pool.domain, pool.prefix);
+            return format!(
+                "It belongs to the pool {domain} ({prefix}), which has passed{by}: when it comes it is given to the MTA at \
+                 once, until {until}."
+            );
+        }
         let enabled = self.daemon.live.load().policy.enabled();
         let stamps = self.pass.map(|pass| pass.stamps).unwrap_or_default();
         let owed: Vec<_> = stamps.owed(enabled, Now::read().unix).iter().map(Test::name).collect();
         let before = if self.pass.is_some() { "Its pass does not cover everything any more" } else { "It has no pass" };
         format!("{before}: it would be screened ({}).", owed.join(", "))
     }
+}
+
+/// With which other address the client was linked last, and by what.
+fn linked(history: &History) -> Option<String> {
+    history
+        .events
+        .iter()
+        .rev()
+        .find(|event| event.what == What::Linked)
+        .map(|event| event.detail.trim_start_matches("LINKED with ").to_owned())
 }
 
 /// What the client did last, in a sentence.

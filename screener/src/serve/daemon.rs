@@ -21,8 +21,10 @@ use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::handoff::HandoffError;
 use crate::kernel::{self, Kernel};
 use crate::ledger::{self, Ledger, Pass, What};
+use crate::link::Recent;
 use crate::observe::{self, Metrics};
 use crate::pass::{Stamps, Test};
+use crate::pool::Pools;
 use crate::session::{Arrival, Ceiling, Decision, Event, Features, Outcome, Session, SessionId, Standing};
 
 use super::answering::Answering;
@@ -45,6 +47,8 @@ pub(super) struct Daemon {
     /// Told when the MTA seems to offer something else than [`Daemon::features`].
     pub(super) learn_again: Notify,
     pub(super) ledger: Ledger,
+    pub(super) pools: Pools,
+    pub(super) links: Recent,
     pub(super) statics: RwLock<StaticSet>,
     /// Held by whoever changes static entries, from the look at what there is until set, kernel and ledger say the same. Only
     /// its holder locks the set for writing, so that those who read it never wait for a long change.
@@ -170,13 +174,14 @@ impl Daemon {
             _ if tagged && live.config.tests.tagged == Tagged::Tarpit => Standing::Tarpitted,
             Some(StaticAction::Deny(DenyAction::Tag | DenyAction::Count)) | None => Standing::Screened,
         };
+        let screened = standing == Standing::Screened && !tagged;
         Arrival {
             id,
             client,
             server,
             standing,
             tagged,
-            stamps: self.ledger.stamps(self.key(client.ip())),
+            stamps: if screened { self.stamps_of(live, client.ip()) } else { None },
             may_pass: live.config.listen.earns_pass(server),
             terminates_tls,
             stressed: self.limits.is_stressed(),
@@ -200,13 +205,15 @@ impl Daemon {
     }
 
     /// Remembers that a client passed. The kernel learns it from the ledger (`mirror`).
-    pub(super) fn grant(&self, arrival: &Arrival, stamps: Stamps) {
+    pub(super) fn grant(&self, live: &Live, arrival: &Arrival, stamps: Stamps) {
         let now = Now::read().unix;
         self.ledger.grant(self.key(arrival.client.ip()), &stamps, ledger::Origin::Screened, None, now);
+        self.grant_to_pool(live, arrival, &stamps);
     }
 
     /// A client that has just got a pass has failed a test in the same session.
     pub(super) fn withdraw(&self, arrival: &Arrival, test: Test) {
+        self.pools.withdraw(arrival.client.ip(), test);
         let key = self.key(arrival.client.ip());
         if self.ledger.withdraw(key, test) {
             info!(session = %arrival.id, "{key}: pass withdrawn, {test} failed later in the same session");
@@ -225,6 +232,9 @@ impl Daemon {
         }
         if let Some(what) = history_of(event) {
             self.note(arrival, what, detail(line, arrival.client));
+        }
+        if let Event::Linked(other, name) = event {
+            self.linked(arrival, *other, name);
         }
     }
 
@@ -353,6 +363,7 @@ fn history_of(event: &Event) -> Option<What> {
         Event::Reject { reply, .. } if reply.starts_with('4') => What::Deferred,
         Event::Reject { .. } | Event::Denylisted => What::Refused,
         Event::PassNew | Event::PassOld => What::Passed,
+        Event::Linked(..) => What::Linked,
         Event::Hangup(..) => What::Hangup,
         Event::Limited(_) => What::Limited,
         Event::Allowlisted

@@ -22,6 +22,7 @@ use crate::session::{Arrival, DnsblReport, Handoff, Input, Output, Session, Stan
 use super::daemon::Daemon;
 use super::door::{self, Visit};
 use super::limits::{Most, Slot, TarpitPlace};
+use super::links::{self, Links};
 use super::live::Live;
 use super::stream::{ClientStream, HandshakeFailed};
 
@@ -78,6 +79,8 @@ struct Talk {
     stress: watch::Receiver<bool>,
     /// In the tarpit, until the session ends.
     place: Option<TarpitPlace>,
+    /// What is known, and asked, of the client's other address; few clients have one. Boxed: for the others it costs a word.
+    links: Option<Box<Links>>,
 }
 
 /// The DNS lists of a session: what is open there, and whether a late answer would matter.
@@ -101,7 +104,7 @@ impl Talk {
             Err(ceiling) => (daemon.turn_away(&live, arrival, ceiling), None),
         };
         let (daemon, lists, tlvs) = (Arc::clone(daemon), Lists::default(), visit.tlvs);
-        (Box::new(Self { daemon, live, session, lists, tlvs, stress, place: None }), slot)
+        (Box::new(Self { daemon, live, session, lists, tlvs, stress, place: None, links: None }), slot)
     }
 
     /// Carries out everything that the engine asks for. What is to be said to the client comes back, and what is next.
@@ -121,6 +124,12 @@ impl Talk {
                         self.session.handle(Now::read(), Input::Dnsbl(check.report()));
                     }
                 }
+                Output::AskSibling(name) => {
+                    let links = Links::ask(&self.daemon, &self.live, self.session.arrival(), name);
+                    if !self.links.insert(Box::new(links)).is_open() {
+                        self.session.handle(Now::read(), Input::Sibling(None));
+                    }
+                }
                 Output::AskTarpit => {
                     self.place = self.daemon.tarpit(&self.live);
                     self.session.handle(Now::read(), Input::Tarpit(self.place.is_some()));
@@ -128,7 +137,10 @@ impl Talk {
                 Output::Withdraw(test) => self.daemon.withdraw(self.session.arrival(), test),
                 Output::Grant(stamps) => {
                     self.lists.granted = true;
-                    self.daemon.grant(self.session.arrival(), stamps);
+                    if let Some(links) = &self.links {
+                        links.passed(&self.daemon, &self.live, self.session.arrival());
+                    }
+                    self.daemon.grant(&self.live, self.session.arrival(), stamps);
                 }
                 Output::Log(event) => self.daemon.tell(self.session.arrival(), &event),
                 Output::Decided(decision) => self.daemon.decided(self.session.arrival(), &decision),
@@ -251,6 +263,7 @@ fn wait(talk: &mut Talk, stream: &mut ClientStream) -> impl Future<Output = ()> 
                 Err(error) => talk.lost(&error),
             },
             report = next_report(&mut talk.lists.check) => talk.hear(report),
+            sibling = links::answer(&mut talk.links) => talk.tell(Input::Sibling(sibling)),
             () = sleep_until(deadline.map_or_else(far_away, Into::into)), if deadline.is_some() => talk.tell(Input::Tick),
             // Its sender lives as long as the daemon.
             _ = talk.stress.changed() => {

@@ -49,6 +49,7 @@ pub(super) fn follow(daemon: Arc<Daemon>, key: ClientKey, session: SessionId, mu
         if report.score < threshold {
             return;
         }
+        daemon.withdraw_from_pool(key.address(), Test::Dnsbl);
         if daemon.ledger.withdraw(key, Test::Dnsbl) {
             let said = report.arithmetic();
             info!(%session, "{key}: pass withdrawn, a late answer: DNSBL rank {}: {said}", report.score);
@@ -138,6 +139,7 @@ async fn renew_one(daemon: &Daemon, client: ClientKey) {
     let mut check = lists.start_fresh(client.address());
     let report = check.complete().await;
     if report.score >= policy.threshold {
+        daemon.pools.withdraw(client.address(), Test::Dnsbl);
         if daemon.ledger.withdraw(client, Test::Dnsbl) {
             let detail = format!("at renewal: DNSBL rank {}: {}", report.score, report.arithmetic());
             info!("{client}: pass withdrawn {detail}");

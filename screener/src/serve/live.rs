@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Now, UnixTime};
 use crate::config::{Changes, Config};
+use crate::dns::Resolver;
 use crate::dnsbl::{Dnsbl, DnsblError};
 use crate::session::Policy;
 use crate::tls;
@@ -24,6 +25,8 @@ pub(super) struct Live {
     pub(super) policy: Arc<Policy>,
     /// The DNS lists; `None`: there are none.
     pub(super) lists: Option<Dnsbl>,
+    /// Who is asked about senders' names; or why nobody can be.
+    pub(super) names: Result<Resolver, String>,
     /// Ends the watch over these lists.
     pub(super) watch: CancellationToken,
     /// When the file was read.
@@ -62,7 +65,9 @@ impl Live {
 
     fn of(config: Config, lists: Option<Dnsbl>, tls: Arc<tls::Keeper>, needs_restart: Vec<&'static str>) -> Self {
         let policy = Arc::new(policy::policy(&config));
+        // The system may have other resolvers by now.
+        let names = Resolver::new(&config.tests.dnsbl.resolvers).map_err(|error| error.to_string());
         let (watch, read) = (CancellationToken::new(), Now::read().unix);
-        Self { policy, lists, tls, config, watch, read, needs_restart }
+        Self { policy, lists, names, tls, config, watch, read, needs_restart }
     }
 }

@@ -12,12 +12,14 @@ mod door;
 mod drive;
 mod interfaces;
 mod limits;
+mod links;
 mod listen;
 mod lists;
 mod live;
 mod metrics_door;
 mod mirror;
 mod policy;
+mod pools;
 mod reload;
 mod signals;
 mod sockets;
@@ -46,7 +48,9 @@ use crate::config::{Config, Origin};
 use crate::control;
 use crate::kernel::{Class, Family};
 use crate::ledger::{self, Changes, Ledger};
+use crate::link::Recent;
 use crate::observe::{self, Metrics};
+use crate::pool::Pools;
 use crate::session::Features;
 
 use answering::Answering;
@@ -66,6 +70,9 @@ pub(crate) use interfaces::{NONE, kernel_options};
 const DRAIN: Duration = Duration::from_secs(30);
 /// How long sessions may go on when another daemon has taken the place. Nobody waits for them.
 const OUTLIVE: Duration = Duration::from_secs(3600);
+
+/// The file of the pools, beside the ledger.
+const POOLS: &str = "pools.json";
 
 /// Runs the daemon until it is told to stop (SIGTERM, SIGINT), or another one has taken its place.
 ///
@@ -106,6 +113,8 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
         learn_again: Notify::new(),
         limits: Limits::new(),
         ledger,
+        links: Recent::new(started.instant),
+        pools: Pools::open(config.ledger.path.with_file_name(POOLS), &config.pools),
         statics: statics.into(),
         changing: Mutex::default(),
         kernel,
@@ -139,6 +148,7 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
     );
 
     lists::begin(&daemon);
+    pools::begin(&daemon);
     certificate::begin(&daemon);
     if let Some(text) = daemon.rate_not_held() {
         warn!("{text}");
@@ -253,6 +263,7 @@ async fn end(daemon: Arc<Daemon>, replaced: bool) -> anyhow::Result<()> {
     daemon.answering.finish().await;
     tokio::task::spawn_blocking(move || {
         if !replaced {
+            daemon.pools.save();
             // The last batch of the ledger; the drop of the daemon would write it too, but could not say what went wrong.
             return daemon.ledger.flush().map_err(Into::into);
         }

@@ -58,6 +58,7 @@ pub(super) fn policy(config: &Config) -> Policy {
             config::AfterTests::Relay => AfterTests::Relay,
             config::AfterTests::Defer => AfterTests::Defer,
         },
+        link: config.link.map(|link| link.deadline),
         command_time: pace(limits.command_time),
         session_time: limits.session_time,
         commands: limits.commands.get(),

@@ -23,7 +23,7 @@ use crate::tls::TlsError;
 use super::daemon::{Daemon, Mode};
 use super::sockets::Fronts;
 use super::statics::Renewed;
-use super::{certificate, door, interfaces, policy, systemd};
+use super::{certificate, door, interfaces, policy, pools, systemd};
 
 /// Why the running configuration stays.
 #[derive(Debug, Error)]
@@ -121,6 +121,9 @@ fn take_in(daemon: &Arc<Daemon>) -> Result<api::ReloadReport, ReloadError> {
         lists.watch(&next.watch);
     }
     running.watch.cancel();
+    if changes.has("pool") {
+        pools::reconfigured(daemon, &config.pools);
+    }
     observe::set_format(log_format(config));
     apply_metrics(daemon, config, metrics, &mut report);
     if changes.has("control.group") {

@@ -16,6 +16,7 @@ use super::command::{Command, Verb};
 use super::deep::{self, Verdict};
 use super::event::{Event, Moment, Outcome, Printable};
 use super::line::{self, Line, Taken};
+use super::link::{self, Linking};
 use super::lists;
 use super::reply::{self, Reply};
 use super::start_tls::StartingTls;
@@ -131,7 +132,10 @@ impl Dialogue {
             };
             let command = Command::parse(&line.bytes);
             phase = match deep::test(core, &dialogue.last, &line, &command) {
-                Verdict::GoOn => dialogue.carry_out(core, now, &line, &command),
+                Verdict::GoOn => match link::waits_for_answer(core, &command) {
+                    Some(until) => Linking::enter(dialogue, line, command, until),
+                    None => dialogue.carry_out(core, now, &line, &command),
+                },
                 Verdict::Drop(refusal) => core.drop_with(&refusal),
                 Verdict::Tarpit(refusal) => tarpit::ask(core, &refusal, Then::CarryOut(dialogue, line, command)),
             };
@@ -139,7 +143,7 @@ impl Dialogue {
         phase
     }
 
-    /// Goes on with a command that was tested before there was a place in the tarpit.
+    /// Goes on with a command that was tested before something was waited for: a place in the tarpit, news of a sibling.
     pub(super) fn carry_on(self, core: &mut Core, now: Now, line: &Line, command: &Command) -> Phase {
         match self.carry_out(core, now, line, command) {
             Phase::Dialogue(dialogue) => dialogue.advance(core, now),
@@ -181,7 +185,7 @@ impl Dialogue {
             Verb::Ehlo if line.flaws.within() => Next::Reply(reply::EHLO_SYNTAX),
             Verb::Mail if line.flaws.within() => Next::Reply(reply::MAIL_SYNTAX),
             Verb::Rcpt if line.flaws.within() => Next::Reply(reply::RCPT_SYNTAX),
-            Verb::Helo | Verb::Ehlo => self.helo(core, &line.bytes, command),
+            Verb::Helo | Verb::Ehlo => self.helo(core, now, &line.bytes, command),
             Verb::Mail => self.mail(core, &line.bytes, command),
             Verb::Rcpt => self.rcpt(core, now, &line.bytes, command),
             Verb::StartTls => self.start_tls(core, now, &line.bytes, command),
@@ -199,7 +203,7 @@ impl Dialogue {
         }
     }
 
-    fn helo(&mut self, core: &mut Core, line: &Bytes, command: &Command) -> Next {
+    fn helo(&mut self, core: &mut Core, now: Now, line: &Bytes, command: &Command) -> Next {
         let extended = command.verb == Verb::Ehlo;
         if command.argument.is_empty() {
             return Next::Reply(if extended { reply::EHLO_SYNTAX } else { reply::HELO_SYNTAX });
@@ -208,6 +212,7 @@ impl Dialogue {
         self.helo = Some(Box::new(Helo { proto, line: line.clone(), name: command.argument.clone() }));
         self.mail = None;
         core.said.helo = Some(Printable(&command.argument, LONGEST_NAME).to_string());
+        core.ask_for_sibling(&command.argument, now);
         if !extended {
             return Next::Reply(reply::helo(&core.policy));
         }

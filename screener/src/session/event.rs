@@ -3,6 +3,7 @@
 //! Holds no formatting but the escaping of what a client sent; `observe/` writes the lines.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -108,6 +109,8 @@ pub enum Event {
     PassNew,
     /// The client has passed every test that is asked, as it had before.
     PassOld,
+    /// Another address of the client's has passed, so that it is not deferred: that address, and the name that has both.
+    Linked(IpAddr, String),
     /// It spoke before the greeting: how many bytes, how long after it connected, and what.
     Pregreet(usize, Duration, Bytes),
     /// It sent one clean EHLO before the greeting, as it may have learned from the MTA: how long after it connected, and
@@ -170,6 +173,7 @@ impl Event {
             Self::AllowlistVeto => "allowlist_veto",
             Self::PassNew => "pass_new",
             Self::PassOld => "pass_old",
+            Self::Linked(..) => "linked",
             Self::Pregreet(..) => "pregreet",
             Self::EarlyHello(..) => "early_ehlo",
             Self::DnsblRank(_) => "dnsbl_rank",

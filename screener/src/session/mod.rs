@@ -17,6 +17,7 @@ mod forbidden;
 mod greeting;
 mod lattice;
 mod line;
+mod link;
 mod lists;
 mod policy;
 mod reply;
@@ -39,6 +40,7 @@ use crate::pass::{Stamps, Test};
 
 use dialogue::Dialogue;
 use greeting::Greeting;
+use link::Linking;
 use start_tls::StartingTls;
 use state::Core;
 use tarpit::{Asking, Then};
@@ -47,6 +49,7 @@ pub use event::{Ceiling, Decision, Escaped, Event, Evidence, Moment, Outcome, Pr
 pub use features::Features;
 pub use footer::{Footer, FooterError};
 pub use forbidden::{Forbidden, ForbiddenError};
+pub use link::Sibling;
 pub use report::{DnsblHit, DnsblReport, DnsblUnknown};
 pub use start_tls::TlsSession;
 
@@ -126,6 +129,8 @@ pub enum Input<'a> {
     Stress(bool),
     /// The answer to [`Output::AskTarpit`]: whether there is a place.
     Tarpit(bool),
+    /// The answer to [`Output::AskSibling`]; `None`: there is none, or nobody can say.
+    Sibling(Option<Sibling>),
     /// The handoff did not come about. With the MTA's own refusal, or without where it could not be reached.
     HandoffFailed(Option<Bytes>),
     /// The daemon is going down.
@@ -141,6 +146,9 @@ pub enum Output {
     AskDnsbl,
     /// Is there a place in the tarpit, to be held until the session ends? The answer comes back as [`Input::Tarpit`].
     AskTarpit,
+    /// Has another address of this client's passed just now? It called itself so; whether both are one sender is to be proved
+    /// otherwise. The answer comes back as [`Input::Sibling`].
+    AskSibling(String),
     /// Remember that the client passed.
     Grant(Stamps),
     /// The client has failed this test after all: what was remembered of it does not hold.
@@ -188,6 +196,8 @@ enum Phase {
     HandingOff(Option<Dialogue>),
     /// Waiting for a place in the tarpit.
     Asking(Box<Asking>),
+    /// Waiting to hear of the client's other address.
+    Linking(Box<Linking>),
     /// All is decided; the last reply is going out slowly.
     Leaving,
     Closed,
@@ -253,6 +263,10 @@ impl Session {
                 phase
             }
             (phase, Input::Stress(on)) => core.stress(phase, now, on),
+            (phase, Input::Sibling(sibling)) if !matches!(phase, Phase::Linking(_)) => {
+                core.hear_of_sibling(sibling);
+                phase
+            }
             (Phase::HandingOff(dialogue), Input::HandoffFailed(refusal)) => core.handoff_failed(dialogue, refusal, now),
             (Phase::HandingOff(_), Input::Eof) => core.close(),
             // The handoff is not ours to end any more.
@@ -260,6 +274,7 @@ impl Session {
             (Phase::StartingTls(starting), input) => starting.handle(core, now, input),
             (phase, Input::Shutdown) => tarpit::end(&phase, core, &reply::GOING_DOWN),
             (Phase::Asking(asking), input) => asking.handle(core, now, &input),
+            (Phase::Linking(linking), input) => linking.handle(core, now, input),
             (phase, input) if core.is_speaking() => tarpit::handle(phase, core, now, input),
             (Phase::Greeting(greeting), input) => greeting.handle(core, now, input),
             (Phase::Dialogue(dialogue), input) => dialogue.handle(core, now, input),
@@ -286,6 +301,7 @@ impl Session {
             Phase::Greeting(greeting) => Some(greeting.deadline(&self.core)),
             Phase::Dialogue(dialogue) => Some(dialogue.deadline(&self.core)),
             Phase::StartingTls(starting) => Some(starting.deadline(&self.core)),
+            Phase::Linking(linking) => Some(linking.deadline(&self.core)),
             Phase::HandingOff(_) | Phase::Asking(_) | Phase::Leaving | Phase::Closed => None,
         }
     }

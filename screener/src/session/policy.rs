@@ -145,6 +145,8 @@ pub struct Policy {
     pub bare_newline: DeepPolicy,
     /// What follows when those three are passed.
     pub after_tests: AfterTests,
+    /// How long a recipient that would be deferred waits to hear of the client's other address; `None`: nobody is asked.
+    pub link: Option<Duration>,
     /// How long the client may take for one complete command line, however it trickles in.
     pub command_time: Pace,
     /// How long a session may last until it is handed over.

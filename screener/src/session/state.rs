@@ -14,6 +14,7 @@ use crate::pass::Test;
 use super::dialogue::Dialogue;
 use super::event::{Ceiling, Decision, Event, Evidence, Moment, Outcome, Said};
 use super::lattice::Lattice;
+use super::link::Link;
 use super::lists;
 use super::reply::{self, Refusal, Reply};
 use super::tarpit::Slow;
@@ -39,6 +40,8 @@ pub(super) struct Core {
     pub(super) teaser_sent: bool,
     /// It owed no test when it came, and gets none.
     pub(super) welcome: bool,
+    /// What is known of the client's other address.
+    pub(super) link: Link,
     /// Since the handshake, if there was one.
     pub(super) tls: Option<Box<TlsSession>>,
     /// Something was sent that the client may not have yet.
@@ -77,6 +80,7 @@ impl Core {
             output: VecDeque::new(),
             teaser_sent: false,
             welcome: false,
+            link: Link::default(),
             tls: None,
             undelivered: false,
             slow: None,
@@ -228,9 +232,10 @@ impl Core {
     }
 
     /// Whether the client is to come again instead of going to the MTA, although it has failed nothing: always on an
-    /// address without passes, and elsewhere when it has gone through tests that need the dialogue.
+    /// address without passes, and elsewhere when it has gone through tests that need the dialogue; unless another address of
+    /// its own has.
     pub(super) fn defers(&self) -> bool {
-        let deferred = self.policy.after_tests == AfterTests::Defer && !self.welcome;
+        let deferred = self.policy.after_tests == AfterTests::Defer && !self.welcome && !self.is_linked();
         deferred || self.is_unnamed()
     }
 

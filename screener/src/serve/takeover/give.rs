@@ -91,6 +91,8 @@ fn agree(stream: &UnixStream) -> io::Result<()> {
 /// Closes the file and gives everything; returns when the new daemon stands.
 fn hand_over(daemon: &Daemon, stream: &UnixStream) -> anyhow::Result<()> {
     daemon.ledger.let_go()?;
+    // What could not be written the new one looks up itself.
+    daemon.pools.save();
     let mut descriptors: Vec<OwnedFd> = daemon.answering.descriptors()?.into();
     let lock = daemon.kernel.as_ref().map(Kernel::lock_to_give).transpose()?.flatten();
     let metrics = daemon.metrics_door.descriptor()?;

@@ -135,7 +135,7 @@ impl Shadow {
                 self.handed_off = true;
             }
             Output::Close => self.closed = true,
-            Output::AskDnsbl | Output::AskTarpit | Output::StartTls => {}
+            Output::AskDnsbl | Output::AskTarpit | Output::AskSibling(_) | Output::StartTls => {}
         }
     }
 

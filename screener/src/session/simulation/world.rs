@@ -57,6 +57,8 @@ pub(super) fn policy(entropy: &mut Entropy<'_>) -> Policy {
         forbidden: Forbidden::default(),
         bare_newline,
         after_tests: *entropy.pick(&[AfterTests::Relay, AfterTests::Relay, AfterTests::Defer]),
+        // Siblings have tests of their own.
+        link: None,
         command_time: pace(300, 10),
         session_time: Duration::from_secs(900),
         commands: 8,

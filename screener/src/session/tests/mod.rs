@@ -4,6 +4,7 @@ mod behaviour;
 mod deep;
 mod defer;
 mod limits;
+mod link;
 mod properties;
 mod replies;
 mod rig;

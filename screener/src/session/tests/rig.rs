@@ -48,6 +48,7 @@ pub(super) fn policy() -> Policy {
         forbidden: Forbidden::default(),
         bare_newline: deep,
         after_tests: AfterTests::Relay,
+        link: None,
         command_time: Pace { normal: Duration::from_secs(300), stress: Duration::from_secs(10) },
         session_time: Duration::from_secs(900),
         commands: 20,
@@ -96,6 +97,8 @@ pub(super) struct Rig {
     pub(super) decision: Option<Decision>,
     pub(super) withdrawn: Vec<Test>,
     pub(super) asked: bool,
+    /// The names under which other addresses of the client were asked for.
+    pub(super) siblings: Vec<String>,
     /// Whether there is a place in the tarpit for whoever asks.
     pub(super) place: bool,
     pub(super) closed: bool,
@@ -134,6 +137,7 @@ impl Rig {
             decision: None,
             withdrawn: Vec::new(),
             asked: false,
+            siblings: Vec::new(),
             place: true,
             closed: false,
         };
@@ -233,6 +237,7 @@ impl Rig {
             match output {
                 Output::Send(bytes) => self.sent.push_str(std::str::from_utf8(&bytes).unwrap()),
                 Output::AskDnsbl => self.asked = true,
+                Output::AskSibling(name) => self.siblings.push(name),
                 Output::AskTarpit => {
                     let place = self.place;
                     let now = self.now();
