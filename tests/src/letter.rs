@@ -110,11 +110,11 @@ mod tests {
 
     #[test]
     fn a_large_body_has_legal_lines_and_dots() {
-        let body = large_body(100_000);
-        assert!(body.len() >= 100_000 && body.ends_with(b"\n"));
+        let body = large_body(1_000_000);
+        assert!(body.len() >= 1_000_000 && body.ends_with(b"\n"));
         let lines: Vec<&[u8]> = body.split(|&byte| byte == b'\n').collect();
         assert!(lines.iter().all(|line| line.len() <= 78));
         assert!(lines.contains(&b".".as_slice()) && lines.iter().any(|line| line.len() > 1 && line.starts_with(b".")));
-        assert_eq!(body, large_body(100_000));
+        assert_eq!(body, large_body(1_000_000));
     }
 }
