@@ -5,7 +5,8 @@
 //! each [`Session::handle`] it drains [`Session::poll_output`] and comes back at [`Session::deadline`] at the latest.
 //!
 //! Never sees a socket, a task, a clock or a store. The states follow reference/postscreen.md section 2; where this
-//! engine differs (a lawful end of every greeting, the handoff in the same session) docs/architecture.md says why.
+//! engine differs (a lawful end of every greeting, the handoff in the same session) docs/postscreen-differences.md says
+//! why.
 
 mod command;
 mod deep;
@@ -322,7 +323,7 @@ impl Session {
         self.is_over() && self.core.output.is_empty()
     }
 
-    /// How many bytes are kept of what the client said, and for it.
+    /// How many bytes are kept of what the client said and was not looked at yet.
     #[cfg(any(test, fuzzing))]
     fn held(&self) -> usize {
         self.core.input.len()
