@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 
@@ -24,12 +25,17 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Connects to the service. Its queue is short (Postfix's process limit): while it is full, tries again for as long as the
 /// caller lets it.
+///
+/// Not by tokio's `connect`: it waits for an event, and a Unix socket is connected at once or not at all (connect(2)).
 pub(super) async fn reach(service: &Path) -> io::Result<UnixStream> {
+    let address = SockAddr::unix(service)?;
     let mut pause = PAUSE;
     loop {
-        match UnixStream::connect(service).await {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        match socket.connect(&address) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(pause).await,
-            reached => return reached,
+            Err(error) => return Err(error),
+            Ok(()) => return UnixStream::from_std(socket.into()),
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
@@ -38,7 +44,7 @@ pub(super) async fn reach(service: &Path) -> io::Result<UnixStream> {
 /// Sends a descriptor over a new connection to the service.
 pub(super) async fn send(channel: &UnixStream, descriptor: BorrowedFd<'_>, header: &Header) -> io::Result<()> {
     let message = message(header)?;
-    let sent = channel.async_io(Interest::WRITABLE, || {
+    let send = || {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut rights = SendAncillaryBuffer::new(&mut space);
         let descriptors = [descriptor];
@@ -46,8 +52,13 @@ pub(super) async fn send(channel: &UnixStream, descriptor: BorrowedFd<'_>, heade
             return Err(io::Error::other("no room for a descriptor"));
         }
         Ok(sendmsg(channel.as_fd(), &[IoSlice::new(&message)], &mut rights, SendFlags::NOSIGNAL)?)
-    });
-    if sent.await? == message.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    };
+    // At once, as nearly always: tokio would wait for the new socket's first event.
+    let sent = match send() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => channel.async_io(Interest::WRITABLE, send).await?,
+        sent => sent?,
+    };
+    if sent == message.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
 /// Waits until the service has taken what was sent: it closes the connection then.

@@ -14,7 +14,10 @@ use tracing_subscriber::fmt::MakeWriter;
 /// How much waits to be written: some 40,000 lines, the tests of 10,000 clients.
 const ROOM: usize = 4 << 20;
 /// How long lines gather before they are written together. A person does not notice; a flood makes one call of hundreds.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(5);
+/// How long after the last line the writer still looks for the next by itself. Waking it would be the session's work, and on
+/// a small machine the writer would take the place of whoever woke it.
+const STAY_AWAKE: Duration = Duration::from_millis(250);
 /// How soon a log that takes nothing for the moment (a descriptor that does not block) is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
 /// A buffer that has grown beyond this is given back.
@@ -152,16 +155,26 @@ impl Shared {
 
     /// Waits for lines and takes them. False: there are none left, and none will come.
     fn take(&self, lines: &mut Vec<u8>) -> bool {
+        let doze = Instant::now() + STAY_AWAKE;
         let mut state = self.state();
+        // In any case for a while: what comes alone is often followed.
+        state = self.wait_at_most(state, GATHER);
         while state.lines.is_empty() && !state.closing {
+            if Instant::now() < doze {
+                state = self.wait_at_most(state, GATHER);
+                continue;
+            }
             state.idle = true;
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle = false;
+            state = self.wait_at_most(state, GATHER);
         }
-        state.idle = false;
-        let gathered = self.wake.wait_timeout_while(state, GATHER, |state| !state.closing);
-        let (mut state, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut state.lines, lines);
         !lines.is_empty()
+    }
+
+    fn wait_at_most<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
+        self.wake.wait_timeout_while(state, time, |state| !state.closing).unwrap_or_else(PoisonError::into_inner).0
     }
 }
 

@@ -4,9 +4,10 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -17,11 +18,13 @@ use crate::clock::Now;
 use crate::dnsbl;
 use crate::handoff::{self, HandedOff, HandoffError, Outcome};
 use crate::proxy::{Header, Tlv, TlvKind};
-use crate::session::{Arrival, DnsblReport, Handoff, Input, Output, Session, Sibling, Standing};
+use crate::session::{
+    Arrival, Decision, DnsblReport, Event, Handoff, Input, Output, Session, Sibling, Standing,
+};
 
 use super::daemon::Daemon;
 use super::door::{self, Visit};
-use super::limits::{Most, Slot, TarpitPlace};
+use super::limits::{Most, Pace, Slot, TarpitPlace};
 use super::links::{self, Links};
 use super::live::Live;
 use super::stream::{ClientStream, HandshakeFailed};
@@ -38,8 +41,21 @@ const LINGER_BYTES: usize = 64 * 1024;
 enum Next {
     Wait,
     StartTls,
-    HandOff(Box<Handoff>),
+    HandOff(Box<Leaving>),
     Close,
+}
+
+/// A client on its way to the MTA.
+struct Leaving {
+    handoff: Handoff,
+    /// What is still to be told of it: that can be done while the MTA is at work, so the client does not wait for it.
+    untold: Vec<Tale>,
+}
+
+/// Something to tell.
+enum Tale {
+    Event(Event),
+    Decision(Decision),
 }
 
 /// Screens a connection, and relays it if it is handed over.
@@ -49,14 +65,21 @@ pub(super) fn connection(daemon: Arc<Daemon>, stream: TcpStream, tagged: bool) -
         let live = daemon.live();
         let Some((stream, visit)) = door::open(&daemon, &live, stream).await else { return };
         let stream = ClientStream::Plain(stream);
-        let (mut talk, _slot) = Talk::begin(&daemon, live, visit, tagged);
+        let (mut talk, mut slot) = Talk::begin(&daemon, live, visit, tagged);
         let ended = screen(&mut talk, stream).await;
         talk.leave_lists();
         // The relay may last for hours, and needs nothing of this.
         drop(talk);
         let ended = match ended {
-            Ok(Some(relay)) => Box::pin(relay.run()).await,
-            Ok(None) => Ok(()),
+            Ok(After::Relay(relay)) => Box::pin(relay.run()).await,
+            Ok(After::Linger(stream)) => {
+                // The client has heard the last of us: if it comes again at once, this one does not stand in its way.
+                if let Some(slot) = &mut slot {
+                    slot.leave_client();
+                }
+                Box::pin(linger(stream)).await
+            }
+            Ok(After::Nothing) => Ok(()),
             Err(error) => Err(error),
         };
         if let Err(error) = ended {
@@ -75,8 +98,8 @@ struct Talk {
     lists: Lists,
     /// What a proxy before us said of the client.
     tlvs: Vec<Tlv>,
-    /// Whether sessions are many.
-    stress: watch::Receiver<bool>,
+    /// What all sessions are told.
+    pace: watch::Receiver<Pace>,
     /// In the tarpit, until the session ends.
     place: Option<TarpitPlace>,
 }
@@ -105,26 +128,33 @@ impl Talk {
     fn begin(daemon: &Arc<Daemon>, live: Arc<Live>, visit: Visit, tagged: bool) -> (Box<Self>, Option<Slot>) {
         let arrival = daemon.arrival(&live, &visit, tagged);
         let most = Most::of(&live.config.limits, arrival.standing == Standing::Permitted);
-        let mut stress = daemon.limits.stress();
+        let mut pace = daemon.limits.pace();
         let (session, slot) = match daemon.limits.admit(daemon.key(arrival.client.ip()), most) {
             Ok(slot) => {
-                let stressed = *stress.borrow_and_update();
-                (daemon.begin(&live, Arrival { stressed, ..arrival }), Some(slot))
+                let now = *pace.borrow_and_update();
+                if now == Pace::Ending {
+                    // It begins, and hears it at once.
+                    pace.mark_changed();
+                }
+                (daemon.begin(&live, Arrival { stressed: now == Pace::Stressed, ..arrival }), Some(slot))
             }
             Err(ceiling) => (daemon.turn_away(&live, arrival, ceiling), None),
         };
         let (daemon, lists, tlvs) = (Arc::clone(daemon), Lists::default(), visit.tlvs);
-        (Box::new(Self { daemon, live, session, lists, tlvs, stress, place: None }), slot)
+        (Box::new(Self { daemon, live, session, lists, tlvs, pace, place: None }), slot)
     }
 
     /// Carries out everything that the engine asks for. What is to be said to the client comes back, and what is next.
     fn carry_out(&mut self) -> (Next, Bytes) {
         let (mut next, mut said) = (Next::Wait, Bytes::new());
+        let (later, mut untold) = (self.session.is_leaving(), Vec::new());
         while let Some(output) = self.session.poll_output() {
             match output {
                 Output::Send(reply) => join(&mut said, reply),
                 Output::StartTls => next = Next::StartTls,
-                Output::Handoff(handoff) => next = Next::HandOff(Box::new(handoff)),
+                Output::Handoff(handoff) => {
+                    next = Next::HandOff(Box::new(Leaving { handoff, untold: std::mem::take(&mut untold) }));
+                }
                 Output::Close => next = Next::Close,
                 Output::AskDnsbl => {
                     let client = self.session.arrival().client.ip();
@@ -152,11 +182,21 @@ impl Talk {
                     }
                     self.daemon.grant(&self.live, self.session.arrival(), stamps);
                 }
-                Output::Log(event) => self.daemon.tell(self.session.arrival(), &event),
-                Output::Decided(decision) => self.daemon.decided(self.session.arrival(), &decision),
+                Output::Log(event) if later => untold.push(Tale::Event(event)),
+                Output::Decided(decision) if later => untold.push(Tale::Decision(decision)),
+                Output::Log(event) => self.tell_of(&Tale::Event(event)),
+                Output::Decided(decision) => self.tell_of(&Tale::Decision(decision)),
             }
         }
+        untold.iter().for_each(|tale| self.tell_of(tale));
         (next, said)
+    }
+
+    fn tell_of(&self, tale: &Tale) {
+        match tale {
+            Tale::Event(event) => self.daemon.tell(self.session.arrival(), event),
+            Tale::Decision(decision) => self.daemon.decided(self.session.arrival(), decision),
+        }
     }
 
     /// The session is over, or the MTA's. What is still open at the lists is followed by a task of its own, if the client got
@@ -189,9 +229,17 @@ impl Talk {
     }
 }
 
-/// Plays the session to its end, or to where the MTA takes over: then the relay comes back.
+/// What is left to do when the tests are over.
+enum After {
+    Nothing,
+    /// The last word is to arrive.
+    Linger(ClientStream),
+    Relay(Box<Relay>),
+}
+
+/// Plays the session to its end, or to where the MTA takes over.
 #[allow(clippy::manual_async_fn, reason = "an async fn has room for each argument twice")]
-fn screen(talk: &mut Talk, mut stream: ClientStream) -> impl Future<Output = io::Result<Option<Box<Relay>>>> {
+fn screen(talk: &mut Talk, mut stream: ClientStream) -> impl Future<Output = io::Result<After>> {
     async move {
         loop {
             let next = {
@@ -204,21 +252,21 @@ fn screen(talk: &mut Talk, mut stream: ClientStream) -> impl Future<Output = io:
                 next
             };
             match next {
-                Next::Close => return Box::pin(linger(stream)).await.map(|()| None),
+                Next::Close => return Ok(After::Linger(stream)),
                 Next::StartTls => match Box::pin(start_tls(talk, stream)).await {
                     Some(after) => stream = after,
                     None => {
                         // What the session leaves behind; there is nobody left to send anything to.
                         talk.carry_out();
-                        return Ok(None);
+                        return Ok(After::Nothing);
                     }
                 },
-                Next::HandOff(handoff) => match Box::pin(hand_off(talk, &stream, &handoff)).await {
+                Next::HandOff(leaving) => match Box::pin(hand_off(talk, &stream, &leaving)).await {
                     Ok(outcome) => {
                         talk.daemon.handed_off(&talk.live, talk.session.arrival());
                         return Ok(match outcome {
-                            Outcome::Given => None,
-                            Outcome::Reached(handed_off) => Some(Box::new(Relay { stream, handed_off })),
+                            Outcome::Given => After::Nothing,
+                            Outcome::Reached(handed_off) => After::Relay(Box::new(Relay { stream, handed_off })),
                         });
                     }
                     Err(Unserved::Mta(refusal)) => talk.tell(Input::HandoffFailed(refusal)),
@@ -275,11 +323,14 @@ fn wait(talk: &mut Talk, stream: &mut ClientStream) -> impl Future<Output = ()> 
             news = next_news(&mut talk.lists) => talk.hear(news),
             () = sleep_until(deadline.map_or_else(far_away, Into::into)), if deadline.is_some() => talk.tell(Input::Tick),
             // Its sender lives as long as the daemon.
-            _ = talk.stress.changed() => {
-                let stressed = *talk.stress.borrow_and_update();
-                talk.tell(Input::Stress(stressed));
+            _ = talk.pace.changed() => {
+                let pace = *talk.pace.borrow_and_update();
+                talk.tell(match pace {
+                    Pace::Usual => Input::Stress(false),
+                    Pace::Stressed => Input::Stress(true),
+                    Pace::Ending => Input::Shutdown,
+                });
             }
-            () = talk.daemon.going_down.cancelled() => talk.tell(Input::Shutdown),
         }
     }
 }
@@ -334,8 +385,9 @@ enum Unserved {
 }
 
 /// Boxed by the caller, like the relay: it takes more room than everything before it, and most sessions never come here.
-async fn hand_off(talk: &Talk, stream: &ClientStream, handoff: &Handoff) -> Result<Outcome, Unserved> {
+async fn hand_off(talk: &Talk, stream: &ClientStream, leaving: &Leaving) -> Result<Outcome, Unserved> {
     let Talk { daemon, live, session, tlvs, .. } = talk;
+    let Leaving { handoff, untold } = leaving;
     let arrival = session.arrival();
     let mut header = Header { tlvs: tlvs.clone(), ..Header::for_client(arrival.client, arrival.server) };
     if let Some(tls) = handoff.tls {
@@ -345,10 +397,23 @@ async fn hand_off(talk: &Talk, stream: &ClientStream, handoff: &Handoff) -> Resu
     }
     // Under TLS the bytes on the wire are not the client's.
     let socket = stream.plain().map(AsFd::as_fd);
-    let result = tokio::select! {
-        result = handoff::hand_off(&live.config.backend, &header, handoff, socket) => result,
-        () = stream.reset() => return Err(Unserved::ClientGone),
+    let handing = handoff::hand_off(&live.config.backend, &header, handoff, socket);
+    tokio::pin!(handing);
+    // So far that the MTA has something to do.
+    let begun = std::future::poll_fn(|cx| Poll::Ready(handing.as_mut().poll(cx))).await;
+    untold.iter().for_each(|tale| talk.tell_of(tale));
+    let mut result = match begun {
+        Poll::Ready(result) => result,
+        Poll::Pending => tokio::select! {
+            result = &mut handing => result,
+            () = stream.reset() => return Err(Unserved::ClientGone),
+        },
     };
+    if let Ok(Outcome::Reached(handed_off)) = &mut result {
+        // First of all: the client waits for it. A connection that is broken shows in the relay.
+        let sent = stream.send_now(&handed_off.reply).unwrap_or(0);
+        handed_off.reply.advance(sent);
+    }
     daemon.mta_answered(result.as_ref().err());
     if let Ok(Outcome::Reached(HandedOff { offer: Some(offer), .. })) = &result {
         daemon.mta_offered(offer);

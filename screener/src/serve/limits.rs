@@ -1,5 +1,5 @@
-//! How many sessions there may be, in total, of one client, and in the tarpit; and whether they are so many that waits have
-//! to shrink.
+//! How many sessions there may be, in total, of one client, and in the tarpit; and what all of them are told at once: that
+//! they are so many that waits have to shrink, or that the daemon goes down.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -40,11 +40,22 @@ impl Most {
     }
 }
 
+/// What all sessions go by. One word for both, since each session that waits listens for it, and pays for each ear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// There is room.
+    Usual,
+    /// Sessions are many.
+    Stressed,
+    /// The daemon goes down: for good.
+    Ending,
+}
+
 /// What there is.
 #[derive(Debug)]
 pub(super) struct Limits {
     open: Mutex<Open>,
-    stress: watch::Sender<bool>,
+    pace: watch::Sender<Pace>,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +71,8 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct Slot {
     limits: Arc<Limits>,
-    client: ClientKey,
+    /// Under whose ceiling it is.
+    client: Option<ClientKey>,
 }
 
 /// A place in the tarpit, until it is dropped.
@@ -69,7 +81,7 @@ pub(super) struct TarpitPlace(Arc<Limits>);
 
 impl Limits {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { open: Mutex::default(), stress: watch::Sender::new(false) })
+        Arc::new(Self { open: Mutex::default(), pace: watch::Sender::new(Pace::Usual) })
     }
 
     /// Takes a session in, or says which ceiling keeps it out.
@@ -91,7 +103,7 @@ impl Limits {
             info!("entering STRESS mode with {total} connections");
         }
         drop(open);
-        Ok(Slot { limits: Arc::clone(self), client })
+        Ok(Slot { limits: Arc::clone(self), client: Some(client) })
     }
 
     /// A place in the tarpit, unless there are `most` clients in it, or there is no room to spare.
@@ -117,17 +129,23 @@ impl Limits {
 
     /// Whether there are so many that waits have to shrink.
     pub(super) fn is_stressed(&self) -> bool {
-        *self.stress.borrow()
+        *self.pace.borrow() == Pace::Stressed
     }
 
-    /// Tells of every change of [`Limits::is_stressed`].
-    pub(super) fn stress(&self) -> watch::Receiver<bool> {
-        self.stress.subscribe()
+    /// The pace, and every change of it.
+    pub(super) fn pace(&self) -> watch::Receiver<Pace> {
+        self.pace.subscribe()
+    }
+
+    /// Tells all sessions, those to come too, that the daemon goes down.
+    pub(super) fn end(&self) {
+        self.pace.send_replace(Pace::Ending);
     }
 
     /// True: it was not so before.
     fn set_stress(&self, on: bool) -> bool {
-        self.stress.send_if_modified(|stressed| std::mem::replace(stressed, on) != on)
+        let wanted = if on { Pace::Stressed } else { Pace::Usual };
+        self.pace.send_if_modified(|pace| *pace != Pace::Ending && std::mem::replace(pace, wanted) != wanted)
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -136,15 +154,32 @@ impl Limits {
     }
 }
 
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut open = self.limits.lock();
-        open.total -= 1;
-        if let Entry::Occupied(mut of_client) = open.by_client.entry(self.client) {
+impl Slot {
+    /// Does not count for its client any more; in the total it does, for it takes a descriptor.
+    pub(super) fn leave_client(&mut self) {
+        if let Some(client) = self.client.take() {
+            self.limits.lock().leave(client);
+        }
+    }
+}
+
+impl Open {
+    fn leave(&mut self, client: ClientKey) {
+        if let Entry::Occupied(mut of_client) = self.by_client.entry(client) {
             *of_client.get_mut() -= 1;
             if *of_client.get() == 0 {
                 of_client.remove();
             }
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.limits.lock();
+        open.total -= 1;
+        if let Some(client) = self.client {
+            open.leave(client);
         }
         let total = open.total;
         if total <= open.few_again && self.limits.set_stress(false) {
@@ -181,6 +216,28 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_only_lingers_stands_in_no_clients_way_and_counts_in_the_total() {
+        let (limits, most) = (Limits::new(), Most { total: 2, per_client: Some(1) });
+        let mut lingering = limits.admit(client(1), most).unwrap();
+        lingering.leave_client();
+        let _again = limits.admit(client(1), most).unwrap();
+        assert_eq!(limits.admit(client(2), most).unwrap_err(), Ceiling::Screening);
+        drop(lingering);
+        assert_eq!((limits.active(), limits.lock().by_client.len()), (1, 1));
+    }
+
+    #[test]
+    fn the_daemons_end_is_told_for_good() {
+        let (limits, most) = (Limits::new(), Most { total: 1, per_client: None });
+        let pace = limits.pace();
+        limits.end();
+        assert_eq!(*pace.borrow(), Pace::Ending);
+        let session = limits.admit(client(1), most).unwrap();
+        drop(session);
+        assert_eq!(*pace.borrow(), Pace::Ending, "neither stress nor its end takes it back");
+    }
+
+    #[test]
     fn the_total_is_a_ceiling_for_everybody() {
         let (limits, most) = (Limits::new(), Most { total: 1, per_client: None });
         let _held = limits.admit(client(1), most).unwrap();
@@ -190,7 +247,7 @@ mod tests {
     #[test]
     fn stress_begins_at_nine_tenths_and_ends_at_seven() {
         let (limits, most) = (Limits::new(), Most { total: 10, per_client: None });
-        let mut changes = limits.stress();
+        let mut changes = limits.pace();
         let mut held: Vec<_> = (0..8).map(|number| limits.admit(client(number), most).unwrap()).collect();
         assert!(!limits.is_stressed() && !changes.has_changed().unwrap());
         held.push(limits.admit(client(9), most).unwrap());

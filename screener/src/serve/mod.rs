@@ -228,6 +228,7 @@ async fn drain(daemon: &Arc<Daemon>, signals: &mut Signals) {
     systemd::stopping(&text);
     daemon.retired.cancel();
     daemon.going_down.cancel();
+    daemon.limits.end();
     daemon.live().watch.cancel();
     if daemon.fixed_fronts || systemd::keeps_sockets() {
         // Whoever waits in their queues is served by the next daemon.

@@ -313,6 +313,11 @@ impl Session {
         self.core.undelivered && matches!(self.phase, Phase::Dialogue(_))
     }
 
+    /// Whether the MTA is to have the connection: nothing but [`Output::Handoff`] is left to be done before that.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::HandingOff(_))
+    }
+
     /// Whether the session has come to its end, though there may be outputs left.
     pub fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Closed)
