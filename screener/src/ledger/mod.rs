@@ -9,6 +9,7 @@
 
 mod change;
 mod heir;
+mod histories;
 mod history;
 mod key;
 mod pass;
@@ -33,7 +34,7 @@ use thiserror::Error;
 
 pub use change::{Change, Changes};
 pub use heir::Said;
-pub use history::{Event, History, What};
+pub use history::{Contact, Dropped, Ended, Event, Finding, History, Listed, Name, Refused, SessionNote, What};
 pub use pass::{Grant, Origin, Pass};
 pub use statics::StoredStatic;
 pub use status::LedgerStatus;
@@ -43,7 +44,7 @@ use crate::clock::{Now, UnixTime};
 use crate::pass::{Stamps, Test};
 use change::Watcher;
 use heir::Heirs;
-use history::{Histories, Limits};
+use histories::{Histories, Limits};
 use pass::Packed;
 use pending::Pending;
 use status::StoreStatus;
@@ -63,7 +64,7 @@ pub struct Options {
     /// Clients whose history is kept.
     pub history_clients: usize,
     /// Memory for histories, in bytes (an estimate, texts included). A client with a handful of events takes about
-    /// 700 bytes, one with 16 long ones 5 kB; the million clients of a large host would be a gigabyte, so the oldest go
+    /// 900 bytes, one of which as much is known as is kept 10 kB; the million clients of a large host would be a gigabyte, so the oldest go
     /// first at whichever of the two bounds is met.
     pub history_bytes: usize,
     /// How long after a change it is written at the latest.
@@ -211,6 +212,13 @@ impl Shared {
         if self.durable {
             self.pending.pass(client);
         }
+    }
+
+    /// Changes what is known of a client, with what follows from it.
+    fn changed(&self, client: ClientKey, change: impl FnOnce(&mut Histories) -> Vec<ClientKey>) {
+        let evicted = change(&mut self.histories());
+        self.store_status().evicted(evicted.len());
+        self.histories_changed(evicted.into_iter().chain([client]));
     }
 
     fn histories_changed(&self, clients: impl IntoIterator<Item = ClientKey>) {
@@ -370,12 +378,25 @@ impl Ledger {
     /// Notes what a client did. Of `detail` 256 bytes are kept.
     pub fn note(&self, client: ClientKey, what: What, detail: String, now: UnixTime) {
         self.shared.heirs.tell(|| Said::Noted { client: client.address(), what, detail: detail.clone(), at: now });
-        let evicted = {
-            let mut histories = self.shared.histories();
-            histories.note(client, what, detail, now)
-        };
-        self.shared.store_status().evicted(evicted.len());
-        self.shared.histories_changed(evicted.into_iter().chain([client]));
+        self.shared.changed(client, |histories| histories.note(client, what, detail, now));
+    }
+
+    /// Notes a session as a whole, when it is over or the mail server's: so a client that waits has no history yet, and each
+    /// session costs the file one record.
+    pub fn note_session(&self, client: ClientKey, note: SessionNote) {
+        let said = || Said::Session { client: client.address(), note: Box::new(note.clone()) };
+        self.shared.heirs.tell(said);
+        self.shared.changed(client, |histories| histories.note_session(client, note));
+    }
+
+    /// Notes SYNs that the kernel kept out.
+    pub fn note_drop(&self, client: ClientKey, dropped: Dropped) {
+        self.shared.changed(client, |histories| histories.note_drop(client, dropped));
+    }
+
+    /// Notes when the kernel last let a client through by its pass.
+    pub fn note_let_through(&self, client: ClientKey, at: UnixTime) {
+        self.shared.changed(client, |histories| histories.note_let_through(client, at));
     }
 
     /// What is known about a client.
@@ -392,10 +413,11 @@ impl Ledger {
         had
     }
 
-    /// Removes each pass whose every test expired longer than `retention` ago, and each history as old.
+    /// Removes each pass whose every test expired longer than `retention` ago, and each history of a client without a pass that
+    /// was not seen for as long.
     ///
-    /// A test's expiry stands on its own: a pass stays as long as any test of it does. To be called now and then; the
-    /// tables are locked for a page at a time.
+    /// A test's expiry stands on its own: a pass stays as long as any test of it does, and with it the history that says why.
+    /// To be called now and then; the tables are locked for a page at a time.
     pub fn expire(&self, now: UnixTime, retention: Duration) -> Expired {
         let limit = UnixTime(now.0.saturating_sub(retention.as_secs()));
         let mut expired = Expired::default();
@@ -420,13 +442,21 @@ impl Ledger {
                 None => break,
             }
         }
+        let mut after = None;
         loop {
-            let old = self.shared.histories().expire(limit, PAGE);
-            if old.is_empty() {
-                return expired;
-            }
-            expired.histories += old.len();
-            self.shared.histories_changed(old);
+            let old = self.shared.histories().old(after, limit, PAGE);
+            let Some(&last) = old.last() else { return expired };
+            after = Some(last);
+            let old: Vec<_> = {
+                let passes = self.shared.passes();
+                old.into_iter().filter(|(_, _, client)| !passes.by_client.contains_key(client)).collect()
+            };
+            let gone: Vec<_> = {
+                let mut histories = self.shared.histories();
+                old.into_iter().filter(|&aged| histories.remove_unchanged(aged)).map(|(_, _, client)| client).collect()
+            };
+            expired.histories += gone.len();
+            self.shared.histories_changed(gone);
         }
     }
 
