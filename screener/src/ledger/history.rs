@@ -473,4 +473,3 @@ fn keep_last<T>(kept: &mut Vec<T>, most: usize) {
     let over = kept.len().saturating_sub(most);
     kept.drain(..over);
 }
-

@@ -404,6 +404,12 @@ impl Ledger {
         self.shared.histories().get(client).cloned()
     }
 
+    /// Whether one of the last names that a client called itself is one of those asked for.
+    pub fn is_called(&self, client: ClientKey, asked_for: impl Fn(&str) -> bool) -> bool {
+        let histories = self.shared.histories();
+        histories.get(client).is_some_and(|history| history.names.iter().any(|known| asked_for(&known.name)))
+    }
+
     /// Erases what is known about a client; its pass stays. False: nothing was known.
     pub fn forget(&self, client: ClientKey) -> bool {
         let had = self.shared.histories().remove(client).is_some();
