@@ -5,6 +5,7 @@ mod heir;
 mod history;
 mod kill;
 mod model;
+mod schema;
 
 use std::path::Path;
 use std::sync::Arc;
