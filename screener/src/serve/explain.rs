@@ -243,6 +243,10 @@ impl Told<'_> {
         match pass.origin {
             Origin::Manual => format!("On the list. The operator gave it a pass{comment}, at {since}.{linked}"),
             Origin::Pool => format!("On the list. It has a copy of its pool's pass{comment}, since {since}.{linked}"),
+            Origin::Shared => {
+                let host = pass.comment.as_ref().map_or_else(String::new, |host| format!(" ({host})"));
+                format!("On the list. It has passed on another MX host{host}, since {since}.{linked}")
+            }
             Origin::Screened => format!("On the list. It has passed the tests{comment}, since {since}.{linked}"),
         }
     }
