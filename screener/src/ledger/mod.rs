@@ -8,11 +8,17 @@
 //! What it does not hold: the configuration's and the feeds' static entries (`feed`), what the kernel counts (`kernel`).
 
 mod change;
+mod failure;
 mod heir;
+mod histories;
 mod history;
 mod key;
+mod known;
+mod load;
+mod pages;
 mod pass;
 mod pending;
+mod schema;
 mod statics;
 mod status;
 mod store;
@@ -33,7 +39,7 @@ use thiserror::Error;
 
 pub use change::{Change, Changes};
 pub use heir::Said;
-pub use history::{Event, History, What};
+pub use history::{Contact, Dropped, Ended, Event, Finding, History, Listed, Name, Refused, SessionNote, What};
 pub use pass::{Grant, Origin, Pass};
 pub use statics::StoredStatic;
 pub use status::LedgerStatus;
@@ -42,12 +48,15 @@ use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
 use crate::pass::{Stamps, Test};
 use change::Watcher;
+use failure::Failure;
 use heir::Heirs;
-use history::{Histories, Limits};
+use histories::{Histories, Limits};
+use load::Loaded;
 use pass::Packed;
 use pending::Pending;
+use schema::Schema;
 use status::StoreStatus;
-use store::{Failure, Loaded, Store};
+use store::{Aside, Store};
 use writer::Writer;
 
 /// How many records a walk through a table looks at under one lock.
@@ -63,10 +72,11 @@ pub struct Options {
     /// Clients whose history is kept.
     pub history_clients: usize,
     /// Memory for histories, in bytes (an estimate, texts included). A client with a handful of events takes about
-    /// 700 bytes, one with 16 long ones 5 kB; the million clients of a large host would be a gigabyte, so the oldest go
-    /// first at whichever of the two bounds is met.
+    /// 900 bytes, one of which as much is known as is kept 10 kB; the million clients of a large host would be a gigabyte, so
+    /// the oldest go first at whichever of the two bounds is met.
     pub history_bytes: usize,
-    /// How long after a change it is written at the latest.
+    /// How long after a change its batch is begun at the latest. Until it is on the disk it takes one or two flushes of the
+    /// disk more, which shall lie within the quarter of a second that is promised.
     pub batch_interval: Duration,
     /// After how many changes it is written at once.
     pub batch_changes: usize,
@@ -84,7 +94,7 @@ impl Default for Options {
             events_per_client: 16,
             history_clients: 200_000,
             history_bytes: 256 << 20,
-            batch_interval: Duration::from_millis(250),
+            batch_interval: Duration::from_millis(150),
             batch_changes: 1000,
             queue: 1_000_000,
             retry: Duration::from_secs(5),
@@ -248,7 +258,7 @@ impl Ledger {
         let (store, loaded) = match open_and_load(path, options.ipv6_key) {
             Ok((store, loaded)) => (Some(store), loaded),
             Err(Failure::Locked) => return Err(OpenError::Locked(path.to_owned())),
-            Err(Failure::Damaged(reason)) => match store::set_aside(path, Now::read().unix) {
+            Err(Failure::Damaged(reason)) => match store::set_aside(path, Aside::Damaged, Now::read().unix) {
                 Ok(aside) => {
                     shared.store_status().set_aside(path, &aside, &reason);
                     report.set_aside = Some(aside);
@@ -270,13 +280,20 @@ impl Ledger {
             },
             Err(Failure::Unavailable(reason)) => {
                 shared.store_status().memory_only(path, &reason);
-                (None, store::load_copy(path, options.ipv6_key).unwrap_or_default())
+                (None, load::load_copy(path, options.ipv6_key).unwrap_or_default())
+            }
+            Err(failure @ Failure::Newer(_)) => {
+                shared.store_status().memory_only(path, &failure.to_string());
+                (None, Loaded::default())
             }
         };
 
         report.unreadable = loaded.unreadable;
         shared.store_status().unreadable(path, loaded.unreadable);
         shared.adopt(loaded);
+        if store.as_ref().is_some_and(|store| store.schema != Schema::CURRENT) {
+            shared.pending.everything();
+        }
         report.passes = shared.passes().by_client.len();
         report.histories = shared.histories().len();
         report.statics = shared.statics().len();
@@ -367,35 +384,11 @@ impl Ledger {
         Changes::new(Arc::clone(&self.shared), watcher)
     }
 
-    /// Notes what a client did. Of `detail` 256 bytes are kept.
-    pub fn note(&self, client: ClientKey, what: What, detail: String, now: UnixTime) {
-        self.shared.heirs.tell(|| Said::Noted { client: client.address(), what, detail: detail.clone(), at: now });
-        let evicted = {
-            let mut histories = self.shared.histories();
-            histories.note(client, what, detail, now)
-        };
-        self.shared.store_status().evicted(evicted.len());
-        self.shared.histories_changed(evicted.into_iter().chain([client]));
-    }
-
-    /// What is known about a client.
-    pub fn history(&self, client: ClientKey) -> Option<History> {
-        self.shared.histories().get(client).cloned()
-    }
-
-    /// Erases what is known about a client; its pass stays. False: nothing was known.
-    pub fn forget(&self, client: ClientKey) -> bool {
-        let had = self.shared.histories().remove(client).is_some();
-        if had {
-            self.shared.histories_changed([client]);
-        }
-        had
-    }
-
-    /// Removes each pass whose every test expired longer than `retention` ago, and each history as old.
+    /// Removes each pass whose every test expired longer than `retention` ago, and each history of a client without a pass that
+    /// was not seen for as long.
     ///
-    /// A test's expiry stands on its own: a pass stays as long as any test of it does. To be called now and then; the
-    /// tables are locked for a page at a time.
+    /// A test's expiry stands on its own: a pass stays as long as any test of it does, and with it the history that says why.
+    /// To be called now and then; the tables are locked for a page at a time.
     pub fn expire(&self, now: UnixTime, retention: Duration) -> Expired {
         let limit = UnixTime(now.0.saturating_sub(retention.as_secs()));
         let mut expired = Expired::default();
@@ -420,13 +413,21 @@ impl Ledger {
                 None => break,
             }
         }
+        let mut after = None;
         loop {
-            let old = self.shared.histories().expire(limit, PAGE);
-            if old.is_empty() {
-                return expired;
-            }
-            expired.histories += old.len();
-            self.shared.histories_changed(old);
+            let old = self.shared.histories().old(after, limit, PAGE);
+            let Some(&last) = old.last() else { return expired };
+            after = Some(last);
+            let old: Vec<_> = {
+                let passes = self.shared.passes();
+                old.into_iter().filter(|(_, _, client)| !passes.by_client.contains_key(client)).collect()
+            };
+            let gone: Vec<_> = {
+                let mut histories = self.shared.histories();
+                old.into_iter().filter(|&aged| histories.remove_unchanged(aged)).map(|(_, _, client)| client).collect()
+            };
+            expired.histories += gone.len();
+            self.shared.histories_changed(gone);
         }
     }
 

@@ -18,15 +18,14 @@ use crate::clock::Now;
 use crate::dnsbl;
 use crate::handoff::{self, HandedOff, HandoffError, Outcome};
 use crate::proxy::{Header, Tlv, TlvKind};
-use crate::session::{
-    Arrival, Decision, DnsblReport, Event, Handoff, Input, Output, Session, Sibling, Standing,
-};
+use crate::session::{Arrival, Decision, DnsblReport, Event, Handoff, Input, Output, Session, Sibling, Standing};
 
 use super::daemon::Daemon;
 use super::door::{self, Visit};
 use super::limits::{Most, Pace, Slot, TarpitPlace};
 use super::links::{self, Links};
 use super::live::Live;
+use super::noting::Notes;
 use super::stream::{ClientStream, HandshakeFailed};
 
 /// How long a client may take to read a reply. Replies are short: one that does not fit into the socket's buffer comes from
@@ -56,6 +55,18 @@ struct Leaving {
 enum Tale {
     Event(Event),
     Decision(Decision),
+}
+
+impl Tale {
+    fn tell(&self, daemon: &Daemon, notes: &mut Notes, arrival: &Arrival) {
+        match self {
+            Self::Event(event) => daemon.tell(notes, arrival, event),
+            Self::Decision(decision) => {
+                notes.decided(decision, b"");
+                daemon.decided(arrival, decision);
+            }
+        }
+    }
 }
 
 /// Screens a connection, and relays it if it is handed over.
@@ -96,6 +107,8 @@ struct Talk {
     live: Arc<Live>,
     session: Session,
     lists: Lists,
+    /// What is kept of the session.
+    notes: Notes,
     /// What a proxy before us said of the client.
     tlvs: Vec<Tlv>,
     /// What all sessions are told.
@@ -140,8 +153,8 @@ impl Talk {
             }
             Err(ceiling) => (daemon.turn_away(&live, arrival, ceiling), None),
         };
-        let (daemon, lists, tlvs) = (Arc::clone(daemon), Lists::default(), visit.tlvs);
-        (Box::new(Self { daemon, live, session, lists, tlvs, pace, place: None }), slot)
+        let (daemon, lists, notes, tlvs) = (Arc::clone(daemon), Lists::default(), Notes::default(), visit.tlvs);
+        (Box::new(Self { daemon, live, session, lists, notes, tlvs, pace, place: None }), slot)
     }
 
     /// Carries out everything that the engine asks for. What is to be said to the client comes back, and what is next.
@@ -184,19 +197,15 @@ impl Talk {
                 }
                 Output::Log(event) if later => untold.push(Tale::Event(event)),
                 Output::Decided(decision) if later => untold.push(Tale::Decision(decision)),
-                Output::Log(event) => self.tell_of(&Tale::Event(event)),
-                Output::Decided(decision) => self.tell_of(&Tale::Decision(decision)),
+                Output::Log(event) => self.daemon.tell(&mut self.notes, self.session.arrival(), &event),
+                Output::Decided(decision) => {
+                    self.notes.decided(&decision, &said);
+                    self.daemon.decided(self.session.arrival(), &decision);
+                }
             }
         }
-        untold.iter().for_each(|tale| self.tell_of(tale));
+        untold.iter().for_each(|tale| tale.tell(&self.daemon, &mut self.notes, self.session.arrival()));
         (next, said)
-    }
-
-    fn tell_of(&self, tale: &Tale) {
-        match tale {
-            Tale::Event(event) => self.daemon.tell(self.session.arrival(), event),
-            Tale::Decision(decision) => self.daemon.decided(self.session.arrival(), decision),
-        }
     }
 
     /// The session is over, or the MTA's. What is still open at the lists is followed by a task of its own, if the client got
@@ -207,6 +216,11 @@ impl Talk {
             let Arrival { id, client, .. } = self.session.arrival();
             super::lists::follow(Arc::clone(&self.daemon), self.daemon.key(client.ip()), *id, *check);
         }
+    }
+
+    /// The session is over, or the MTA's: what it leaves behind is noted. Called once, before anything that takes long.
+    fn leave_notes(&mut self) {
+        self.daemon.noted(self.session.arrival(), std::mem::take(&mut self.notes));
     }
 
     fn tell(&mut self, input: Input<'_>) {
@@ -247,23 +261,29 @@ fn screen(talk: &mut Talk, mut stream: ClientStream) -> impl Future<Output = io:
                 if let Err(error) = write(&mut stream, &said).await {
                     talk.lost(&error);
                     talk.carry_out();
+                    talk.leave_notes();
                     return Err(error);
                 }
                 next
             };
             match next {
-                Next::Close => return Ok(After::Linger(stream)),
+                Next::Close => {
+                    talk.leave_notes();
+                    return Ok(After::Linger(stream));
+                }
                 Next::StartTls => match Box::pin(start_tls(talk, stream)).await {
                     Some(after) => stream = after,
                     None => {
                         // What the session leaves behind; there is nobody left to send anything to.
                         talk.carry_out();
+                        talk.leave_notes();
                         return Ok(After::Nothing);
                     }
                 },
                 Next::HandOff(leaving) => match Box::pin(hand_off(talk, &stream, &leaving)).await {
                     Ok(outcome) => {
-                        talk.daemon.handed_off(&talk.live, talk.session.arrival());
+                        talk.daemon.handed_off(&mut talk.notes);
+                        talk.leave_notes();
                         return Ok(match outcome {
                             Outcome::Given => After::Nothing,
                             Outcome::Reached(handed_off) => After::Relay(Box::new(Relay { stream, handed_off })),
@@ -385,8 +405,8 @@ enum Unserved {
 }
 
 /// Boxed by the caller, like the relay: it takes more room than everything before it, and most sessions never come here.
-async fn hand_off(talk: &Talk, stream: &ClientStream, leaving: &Leaving) -> Result<Outcome, Unserved> {
-    let Talk { daemon, live, session, tlvs, .. } = talk;
+async fn hand_off(talk: &mut Talk, stream: &ClientStream, leaving: &Leaving) -> Result<Outcome, Unserved> {
+    let Talk { daemon, live, session, notes, tlvs, .. } = talk;
     let Leaving { handoff, untold } = leaving;
     let arrival = session.arrival();
     let mut header = Header { tlvs: tlvs.clone(), ..Header::for_client(arrival.client, arrival.server) };
@@ -401,7 +421,7 @@ async fn hand_off(talk: &Talk, stream: &ClientStream, leaving: &Leaving) -> Resu
     tokio::pin!(handing);
     // So far that the MTA has something to do.
     let begun = std::future::poll_fn(|cx| Poll::Ready(handing.as_mut().poll(cx))).await;
-    untold.iter().for_each(|tale| talk.tell_of(tale));
+    untold.iter().for_each(|tale| tale.tell(daemon, notes, arrival));
     let mut result = match begun {
         Poll::Ready(result) => result,
         Poll::Pending => tokio::select! {

@@ -2,8 +2,10 @@
 
 mod disk;
 mod heir;
+mod history;
 mod kill;
 mod model;
+mod schema;
 
 use std::path::Path;
 use std::sync::Arc;
