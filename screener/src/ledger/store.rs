@@ -24,6 +24,7 @@ use thiserror::Error;
 use super::history::History;
 use super::key::{self, ClientBytes, PrefixBytes};
 use super::pass::Packed;
+use super::shared::Epochs;
 use super::statics::StoredStatic;
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::UnixTime;
@@ -32,6 +33,9 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const PASSES: TableDefinition<'_, &ClientBytes, &[u8]> = TableDefinition::new("passes");
 const HISTORIES: TableDefinition<'_, &ClientBytes, &[u8]> = TableDefinition::new("histories");
 const STATICS: TableDefinition<'_, &PrefixBytes, &[u8]> = TableDefinition::new("statics");
+
+/// Who was revoked when. Not there unless passes are or were shared with other hosts.
+const REVOCATIONS: TableDefinition<'_, &ClientBytes, &[u8]> = TableDefinition::new("revocations");
 
 const SCHEMA_KEY: &str = "schema";
 /// The layout of the tables above. A change that an older daemon would misread gets a new number.
@@ -128,6 +132,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
 pub(super) struct Loaded {
     /// In the order of the clients.
     pub(super) passes: Vec<(ClientKey, Packed)>,
+    pub(super) epochs: Vec<(ClientKey, Epochs)>,
     pub(super) histories: Vec<(ClientKey, History)>,
     pub(super) statics: Vec<(IpNet, Arc<StoredStatic>)>,
     /// Keys of the file under which nothing stands in memory: records of another IPv6 key length, now kept under a
@@ -141,6 +146,7 @@ pub(super) struct Loaded {
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) passes: Vec<(ClientKey, Option<Packed>)>,
+    pub(super) epochs: Vec<(ClientKey, Option<Epochs>)>,
     pub(super) histories: Vec<(ClientKey, Option<History>)>,
     pub(super) statics: Vec<(IpNet, Option<Arc<StoredStatic>>)>,
 }
@@ -269,6 +275,7 @@ impl Store {
         guarded(|| {
             let transaction = self.transaction()?;
             transaction.delete_table(PASSES)?;
+            transaction.delete_table(REVOCATIONS)?;
             transaction.delete_table(HISTORIES)?;
             transaction.delete_table(STATICS)?;
             for batch in batches {
@@ -321,6 +328,23 @@ fn load(database: &Database, length: Ipv6KeyLength) -> Result<Loaded, Failure> {
         }
     }
 
+    match transaction.open_table(REVOCATIONS) {
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
+        Ok(table) => {
+            for row in table.iter()? {
+                let (key, value) = row?;
+                match (client_of(key.value(), length), Epochs::decode(value.value())) {
+                    (Some((client, old)), Some(epochs)) => {
+                        loaded.stale.extend(old);
+                        loaded.epochs.push((client, epochs));
+                    }
+                    _ => loaded.unreadable += 1,
+                }
+            }
+        }
+    }
+
     for row in transaction.open_table(HISTORIES)?.iter()? {
         let (key, value) = row?;
         match (client_of(key.value(), length), serde_json::from_slice(value.value())) {
@@ -367,6 +391,16 @@ fn write_batch(transaction: &WriteTransaction, batch: &Batch) -> Result<(), Fail
             Some(pass) => table.insert(&key, pass.encode().as_slice())?,
             None => table.remove(&key)?,
         };
+    }
+    if !batch.epochs.is_empty() {
+        let mut table = transaction.open_table(REVOCATIONS)?;
+        for (client, epochs) in &batch.epochs {
+            let key = key::client_bytes(*client);
+            match epochs {
+                Some(epochs) => table.insert(&key, epochs.encode().as_slice())?,
+                None => table.remove(&key)?,
+            };
+        }
     }
     let mut table = transaction.open_table(HISTORIES)?;
     for (client, history) in &batch.histories {

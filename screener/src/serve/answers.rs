@@ -18,6 +18,7 @@ use crate::pass::{Stamps, Test};
 
 use super::certificate;
 use super::daemon::{Daemon, Mode};
+use super::shared::Sharing;
 use super::{reload, takeover};
 
 /// How long a pass by hand lasts unless it is said.
@@ -74,6 +75,7 @@ impl Answers for Daemon {
                 queued: ledger.queued,
                 last_written: ledger.last_written.map(stamp),
             },
+            shared: self.sharing.as_ref().map(Sharing::shown),
             tls: certificate::shown(&self.live().tls, Now::read().unix),
             degraded: self.conditions().into_iter().map(|(_, text)| text).collect(),
             notes: live.config.notes(),
@@ -272,6 +274,7 @@ impl Daemon {
                 Origin::Screened => "screened",
                 Origin::Manual => "manual",
                 Origin::Pool => "pool",
+                Origin::Shared => "shared",
             }
             .to_owned(),
             comment: pass.comment.clone(),
