@@ -155,7 +155,7 @@ fn a_failover_by_sentinels_is_followed_and_nothing_is_lost() {
 
 /// The user of docs/shared-store.md.
 const USER: &str = "user screener on >hunter2 resetkeys ~screener:* resetchannels -@all +eval +evalsha +script|load +get +mget \
-                    +set +expireat +xadd +xread +xrange +xrevrange +scan +time +info +ping +select +client|setinfo\n";
+                    +set +expireat +xadd +xread +xrange +xrevrange +scan +time +info +ping +select +role\n";
 
 #[test]
 fn tls_and_passwords_are_asked_for_and_never_shown() {
@@ -211,8 +211,8 @@ fn tls_and_passwords_are_asked_for_and_never_shown() {
         };
         sees(inside("good.pem"), None)?;
         sees(inside("other.pem"), Some("set shared.ca_file to the CA that signed it"))?;
-        sees(config("rediss://store.example:6379", ""), Some("nothing is shared by rediss://store.example:6379"))?;
-        sees(config("redis://192.0.2.77", ""), Some("nothing is shared by redis://192.0.2.77:6379"))?;
+        sees(config("rediss://store.example:6379", ""), Some("a port that does not speak TLS behaves so"))?;
+        sees(config("redis://192.0.2.77", ""), Some("redis://192.0.2.77:6379: it "))?;
         expect(&mx, &["check-config"], 0, "rediss:// is TLS")
     });
 }

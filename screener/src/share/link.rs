@@ -170,10 +170,15 @@ impl Finder {
             let reader = Reader { connection: reading, stream, me: self.me.clone(), position: Position::default() };
             Ok((Link { connection, prefix, me: self.me.clone(), script }, reader))
         };
-        within(FINDING, work).await
+        match within(FINDING, work).await {
+            Err(Error::Silent) if self.settings.store.tls => {
+                Err(Error::Away("no answer to TLS in time; a port that does not speak TLS behaves so".to_owned()))
+            }
+            outcome => outcome,
+        }
     }
 
-    /// Whether the sentinels still lead to the server of this address; true where there are none.
+    /// The server that the sentinels lead to; `None` where none are asked.
     ///
     /// # Errors
     /// When no sentinel can be asked.
