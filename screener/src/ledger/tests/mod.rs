@@ -4,6 +4,7 @@ mod disk;
 mod heir;
 mod kill;
 mod model;
+mod schema;
 mod shared;
 
 use std::path::Path;
