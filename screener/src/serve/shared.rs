@@ -320,7 +320,7 @@ impl Session<'_> {
         loop {
             let (next, news) = link.some(cursor).await?;
             self.sharing.contact();
-            for (client, ahead) in self.take_in(news, changes.witness()) {
+            for (client, ahead) in self.take_in(news, &changes.witness()) {
                 if !ahead {
                     known.insert(client);
                 }
@@ -351,13 +351,13 @@ impl Session<'_> {
     }
 
     /// Takes words into the ledger. Gives the clients, and whether this host knows more about each.
-    fn take_in(&self, news: News, witness: ledger::Witness) -> Vec<(ClientKey, bool)> {
+    fn take_in(&self, news: News, witness: &ledger::Witness) -> Vec<(ClientKey, bool)> {
         let now = Now::read().unix;
         let mut heard = 0;
         let mut taken_in = Vec::with_capacity(news.words.len());
         for Word { client, state } in news.words {
             let client = self.daemon.key(client);
-            let taken = self.daemon.ledger.take_in(client, &state, self.sharing.ledgers(), now, &witness);
+            let taken = self.daemon.ledger.take_in(client, &state, self.sharing.ledgers(), now, witness);
             heard += u64::from(taken.changed);
             if taken.revoked {
                 info!("{client}: pass taken back, another host has revoked it");
@@ -384,7 +384,7 @@ impl Session<'_> {
             let before = reader.position();
             let news = reader.news().await?;
             let more = news.more;
-            let ahead = self.take_in(news, witness.clone());
+            let ahead = self.take_in(news, &witness);
             let ahead: Vec<_> = ahead.into_iter().filter(|(_, ahead)| *ahead).map(|(client, _)| client).collect();
             {
                 let mut state = self.sharing.state();

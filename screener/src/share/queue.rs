@@ -92,7 +92,7 @@ mod tests {
         queue.add([client(1), client(2), client(1)]);
         assert_eq!((queue.len(), queue.take(1)), (2, vec![client(1)]));
         queue.add((1..=4).map(client));
-        assert!(queue.is_everything() && queue.len() == 0 && !queue.is_empty());
+        assert_eq!((queue.is_everything(), queue.len(), queue.is_empty()), (true, 0, false));
         queue.add([client(9)]);
         assert_eq!((queue.len(), queue.overflows()), (0, 1), "it is among everything");
         queue.begin_everything();
