@@ -11,11 +11,15 @@ mod change;
 mod heir;
 mod history;
 mod key;
+mod news;
+mod origin;
 mod pass;
 mod pending;
+mod restore;
 mod statics;
 mod status;
 mod store;
+mod walk;
 mod writer;
 
 #[cfg(test)]
@@ -34,9 +38,11 @@ use thiserror::Error;
 pub use change::{Change, Changes};
 pub use heir::Said;
 pub use history::{Event, History, What};
+pub use news::{Happened, News};
 pub use pass::{Grant, Origin, Pass};
 pub use statics::StoredStatic;
 pub use status::LedgerStatus;
+pub use walk::Found;
 
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
@@ -138,6 +144,7 @@ pub struct Expired {
 struct Passes {
     by_client: BTreeMap<ClientKey, Packed>,
     watchers: Vec<Weak<Watcher>>,
+    news: news::Watched,
 }
 
 /// What the ledger, its writer and its followers have in common. Locks are taken one at a time, but for the queue's and
@@ -319,6 +326,7 @@ impl Ledger {
         let mut passes = self.shared.passes();
         let (pass, grant) = Packed::granted(passes.by_client.get(&client), stamps, origin, comment, now);
         if grant != Grant::Unchanged {
+            passes.news.tell(client, || (grant.into(), Some(pass.unpack())));
             passes.by_client.insert(client, pass);
             self.shared.pass_changed(&mut passes, client);
             self.shared.heirs.granted(client, stamps, origin, now);
@@ -329,18 +337,26 @@ impl Ledger {
     /// Takes a pass away. False: there was none.
     pub fn revoke(&self, client: ClientKey) -> bool {
         let mut passes = self.shared.passes();
-        let had = passes.by_client.remove(&client).is_some();
-        if had {
+        let had = passes.by_client.remove(&client);
+        if let Some(pass) = &had {
+            passes.news.tell(client, || (Happened::Revoked, Some(pass.unpack())));
             self.shared.pass_changed(&mut passes, client);
         }
-        had
+        had.is_some()
     }
 
     /// Takes back one test of a pass that was earned by screening. False: there was nothing to take back; what the operator
     /// gave stays.
     pub fn withdraw(&self, client: ClientKey, test: Test) -> bool {
         let mut passes = self.shared.passes();
-        let withdrawn = passes.by_client.get_mut(&client).is_some_and(|pass| pass.withdraw(test));
+        let Passes { by_client, news, .. } = &mut *passes;
+        let withdrawn = by_client.get_mut(&client).is_some_and(|pass| {
+            let withdrawn = pass.withdraw(test);
+            if withdrawn {
+                news.tell(client, || (Happened::Withdrawn(test), Some(pass.unpack())));
+            }
+            withdrawn
+        });
         if withdrawn {
             self.shared.pass_changed(&mut passes, client);
             self.shared.heirs.tell(|| Said::Withdrawn { client: client.address(), test });
