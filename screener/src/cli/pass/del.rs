@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use clap::Args;
 use ipnet::IpNet;
 
@@ -21,7 +21,7 @@ pub(in crate::cli) struct Del {
     #[arg(long, value_parser = prefix::parse, conflicts_with = "addresses")]
     prefix: Option<IpNet>,
     /// With --prefix: yes, all of them
-    #[arg(long, requires = "prefix")]
+    #[arg(long)]
     yes: bool,
 }
 
@@ -31,6 +31,8 @@ impl Del {
         if let Some(prefix) = self.prefix {
             return all_of(client, prefix, self.yes).await;
         }
+        // clap lets go of a requirement that would conflict.
+        ensure!(!self.yes, "--yes goes with --prefix: nothing was changed");
         let mut answer = Answer::Yes;
         for address in self.addresses {
             match client.delete_told::<Deleted>(&format!("/v1/passes/{address}")).await {
