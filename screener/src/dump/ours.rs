@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use crate::client::Ipv6KeyLength;
 use crate::clock::UnixTime;
 use crate::feed::quoted;
-use crate::ledger::{Origin, Pass};
+use crate::ledger::{COMMENT_MAX, Origin, Pass};
 use crate::pass::{Stamps, Test};
 
 use super::address;
@@ -121,6 +121,9 @@ pub(super) fn read(line: &str) -> Result<(IpAddr, Pass), String> {
     }
     let comment = comment.map(serde_json::from_str::<String>).transpose();
     let comment = comment.map_err(|error| format!("the comment is no JSON string: {error}"))?;
+    if comment.as_ref().is_some_and(|comment| comment.len() > COMMENT_MAX) {
+        return Err(format!("the comment is longer than {COMMENT_MAX} bytes"));
+    }
     Ok((
         client,
         Pass {

@@ -9,7 +9,7 @@ use super::pass::Origin;
 
 impl Origin {
     /// Every origin.
-    pub const ALL: [Self; 3] = [Self::Screened, Self::Manual, Self::Pool];
+    pub const ALL: [Self; 4] = [Self::Screened, Self::Manual, Self::Pool, Self::Shared];
 
     /// The name in commands, JSON and dumps.
     pub fn name(self) -> &'static str {
@@ -17,6 +17,7 @@ impl Origin {
             Self::Screened => "screened",
             Self::Manual => "manual",
             Self::Pool => "pool",
+            Self::Shared => "shared",
         }
     }
 }

@@ -5,6 +5,7 @@ mod heir;
 mod kill;
 mod model;
 mod passes;
+mod schema;
 
 use std::path::Path;
 use std::sync::Arc;
