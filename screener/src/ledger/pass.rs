@@ -157,13 +157,13 @@ impl Packed {
     /// anything still. Then the two are one, see [`Pass::joined`].
     pub(super) fn restored(old: Option<&Self>, back: &Pass, now: UnixTime) -> (Self, Grant) {
         let back = Pass { created: back.created.min(now), ..back.clone() };
-        let Some(old) = old.filter(|old| old.last_expiry() > now) else { return (Self::packed(&back), Grant::New) };
-        let pass = Self::packed(&old.unpack().joined(&back));
+        let Some(old) = old.filter(|old| old.last_expiry() > now) else { return (Self::of(&back), Grant::New) };
+        let pass = Self::of(&old.unpack().joined(&back));
         let grant = if pass == *old { Grant::Unchanged } else { Grant::Changed };
         (pass, grant)
     }
 
-    fn packed(pass: &Pass) -> Self {
+    fn of(pass: &Pass) -> Self {
         let comment = pass.comment.as_deref().map(shortened).filter(|text| !text.is_empty());
         Self {
             until: Test::ALL.map(|test| pass.stamps.get(test).map_or(0, |until| until.0)),

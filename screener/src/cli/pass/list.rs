@@ -82,9 +82,9 @@ impl List {
     pub(super) async fn carry_out(self, client: &Client) -> anyhow::Result<Answer> {
         let mut pages = Pages::new(client, self.which.request());
         if self.form.json {
-            list_json(&mut pages).await?
+            list_json(&mut pages).await?;
         } else {
-            list_lines(&mut pages).await?
+            list_lines(&mut pages).await?;
         }
         Ok(Answer::Yes)
     }
