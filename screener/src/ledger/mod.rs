@@ -22,6 +22,7 @@ mod pass;
 mod pending;
 mod restore;
 mod schema;
+mod shared;
 mod statics;
 mod status;
 mod store;
@@ -46,6 +47,7 @@ pub use heir::Said;
 pub use history::{Contact, Dropped, Ended, Event, Finding, History, Listed, Name, Refused, SessionNote, What};
 pub use news::{Happened, News};
 pub use pass::{COMMENT_MAX, Grant, Origin, Pass};
+pub use shared::{Sharing, Taken, Witness};
 pub use statics::StoredStatic;
 pub use status::LedgerStatus;
 pub use walk::Found;
@@ -61,6 +63,7 @@ use load::Loaded;
 use pass::Packed;
 use pending::Pending;
 use schema::Schema;
+use shared::Epochs;
 use status::StoreStatus;
 use store::{Aside, Store};
 use writer::Writer;
@@ -91,6 +94,8 @@ pub struct Options {
     pub queue: usize,
     /// How long after a failure the disk is tried again.
     pub retry: Duration,
+    /// Revocations are remembered, for the hosts that share a store with this one.
+    pub shared: bool,
 }
 
 impl Default for Options {
@@ -104,6 +109,7 @@ impl Default for Options {
             batch_changes: 1000,
             queue: 1_000_000,
             retry: Duration::from_secs(5),
+            shared: false,
         }
     }
 }
@@ -153,6 +159,8 @@ pub struct Expired {
 #[derive(Debug, Default)]
 struct Passes {
     by_client: BTreeMap<ClientKey, Packed>,
+    /// When clients were last revoked: see `shared`.
+    epochs: BTreeMap<ClientKey, Epochs>,
     watchers: Vec<Weak<Watcher>>,
     news: news::Watched,
 }
@@ -219,9 +227,16 @@ impl Shared {
 
     /// To be called under the lock of the passes, so that nobody sees the pass without the note.
     fn pass_changed(&self, passes: &mut Passes, client: ClientKey) {
+        self.pass_changed_but_for(passes, client, None);
+    }
+
+    /// As [`Shared::pass_changed`]; one of the watchers knows already.
+    fn pass_changed_but_for(&self, passes: &mut Passes, client: ClientKey, told: Option<&Arc<Watcher>>) {
         passes.watchers.retain(|watcher| {
             watcher.upgrade().is_some_and(|watcher| {
-                watcher.note(client);
+                if !told.is_some_and(|told| Arc::ptr_eq(told, &watcher)) {
+                    watcher.note(client);
+                }
                 true
             })
         });
@@ -354,12 +369,14 @@ impl Ledger {
     /// Takes a pass away. False: there was none.
     pub fn revoke(&self, client: ClientKey) -> bool {
         let mut passes = self.shared.passes();
-        let had = passes.by_client.remove(&client);
-        if let Some(pass) = &had {
-            passes.news.tell(client, || (Happened::Revoked, Some(pass.unpack())));
-            self.shared.pass_changed(&mut passes, client);
+        let Some(pass) = passes.by_client.remove(&client) else { return false };
+        // A copy of a pool's pass says nothing about the client itself.
+        if pass.origin() != Origin::Pool {
+            self.shared.revoked(&mut passes, client, None);
         }
-        had.is_some()
+        passes.news.tell(client, || (Happened::Revoked, Some(pass.unpack())));
+        self.shared.pass_changed(&mut passes, client);
+        true
     }
 
     /// Takes back one test of a pass that was earned by screening. False: there was nothing to take back; what the operator
@@ -367,7 +384,9 @@ impl Ledger {
     pub fn withdraw(&self, client: ClientKey, test: Test) -> bool {
         let mut passes = self.shared.passes();
         let Passes { by_client, news, .. } = &mut *passes;
-        let withdrawn = by_client.get_mut(&client).is_some_and(|pass| {
+        let pass = by_client.get_mut(&client);
+        let origin = pass.as_ref().map(|pass| pass.origin());
+        let withdrawn = pass.is_some_and(|pass| {
             let withdrawn = pass.withdraw(test);
             if withdrawn {
                 news.tell(client, || (Happened::Withdrawn(test), Some(pass.unpack())));
@@ -375,6 +394,9 @@ impl Ledger {
             withdrawn
         });
         if withdrawn {
+            if origin != Some(Origin::Pool) {
+                self.shared.revoked(&mut passes, client, Some(test));
+            }
             self.shared.pass_changed(&mut passes, client);
             self.shared.heirs.tell(|| Said::Withdrawn { client: client.address(), test });
         }
@@ -429,6 +451,7 @@ impl Ledger {
                 None => break,
             }
         }
+        self.shared.forget_revocations(now);
         let mut after = None;
         loop {
             let old = self.shared.histories().old(after, limit, PAGE);
@@ -535,7 +558,14 @@ impl Shared {
             }
         }
         // From a sorted sequence the tree is built densely.
-        self.passes().by_client = loaded.passes.into_iter().collect();
+        {
+            let mut passes = self.passes();
+            passes.by_client = loaded.passes.into_iter().collect();
+            for (client, epochs) in loaded.epochs {
+                let known = passes.epochs.entry(client).or_default();
+                *known = known.joined(&epochs);
+            }
+        }
         *self.statics() = loaded.statics.into_iter().collect();
         let mut evicted = Vec::new();
         {

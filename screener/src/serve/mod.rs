@@ -26,6 +26,7 @@ mod pattern;
 mod policy;
 mod pools;
 mod reload;
+mod shared;
 mod signals;
 mod sockets;
 mod stand;
@@ -64,6 +65,7 @@ use degraded::Degraded;
 use limits::Limits;
 use live::Live;
 use metrics_door::MetricsDoor;
+use shared::Sharing;
 use signals::{Signals, Told};
 use sockets::{Door, Inherited, Listening, Sockets};
 use stand::{Content, Filled, Stand};
@@ -120,6 +122,7 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
         ledger,
         links: Recent::new(started.instant),
         pools: Pools::open(config.ledger.path.with_file_name(POOLS), &config.pools),
+        sharing: Sharing::new(config),
         statics: statics.into(),
         changing: Mutex::default(),
         kernel,
@@ -154,6 +157,7 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
 
     lists::begin(&daemon);
     pools::begin(&daemon);
+    shared::begin(&daemon)?;
     certificate::begin(&daemon);
     if let Some(text) = daemon.rate_not_held() {
         warn!("{text}");
@@ -346,7 +350,8 @@ fn listen(daemon: &Arc<Daemon>, fronts: Vec<Listening>, old: Vec<Listening>) -> 
 }
 
 fn ledger_options(config: &Config) -> ledger::Options {
-    ledger::Options { ipv6_key: config.ledger.ipv6_prefix, ..ledger::Options::default() }
+    let shared = config.ledger.shared.is_some();
+    ledger::Options { ipv6_key: config.ledger.ipv6_prefix, shared, ..ledger::Options::default() }
 }
 
 /// As many descriptors as the system allows: a session takes one, a relayed one two.

@@ -7,6 +7,7 @@ mod kill;
 mod model;
 mod passes;
 mod schema;
+mod shared;
 
 use std::path::Path;
 use std::sync::Arc;
