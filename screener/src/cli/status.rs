@@ -57,6 +57,11 @@ fn show(status: &api::Status) -> anyhow::Result<()> {
         output::line("stress: sessions are so many that waits are shortened (over 90 % of limits.connections)")?;
     }
     output::line(format!("passes: {}, deny entries: {}", status.passes, status.denies))?;
+    let offenders = &status.offenders;
+    output::line(format!(
+        "offenders: {} dropped, {} tarpitted, {} that failed lately; {} of these are whole prefixes",
+        offenders.dropped, offenders.tarpitted, offenders.refused, offenders.prefixes
+    ))?;
     if let Some(tls) = &status.tls {
         output::line(match (&tls.not_after, tls.days_left) {
             (Some(until), Some(days)) => format!("TLS: {}, until {until} ({days} days left)", tls.names.join(", ")),

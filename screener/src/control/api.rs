@@ -37,6 +37,9 @@ pub struct Status {
     pub passes: usize,
     /// Deny entries, by prefix and origin.
     pub denies: usize,
+    /// Who stands where on the offence ladder.
+    #[serde(default)]
+    pub offenders: super::api_offender::Count,
     /// The DNS lists.
     pub dnsbl: Vec<List>,
     /// The ledger.
@@ -206,7 +209,7 @@ pub struct Pass {
 }
 
 /// `GET /v1/explain/{address}`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The client that the address belongs to.
     pub client: String,
@@ -224,6 +227,9 @@ pub struct Explanation {
     /// The pool of senders that it belongs to.
     #[serde(default)]
     pub pool: Option<super::api_pool::Membership>,
+    /// Where it stands on the offence ladder, by itself or with its prefix.
+    #[serde(default)]
+    pub offender: Option<super::api_offender::Offender>,
     /// With which other address it was linked last, and by what.
     #[serde(default)]
     pub linked: Option<String>,
@@ -244,7 +250,8 @@ pub struct Explanation {
 impl Explanation {
     /// Whether anything at all is known about the client.
     pub fn is_known(&self) -> bool {
-        self.entry.is_some() || self.pass.is_some() || self.pool.is_some() || self.first_seen.is_some()
+        let known = self.entry.is_some() || self.pass.is_some() || self.pool.is_some();
+        known || self.offender.is_some() || self.first_seen.is_some()
     }
 }
 

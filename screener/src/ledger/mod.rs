@@ -11,6 +11,7 @@ mod change;
 mod heir;
 mod history;
 mod key;
+mod offenders;
 mod pass;
 mod pending;
 mod statics;
@@ -34,16 +35,19 @@ use thiserror::Error;
 pub use change::{Change, Changes};
 pub use heir::Said;
 pub use history::{Event, History, What};
+pub use offenders::{OffenderChange, OffenderChanges};
 pub use pass::{Grant, Origin, Pass};
 pub use statics::StoredStatic;
 pub use status::LedgerStatus;
 
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
+use crate::ladder::Rules;
 use crate::pass::{Stamps, Test};
 use change::Watcher;
 use heir::Heirs;
 use history::{Histories, Limits};
+use offenders::Offenders;
 use pass::Packed;
 use pending::Pending;
 use status::StoreStatus;
@@ -75,6 +79,8 @@ pub struct Options {
     pub queue: usize,
     /// How long after a failure the disk is tried again.
     pub retry: Duration,
+    /// The rules of the offence ladder; `None`: nobody climbs.
+    pub ladder: Option<Rules>,
 }
 
 impl Default for Options {
@@ -88,6 +94,7 @@ impl Default for Options {
             batch_changes: 1000,
             queue: 1_000_000,
             retry: Duration::from_secs(5),
+            ladder: None,
         }
     }
 }
@@ -148,6 +155,7 @@ struct Shared {
     passes: Mutex<Passes>,
     histories: Mutex<Histories>,
     statics: Mutex<BTreeMap<IpNet, Arc<StoredStatic>>>,
+    offenders: Mutex<Offenders>,
     pending: Pending,
     status: Mutex<StoreStatus>,
     heirs: Heirs,
@@ -167,6 +175,7 @@ impl Shared {
             passes: Mutex::default(),
             histories: Mutex::new(Histories::new(limits)),
             statics: Mutex::default(),
+            offenders: Mutex::new(Offenders::new(&options)),
             pending: Pending::new(options.queue, options.batch_changes),
             status: Mutex::default(),
             heirs: Heirs::default(),
@@ -316,13 +325,18 @@ impl Ledger {
         comment: Option<&str>,
         now: UnixTime,
     ) -> Grant {
-        let mut passes = self.shared.passes();
-        let (pass, grant) = Packed::granted(passes.by_client.get(&client), stamps, origin, comment, now);
-        if grant != Grant::Unchanged {
-            passes.by_client.insert(client, pass);
-            self.shared.pass_changed(&mut passes, client);
-            self.shared.heirs.granted(client, stamps, origin, now);
-        }
+        let grant = {
+            let mut passes = self.shared.passes();
+            let (pass, grant) = Packed::granted(passes.by_client.get(&client), stamps, origin, comment, now);
+            if grant != Grant::Unchanged {
+                passes.by_client.insert(client, pass);
+                self.shared.pass_changed(&mut passes, client);
+                self.shared.heirs.granted(client, stamps, origin, now);
+            }
+            grant
+        };
+        // Whoever has a pass begins from the ground again.
+        self.shared.forgive(client.network(self.shared.options.ipv6_key));
         grant
     }
 
@@ -520,6 +534,7 @@ impl Shared {
         // From a sorted sequence the tree is built densely.
         self.passes().by_client = loaded.passes.into_iter().collect();
         *self.statics() = loaded.statics.into_iter().collect();
+        self.adopt_offenders(loaded.offenders);
         let mut evicted = Vec::new();
         {
             let mut histories = self.histories();

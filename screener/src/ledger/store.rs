@@ -27,11 +27,15 @@ use super::pass::Packed;
 use super::statics::StoredStatic;
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::UnixTime;
+use crate::ladder::Offender;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const PASSES: TableDefinition<'_, &ClientBytes, &[u8]> = TableDefinition::new("passes");
 const HISTORIES: TableDefinition<'_, &ClientBytes, &[u8]> = TableDefinition::new("histories");
 const STATICS: TableDefinition<'_, &PrefixBytes, &[u8]> = TableDefinition::new("statics");
+
+/// Of the offence ladder. A file from before it has none.
+const OFFENDERS: TableDefinition<'_, &PrefixBytes, &[u8]> = TableDefinition::new("offenders");
 
 const SCHEMA_KEY: &str = "schema";
 /// The layout of the tables above. A change that an older daemon would misread gets a new number.
@@ -130,6 +134,7 @@ pub(super) struct Loaded {
     pub(super) passes: Vec<(ClientKey, Packed)>,
     pub(super) histories: Vec<(ClientKey, History)>,
     pub(super) statics: Vec<(IpNet, Arc<StoredStatic>)>,
+    pub(super) offenders: Vec<(IpNet, Offender)>,
     /// Keys of the file under which nothing stands in memory: records of another IPv6 key length, now kept under a
     /// shorter key. To be deleted.
     pub(super) stale: Vec<ClientKey>,
@@ -143,6 +148,7 @@ pub(super) struct Batch {
     pub(super) passes: Vec<(ClientKey, Option<Packed>)>,
     pub(super) histories: Vec<(ClientKey, Option<History>)>,
     pub(super) statics: Vec<(IpNet, Option<Arc<StoredStatic>>)>,
+    pub(super) offenders: Vec<(IpNet, Option<Offender>)>,
 }
 
 /// An open file.
@@ -271,6 +277,7 @@ impl Store {
             transaction.delete_table(PASSES)?;
             transaction.delete_table(HISTORIES)?;
             transaction.delete_table(STATICS)?;
+            transaction.delete_table(OFFENDERS)?;
             for batch in batches {
                 write_batch(&transaction, &batch)?;
             }
@@ -347,6 +354,20 @@ fn load(database: &Database, length: Ipv6KeyLength) -> Result<Loaded, Failure> {
             _ => loaded.unreadable += 1,
         }
     }
+
+    match transaction.open_table(OFFENDERS) {
+        Ok(table) => {
+            for row in table.iter()? {
+                let (key, value) = row?;
+                match (key::prefix(key.value()), serde_json::from_slice(value.value())) {
+                    (Some(network), Ok(offender)) => loaded.offenders.push((network, offender)),
+                    _ => loaded.unreadable += 1,
+                }
+            }
+        }
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
     Ok(loaded)
 }
 
@@ -382,6 +403,15 @@ fn write_batch(transaction: &WriteTransaction, batch: &Batch) -> Result<(), Fail
         let key = key::prefix_bytes(*prefix);
         match entry {
             Some(entry) => table.insert(&key, entry.encode().as_slice())?,
+            None => table.remove(&key)?,
+        };
+    }
+    let mut table = transaction.open_table(OFFENDERS)?;
+    for (network, offender) in &batch.offenders {
+        let key = key::prefix_bytes(*network);
+        let json = offender.as_ref().map(serde_json::to_vec).transpose();
+        match json.map_err(|error| Failure::Unavailable(error.to_string()))? {
+            Some(json) => table.insert(&key, json.as_slice())?,
             None => table.remove(&key)?,
         };
     }

@@ -39,6 +39,7 @@ enum Key {
     Pass(ClientKey),
     History(ClientKey),
     Static(IpNet),
+    Offender(IpNet),
 }
 
 impl Writer {
@@ -108,7 +109,8 @@ impl Writer {
         let passes = work.passes.iter().copied().map(Key::Pass);
         let histories = work.histories.iter().copied().map(Key::History);
         let statics = work.statics.iter().copied().map(Key::Static);
-        let mut keys: Vec<_> = passes.chain(histories).chain(statics).collect();
+        let offenders = work.offenders.iter().copied().map(Key::Offender);
+        let mut keys: Vec<_> = passes.chain(histories).chain(statics).chain(offenders).collect();
         // In the order of the file, so that a transaction rewrites few of its pages.
         keys.sort_unstable();
         for keys in keys.chunks(CHUNK) {
@@ -137,6 +139,11 @@ fn present(shared: &Shared, keys: &[Key]) -> Batch {
         let keys = keys.iter().filter_map(|key| if let Key::Static(prefix) = key { Some(*prefix) } else { None });
         batch.statics.extend(keys.map(|prefix| (prefix, statics.get(&prefix).cloned())));
     }
+    {
+        let offenders = shared.offenders();
+        let keys = keys.iter().filter_map(|key| if let Key::Offender(network) = key { Some(*network) } else { None });
+        batch.offenders.extend(keys.map(|network| (network, offenders.ladder.get(network).cloned())));
+    }
     batch
 }
 
@@ -161,5 +168,7 @@ fn everything(shared: &Shared) -> impl Iterator<Item = Batch> + '_ {
         (!keys.is_empty()).then(|| present(shared, &keys))
     });
     let prefixes: Vec<_> = shared.statics().keys().copied().map(Key::Static).collect();
-    passes.chain(histories).chain(std::iter::once_with(move || present(shared, &prefixes)))
+    let offenders: Vec<_> = shared.offenders().ladder.iter().map(|(network, _)| Key::Offender(network)).collect();
+    let statics = std::iter::once_with(move || present(shared, &prefixes));
+    passes.chain(histories).chain(statics).chain(std::iter::once_with(move || present(shared, &offenders)))
 }

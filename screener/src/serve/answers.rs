@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::clock::{Now, UnixTime};
 use crate::control::api::{self, DenyRequest, ExportRequest, ImportRequest, PageRequest, PassRequest, PermitRequest};
-use crate::control::{Answers, Refusal, api_dnsbl, api_pool};
+use crate::control::{Answers, Refusal, api_dnsbl, api_offender, api_pool};
 use crate::feed::{DenyAction, Match, StaticAction};
 use crate::kernel;
 use crate::ledger::{History, Origin, Pass, What};
@@ -68,6 +68,7 @@ impl Answers for Daemon {
             kernel,
             passes: ledger.passes,
             denies: statics.denies(),
+            offenders: self.offenders_counted(),
             dnsbl: self.lists_status(),
             ledger: api::Ledger {
                 histories: ledger.histories,
@@ -90,6 +91,7 @@ impl Answers for Daemon {
         let valid_until = pass.as_ref().and_then(|pass| self.valid_until(pass));
         let history = self.ledger.history(key);
         let pool = self.membership_shown(address);
+        let offender = self.offender(address);
         let statics = self.statics();
         let found = statics.lookup(address.to_canonical());
         let deny = found.as_ref().and_then(|found| match found.action {
@@ -104,6 +106,10 @@ impl Answers for Daemon {
             _ if valid_until.is_some() || pool.as_ref().is_some_and(|pool| pool.passed_until.is_some()) => "pass",
             _ => "screen",
         };
+        // What is static, and a pass, outrank the offence ladder.
+        let outranked = verdict != "screen" || pool.is_some();
+        let held = offender.as_ref().filter(|offender| !outranked && offender.rung != "refused");
+        let verdict = if held.is_some_and(|offender| offender.until.is_some()) { "deny" } else { verdict };
         let would =
             Would { daemon: self, found: found.as_ref(), deny, pass: pass.as_ref(), pool: pool.as_ref(), valid_until };
         let proxy = self.live.load().config.listen.is_proxy(address.to_canonical()).then(|| {
@@ -111,12 +117,18 @@ impl Answers for Daemon {
              names is screened."
                 .to_owned()
         });
+        let now = proxy.unwrap_or_else(|| match held {
+            Some(offender) if verdict == "deny" => offender.sentence(),
+            Some(offender) => format!("{} {}", would.sentence(), offender.sentence()),
+            None => would.sentence(),
+        });
         let happened = history.as_ref().map_or_else(|| "Nothing is known of what it did.".to_owned(), happened);
         api::Explanation {
             client: key.to_string(),
             verdict: verdict.to_owned(),
             action: deny,
-            summary: format!("{} {happened}", proxy.unwrap_or_else(|| would.sentence())),
+            summary: format!("{now} {happened}"),
+            offender: offender.clone(),
             pool: pool.clone(),
             hits: found.as_ref().map_or(0, |found| found.hits),
             entry: found.as_ref().map(entry),
@@ -211,6 +223,14 @@ impl Answers for Daemon {
 
     fn deny_export(&self, request: &ExportRequest) -> String {
         self.export_denies(request)
+    }
+
+    fn offenders(&self) -> Vec<api_offender::Offender> {
+        self.offenders_shown()
+    }
+
+    fn offender_forgive(&self, request: &api_offender::ForgiveRequest) -> api_offender::Forgiven {
+        self.forgive(request.network)
     }
 
     fn metrics(&self) -> String {

@@ -153,7 +153,7 @@ impl Talk {
                     self.daemon.grant(&self.live, self.session.arrival(), stamps);
                 }
                 Output::Log(event) => self.daemon.tell(self.session.arrival(), &event),
-                Output::Decided(decision) => self.daemon.decided(self.session.arrival(), &decision),
+                Output::Decided(decision) => self.daemon.decided(&self.live, self.session.arrival(), &decision),
             }
         }
         (next, said)

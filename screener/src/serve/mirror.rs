@@ -159,6 +159,11 @@ pub(super) async fn hear(daemon: Arc<Daemon>, mut events: EventStream) {
             daemon.ledger.note(daemon.key(event.address), What::Limited, detail, event.at);
             continue;
         }
+        if event.offender {
+            let detail = "dropped in the kernel as an offender".to_owned();
+            daemon.ledger.note(daemon.key(event.address), What::Denied, detail, event.at);
+            continue;
+        }
         let prefix = daemon.statics().hit(event.address, event.weight.into(), event.at);
         // A tagged or counted client goes on to the daemon, which notes it there.
         if let Some(StaticAction::Deny(DenyAction::Drop | DenyAction::Reject)) = event.action {
