@@ -8,12 +8,16 @@
 //! What it does not hold: the configuration's and the feeds' static entries (`feed`), what the kernel counts (`kernel`).
 
 mod change;
+mod failure;
 mod heir;
 mod history;
 mod key;
+mod load;
 mod offenders;
+mod pages;
 mod pass;
 mod pending;
+mod schema;
 mod statics;
 mod status;
 mod store;
@@ -45,13 +49,16 @@ use crate::clock::{Now, UnixTime};
 use crate::ladder::Rules;
 use crate::pass::{Stamps, Test};
 use change::Watcher;
+use failure::Failure;
 use heir::Heirs;
 use history::{Histories, Limits};
+use load::Loaded;
 use offenders::Offenders;
 use pass::Packed;
 use pending::Pending;
+use schema::Schema;
 use status::StoreStatus;
-use store::{Failure, Loaded, Store};
+use store::{Aside, Store};
 use writer::Writer;
 
 /// How many records a walk through a table looks at under one lock.
@@ -70,7 +77,8 @@ pub struct Options {
     /// 700 bytes, one with 16 long ones 5 kB; the million clients of a large host would be a gigabyte, so the oldest go
     /// first at whichever of the two bounds is met.
     pub history_bytes: usize,
-    /// How long after a change it is written at the latest.
+    /// How long after a change its batch is begun at the latest. Until it is on the disk it takes one or two flushes of the
+    /// disk more, which shall lie within the quarter of a second that is promised.
     pub batch_interval: Duration,
     /// After how many changes it is written at once.
     pub batch_changes: usize,
@@ -90,7 +98,7 @@ impl Default for Options {
             events_per_client: 16,
             history_clients: 200_000,
             history_bytes: 256 << 20,
-            batch_interval: Duration::from_millis(250),
+            batch_interval: Duration::from_millis(150),
             batch_changes: 1000,
             queue: 1_000_000,
             retry: Duration::from_secs(5),
@@ -257,7 +265,7 @@ impl Ledger {
         let (store, loaded) = match open_and_load(path, options.ipv6_key) {
             Ok((store, loaded)) => (Some(store), loaded),
             Err(Failure::Locked) => return Err(OpenError::Locked(path.to_owned())),
-            Err(Failure::Damaged(reason)) => match store::set_aside(path, Now::read().unix) {
+            Err(Failure::Damaged(reason)) => match store::set_aside(path, Aside::Damaged, Now::read().unix) {
                 Ok(aside) => {
                     shared.store_status().set_aside(path, &aside, &reason);
                     report.set_aside = Some(aside);
@@ -279,13 +287,20 @@ impl Ledger {
             },
             Err(Failure::Unavailable(reason)) => {
                 shared.store_status().memory_only(path, &reason);
-                (None, store::load_copy(path, options.ipv6_key).unwrap_or_default())
+                (None, load::load_copy(path, options.ipv6_key).unwrap_or_default())
+            }
+            Err(failure @ Failure::Newer(_)) => {
+                shared.store_status().memory_only(path, &failure.to_string());
+                (None, Loaded::default())
             }
         };
 
         report.unreadable = loaded.unreadable;
         shared.store_status().unreadable(path, loaded.unreadable);
         shared.adopt(loaded);
+        if store.as_ref().is_some_and(|store| store.schema != Schema::CURRENT) {
+            shared.pending.everything();
+        }
         report.passes = shared.passes().by_client.len();
         report.histories = shared.histories().len();
         report.statics = shared.statics().len();

@@ -20,17 +20,30 @@ pub enum Origin {
     Manual,
     /// A copy of the pass that the client's pool of senders shares.
     Pool,
+    /// Another host of ours gave it, through the shared store.
+    Shared,
 }
 
 impl Origin {
     /// Whose word stays while a pass counts for anything: what the operator said outlives the rest, and what a pool gave
-    /// stays a pool's, so that it can be taken back with it.
+    /// stays a pool's, so that it can be taken back with it. What this host has seen itself counts before what another says.
     fn outlives(self, new: Self) -> Self {
-        match (self, new) {
-            (Self::Manual, _) | (_, Self::Manual) => Self::Manual,
-            (Self::Pool, _) | (_, Self::Pool) => Self::Pool,
-            (Self::Screened, Self::Screened) => Self::Screened,
+        let order = [Self::Manual, Self::Pool, Self::Screened, Self::Shared];
+        order.into_iter().find(|it| [self, new].contains(it)).unwrap_or(self)
+    }
+
+    /// Its number in the file.
+    fn number(self) -> u8 {
+        match self {
+            Self::Screened => 0,
+            Self::Manual => 1,
+            Self::Pool => 2,
+            Self::Shared => 3,
         }
+    }
+
+    pub(super) fn of_number(number: u8) -> Option<Self> {
+        [Self::Screened, Self::Manual, Self::Pool, Self::Shared].into_iter().find(|it| it.number() == number)
     }
 }
 
@@ -68,8 +81,12 @@ pub(super) struct Packed {
     comment: Option<Box<str>>,
 }
 
-const VERSION: u8 = 1;
-const FIXED: usize = 1 + 8 * Test::COUNT + 8 + 1;
+/// Bytes of a time in the file.
+const TIME: usize = 5;
+/// The last second that they can hold; nothing expires later.
+const LAST_TIME: u64 = (1 << (8 * TIME)) - 1;
+// Each test has a bit in a record.
+const _: () = assert!(Test::COUNT <= 8);
 
 impl Packed {
     pub(super) fn unpack(&self) -> Pass {
@@ -135,41 +152,45 @@ impl Packed {
         pass
     }
 
-    /// Version, five expiries, creation, origin, comment; numbers in network order.
+    /// Origin, which tests were ever passed (a bit each), creation, the expiry of each of these tests, comment; times are
+    /// seconds in 40 bits, in network order. So a test that is added later needs no other form.
     pub(super) fn encode(&self) -> Vec<u8> {
         let comment = self.comment.as_deref().unwrap_or_default().as_bytes();
-        let mut bytes = Vec::with_capacity(FIXED + comment.len());
-        bytes.push(VERSION);
-        for number in self.until.iter().chain([&self.created]) {
-            bytes.extend_from_slice(&number.to_be_bytes());
+        let passed = self.until.iter().enumerate().filter(|(_, until)| **until != 0);
+        let mask = passed.clone().fold(0_u8, |mask, (test, _)| mask | 1 << test);
+        let mut bytes = Vec::with_capacity(2 + TIME * (1 + Test::COUNT) + comment.len());
+        bytes.extend([self.origin.number(), mask]);
+        for &time in std::iter::once(&self.created).chain(passed.map(|(_, until)| until)) {
+            bytes.extend_from_slice(&time.min(LAST_TIME).to_be_bytes()[8 - TIME..]);
         }
-        bytes.push(match self.origin {
-            Origin::Screened => 0,
-            Origin::Manual => 1,
-            Origin::Pool => 2,
-        });
         bytes.extend_from_slice(comment);
         bytes
     }
 
     /// `None` for what [`Packed::encode`] cannot have written.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (fixed, comment) = bytes.split_at_checked(FIXED)?;
-        let (&[VERSION], fixed) = fixed.split_at(1) else { return None };
-        let (numbers, origin) = fixed.split_at(FIXED - 2);
-        let mut numbers = numbers.chunks_exact(8).map(|chunk| chunk.try_into().map_or(0, u64::from_be_bytes));
-        let mut until = [0; Test::COUNT];
-        for slot in &mut until {
-            *slot = numbers.next()?;
-        }
-        let created = numbers.next()?;
-        let origin = match origin {
-            [0] => Origin::Screened,
-            [1] => Origin::Manual,
-            [2] => Origin::Pool,
-            _ => return None,
+        let (&[origin, mask], mut rest) = bytes.split_first_chunk()?;
+        let mut time = || {
+            let (time, behind) = rest.split_first_chunk::<TIME>()?;
+            rest = behind;
+            Some(time.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)))
         };
+        let created = time()?;
+        let mut until = [0; Test::COUNT];
+        for test in (0..8).filter(|test| mask & 1 << test != 0) {
+            let passed = time()?;
+            // A test that this version does not do is nothing to it.
+            if let Some(slot) = until.get_mut(test) {
+                *slot = passed;
+            }
+        }
+        Self::assembled(until, created, origin, rest)
+    }
+
+    /// The same out of parts that come from a file.
+    pub(super) fn assembled(until: [u64; Test::COUNT], created: u64, origin: u8, comment: &[u8]) -> Option<Self> {
         let comment = std::str::from_utf8(comment).ok()?;
+        let origin = Origin::of_number(origin)?;
         Some(Self { until, created, origin, comment: (!comment.is_empty()).then(|| comment.into()) })
     }
 }
@@ -230,16 +251,38 @@ mod tests {
 
     #[test]
     fn the_stored_form_comes_back_and_damage_is_seen() {
-        let (pass, _) = granted(None, 5_000, Origin::Manual, Some("später"));
+        let mut stamps = until(5_000);
+        stamps.set(Test::Dnsbl, None);
+        let (pass, _) = Packed::granted(None, &stamps, Origin::Manual, Some("später"), NOW);
         let bytes = pass.encode();
+        let fixed = bytes.len() - "später".len();
+        assert_eq!(fixed, 2 + 5 * TIME, "only what was passed takes room");
         assert_eq!(Packed::decode(&bytes), Some(pass));
-        assert_eq!(Packed::decode(&bytes[..FIXED - 1]), None, "cut short");
-        assert_eq!(Packed::decode(&bytes[..FIXED + 3]), None, "cut inside a character");
-        for at in [0, FIXED - 1] {
-            let mut wrong = bytes.clone();
-            wrong[at] = 9;
-            assert_eq!(Packed::decode(&wrong), None, "byte {at}");
-        }
+        assert_eq!(Packed::decode(&[]), None);
+        assert_eq!(Packed::decode(&bytes[..fixed - 1]), None, "cut short");
+        assert_eq!(Packed::decode(&bytes[..fixed + 3]), None, "cut inside a character");
+        let mut wrong = bytes.clone();
+        wrong[0] = 9;
+        assert_eq!(Packed::decode(&wrong), None, "an origin that nobody wrote");
+        let (endless, _) = granted(None, u64::MAX, Origin::Shared, None);
+        assert_eq!(Packed::decode(&endless.encode()).unwrap().stamps(), until(LAST_TIME));
+    }
+
+    #[test]
+    fn a_test_that_a_later_version_added_is_passed_over() {
+        let (pass, _) = granted(None, 5_000, Origin::Screened, None);
+        let mut bytes = pass.encode();
+        bytes[1] |= 1 << Test::COUNT;
+        bytes.extend_from_slice(&[0, 0, 0, 0x20, 0]);
+        assert_eq!(Packed::decode(&bytes), Some(pass));
+    }
+
+    #[test]
+    fn what_this_host_has_seen_counts_before_what_another_says() {
+        let (shared, _) = granted(None, 2_000, Origin::Shared, None);
+        let (own, _) = granted(Some(&shared), 3_000, Origin::Screened, None);
+        let (more, _) = granted(Some(&own), 4_000, Origin::Shared, None);
+        assert_eq!((shared.origin, own.origin, more.origin), (Origin::Shared, Origin::Screened, Origin::Screened));
     }
 
     #[test]

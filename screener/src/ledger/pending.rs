@@ -44,6 +44,8 @@ impl Work {
 #[derive(Debug, Default)]
 struct State {
     work: Work,
+    /// When the first thing of this work was noted.
+    since: Option<Instant>,
     dropped: u64,
     /// Flushes asked for, and how many of them are answered, and how the last answer went.
     asked: u64,
@@ -56,6 +58,14 @@ struct State {
     let_go: bool,
     /// It is closed.
     closed: bool,
+}
+
+impl State {
+    /// For the writer: the work, and the number of the last flush that it answers.
+    fn taken(&mut self) -> (Work, u64) {
+        self.since = None;
+        (std::mem::take(&mut self.work), self.asked)
+    }
 }
 
 /// The queue between those who change the ledger and the writer.
@@ -83,6 +93,10 @@ impl Pending {
             return;
         }
         let first = state.work.is_empty();
+        if first {
+            // Not when the writer comes to see it: it may have been at the batch before for a while.
+            state.since = Some(Instant::now());
+        }
         if put(&mut state.work) && state.work.len() > self.capacity {
             let keys = state.work.overflow();
             state.dropped += keys as u64;
@@ -106,6 +120,14 @@ impl Pending {
 
     pub(super) fn offender(&self, network: IpNet) {
         self.mark(|work| work.offenders.insert(network));
+    }
+
+    /// The file is to be written as a whole.
+    pub(super) fn everything(&self) {
+        self.mark(|work| {
+            work.overflow();
+            false
+        });
     }
 
     /// A list of prefixes, too long to be noted one by one.
@@ -185,7 +207,6 @@ impl Pending {
     /// somebody waits for it. `None`: nothing is left and the ledger closes.
     pub(super) fn take(&self, interval: Duration, not_before: Option<Instant>) -> Option<(Work, u64)> {
         let mut state = self.state();
-        let mut due: Option<Instant> = None;
         loop {
             if state.let_go && state.closed {
                 // Nothing is written any more, not at the end either: the file is another daemon's.
@@ -196,24 +217,24 @@ impl Pending {
                 continue;
             }
             if state.let_go {
-                return Some((std::mem::take(&mut state.work), state.asked));
+                return Some(state.taken());
             }
             if state.asked > state.answered || state.stop {
                 if state.stop && state.work.is_empty() && state.asked == state.answered {
                     return None;
                 }
-                return Some((std::mem::take(&mut state.work), state.asked));
+                return Some(state.taken());
             }
             if state.work.is_empty() {
                 state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             let now = Instant::now();
-            let end = *due.get_or_insert(now + interval);
+            let end = state.since.unwrap_or(now) + interval;
             let full = state.work.everything || state.work.all_statics || state.work.len() >= self.batch;
             let wait = if full { now } else { end }.max(not_before.unwrap_or(now)).saturating_duration_since(now);
             if wait.is_zero() {
-                return Some((std::mem::take(&mut state.work), state.asked));
+                return Some(state.taken());
             }
             state = self.wake.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -222,6 +243,7 @@ impl Pending {
     /// For the writer: what could not be written goes back behind what came meanwhile.
     pub(super) fn put_back(&self, work: Work) {
         let mut state = self.state();
+        state.since = state.since.or_else(|| Some(Instant::now()));
         if state.work.everything || work.everything {
             state.work.overflow();
             return;

@@ -48,27 +48,54 @@ pub(super) struct StoreStatus {
 }
 
 impl StoreStatus {
-    pub(super) fn succeeded(&mut self, now: UnixTime) {
+    /// True: it had failed before.
+    pub(super) fn succeeded(&mut self, now: UnixTime) -> bool {
         self.batches += 1;
         self.last_written = Some(now);
-        self.current = None;
+        self.current.take().is_some()
     }
 
-    pub(super) fn failed(&mut self, reason: &str) {
+    /// What is to be said; `None`: a failure was said before, and nothing was written since.
+    pub(super) fn failed(&mut self, reason: &str) -> Option<String> {
         self.failures += 1;
-        self.current = Some(format!("{reason}; passes are kept in memory only and lost at a restart"));
+        let sentence = format!("{reason}; passes are kept in memory only and lost at a restart");
+        self.current.replace(sentence.clone()).is_none().then_some(sentence)
     }
 
     pub(super) fn memory_only(&mut self, path: &Path, reason: &str) {
         self.failed(&format!("{} cannot be used: {reason}", path.display()));
     }
 
-    pub(super) fn set_aside(&mut self, path: &Path, aside: &Path, reason: &str) {
-        self.lasting.push(format!(
+    pub(super) fn set_aside(&mut self, path: &Path, aside: &Path, reason: &str) -> String {
+        self.lasting(format!(
             "{} was damaged ({reason}); it is kept as {} and a new one was begun",
             path.display(),
             aside.display()
-        ));
+        ))
+    }
+
+    pub(super) fn gone(&mut self, path: &Path) -> String {
+        self.lasting(format!(
+            "{} was removed while it was in use; a new one is written from what is in memory",
+            path.display()
+        ))
+    }
+
+    pub(super) fn replaced(&mut self, path: &Path, aside: &Path) -> String {
+        self.lasting(format!(
+            "another file was put in the place of {} while it was in use; that one is kept as {} and was not read: to put a \
+             backup back, stop the daemon first",
+            path.display(),
+            aside.display()
+        ))
+    }
+
+    /// Once, however often it happens.
+    fn lasting(&mut self, sentence: String) -> String {
+        if !self.lasting.contains(&sentence) {
+            self.lasting.push(sentence.clone());
+        }
+        sentence
     }
 
     pub(super) fn unreadable(&mut self, path: &Path, records: u64) {

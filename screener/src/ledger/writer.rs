@@ -3,26 +3,27 @@
 //! Memory is the truth and the file its copy. So a file that turns out damaged while running is set aside and written
 //! anew, and a disk that was full is caught up with as soon as it takes bytes again.
 
-use std::ops::Bound;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ipnet::IpNet;
+use tracing::{info, warn};
 
 use super::Shared;
+use super::failure::Failure;
+use super::pages::{CHUNK, Key, everything, present};
 use super::pending::Work;
-use super::store::{Batch, Failure, Store, set_aside};
-use crate::client::ClientKey;
+use super::schema::Schema;
+use super::store::{Aside, Place, Store, beside, keep_as, put_in_place, set_aside};
 use crate::clock::Now;
-
-/// How many records one transaction holds at most, and for how many the memory is locked at a time.
-const CHUNK: usize = 4096;
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
     path: Box<Path>,
     store: Option<Store>,
+    /// The file lacks more of what is in memory than the work at hand: it is to be written as a whole.
+    lacking: bool,
 }
 
 /// Those who wait for a flush must not wait for a thread that is gone.
@@ -34,17 +35,9 @@ impl Drop for Leaving {
     }
 }
 
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
-    Pass(ClientKey),
-    History(ClientKey),
-    Static(IpNet),
-    Offender(IpNet),
-}
-
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, path: &Path, store: Option<Store>) -> Self {
-        Self { shared, path: path.into(), store }
+        Self { shared, path: path.into(), store, lacking: false }
     }
 
     /// Runs until the ledger closes.
@@ -56,7 +49,9 @@ impl Writer {
             match self.write(&work) {
                 Ok(()) => {
                     not_before = None;
-                    self.shared.store_status().succeeded(Now::read().unix);
+                    if self.shared.store_status().succeeded(Now::read().unix) {
+                        info!("the ledger is written to {} again", self.path.display());
+                    }
                     self.shared.pending.answer(ticket, None);
                     if self.shared.pending.is_let_go() {
                         self.store = None;
@@ -66,7 +61,9 @@ impl Writer {
                 Err(failure) => {
                     not_before = Some(Instant::now() + options.retry);
                     let reason = format!("{} cannot be written: {failure}", self.path.display());
-                    self.shared.store_status().failed(&reason);
+                    if let Some(sentence) = self.shared.store_status().failed(&reason) {
+                        warn!("{sentence}");
+                    }
                     self.shared.pending.put_back(work);
                     self.shared.pending.answer(ticket, Some(reason));
                     if self.shared.pending.stopping() {
@@ -81,16 +78,37 @@ impl Writer {
     }
 
     fn write(&mut self, work: &Work) -> Result<(), Failure> {
-        let result = self.try_write(work);
+        let result = self.look_after_place().and_then(|()| self.try_write(work));
         let Err(failure) = result else { return Ok(()) };
         // After an error redb takes nothing more until the file is opened again.
         self.store = None;
         let Failure::Damaged(reason) = failure else { return Err(failure) };
-        let aside = set_aside(&self.path, Now::read().unix).map_err(|error| {
+        let aside = set_aside(&self.path, Aside::Damaged, Now::read().unix).map_err(|error| {
             Failure::Unavailable(format!("it is damaged ({reason}) and cannot be renamed: {error}"))
         })?;
-        self.shared.store_status().set_aside(&self.path, &aside, &reason);
-        self.try_write(&Work { everything: true, ..Work::default() })
+        self.lacking = true;
+        let sentence = self.shared.store_status().set_aside(&self.path, &aside, &reason);
+        warn!("{sentence}");
+        self.try_write(work).inspect_err(|_| self.store = None)
+    }
+
+    /// What was written to a file that its path no longer leads to would be lost at the next start.
+    fn look_after_place(&mut self) -> Result<(), Failure> {
+        let place = self.store.as_ref().map_or(Place::Own, |store| store.place(&self.path));
+        let sentence = match place {
+            Place::Own => return Ok(()),
+            Place::Gone => self.shared.store_status().gone(&self.path),
+            Place::Other => {
+                let aside = set_aside(&self.path, Aside::Foreign, Now::read().unix).map_err(|error| {
+                    Failure::Unavailable(format!("another file was put in its place and cannot be renamed: {error}"))
+                })?;
+                self.shared.store_status().replaced(&self.path, &aside)
+            }
+        };
+        warn!("{sentence}");
+        self.store = None;
+        self.lacking = true;
+        Ok(())
     }
 
     fn try_write(&mut self, work: &Work) -> Result<(), Failure> {
@@ -98,9 +116,18 @@ impl Writer {
             Some(store) => store,
             slot => slot.insert(Store::open(&self.path)?),
         };
-        if work.everything || store.fresh {
-            store.replace(everything(&self.shared))?;
+        let schema = store.schema;
+        if schema != Schema::CURRENT {
+            self.store = Some(self.renewed(schema)?);
+            self.lacking = false;
+            return Ok(());
+        }
+        // Noted beyond this store's life: where the whole cannot be written, the next one finds tables, and empty ones.
+        self.lacking |= store.fresh || work.everything;
+        if self.lacking {
+            store.replace(everything(&self.shared).map(Ok))?;
             store.fresh = false;
+            self.lacking = false;
             return Ok(());
         }
         if work.all_statics {
@@ -118,57 +145,21 @@ impl Writer {
         }
         Ok(())
     }
-}
 
-/// The present values under some keys.
-fn present(shared: &Shared, keys: &[Key]) -> Batch {
-    let mut batch = Batch::default();
-    // One lock after the other, never two at once.
-    {
-        let passes = shared.passes();
-        let keys = keys.iter().filter_map(|key| if let Key::Pass(client) = key { Some(*client) } else { None });
-        batch.passes.extend(keys.map(|client| (client, passes.by_client.get(&client).cloned())));
+    /// Writes the file anew in the present form. The old one, which keeps a name, is whole until the new one is: a kill in
+    /// between costs nothing but the work. What changes meanwhile is noted as pending and follows.
+    fn renewed(&self, old: Schema) -> Result<Store, Failure> {
+        let new = beside(&self.path, ".new");
+        // Of an attempt that was killed.
+        let _ = fs::remove_file(&new);
+        let store = Store::create(&new, everything(&self.shared).map(Ok))?;
+        let kept = beside(&self.path, &format!(".schema-{}", old.number()));
+        let kept = match keep_as(&self.path, &kept) {
+            Ok(()) => format!("the old file is kept as {}", kept.display()),
+            Err(error) => format!("the old file could not be kept: {error}"),
+        };
+        put_in_place(&new, &self.path)?;
+        info!("{} was brought from schema {} to {}; {kept}", self.path.display(), old.number(), store.schema.number());
+        Ok(store)
     }
-    {
-        let histories = shared.histories();
-        let keys = keys.iter().filter_map(|key| if let Key::History(client) = key { Some(*client) } else { None });
-        batch.histories.extend(keys.map(|client| (client, histories.get(client).cloned())));
-    }
-    {
-        let statics = shared.statics();
-        let keys = keys.iter().filter_map(|key| if let Key::Static(prefix) = key { Some(*prefix) } else { None });
-        batch.statics.extend(keys.map(|prefix| (prefix, statics.get(&prefix).cloned())));
-    }
-    {
-        let offenders = shared.offenders();
-        let keys = keys.iter().filter_map(|key| if let Key::Offender(network) = key { Some(*network) } else { None });
-        batch.offenders.extend(keys.map(|network| (network, offenders.ladder.get(network).cloned())));
-    }
-    batch
-}
-
-/// All there is, in batches. What changes meanwhile is noted as pending and follows.
-fn everything(shared: &Shared) -> impl Iterator<Item = Batch> + '_ {
-    let mut after = Bound::Unbounded;
-    let passes = std::iter::from_fn(move || {
-        let table = shared.passes();
-        let page: Vec<_> = table
-            .by_client
-            .range((after, Bound::Unbounded))
-            .take(CHUNK)
-            .map(|(&key, pass)| (key, Some(pass.clone())))
-            .collect();
-        after = Bound::Excluded(page.last()?.0);
-        Some(Batch { passes: page, ..Batch::default() })
-    });
-    let clients: Vec<ClientKey> = shared.histories().keys().collect();
-    let mut clients = clients.into_iter();
-    let histories = std::iter::from_fn(move || {
-        let keys: Vec<_> = clients.by_ref().take(CHUNK).map(Key::History).collect();
-        (!keys.is_empty()).then(|| present(shared, &keys))
-    });
-    let prefixes: Vec<_> = shared.statics().keys().copied().map(Key::Static).collect();
-    let offenders: Vec<_> = shared.offenders().ladder.iter().map(|(network, _)| Key::Offender(network)).collect();
-    let statics = std::iter::once_with(move || present(shared, &prefixes));
-    passes.chain(histories).chain(statics).chain(std::iter::once_with(move || present(shared, &offenders)))
 }

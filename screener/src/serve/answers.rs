@@ -292,6 +292,7 @@ impl Daemon {
                 Origin::Screened => "screened",
                 Origin::Manual => "manual",
                 Origin::Pool => "pool",
+                Origin::Shared => "shared",
             }
             .to_owned(),
             comment: pass.comment.clone(),

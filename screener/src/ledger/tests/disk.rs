@@ -85,22 +85,6 @@ fn an_empty_file_is_a_new_ledger() {
 }
 
 #[test]
-fn a_ledger_of_a_newer_version_is_set_aside_and_named_as_such() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("ledger.redb");
-    filled(&path);
-    let table: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("meta");
-    let database = redb::Database::open(&path).unwrap();
-    let transaction = database.begin_write().unwrap();
-    transaction.open_table(table).unwrap().insert("schema", 2).unwrap();
-    transaction.commit().unwrap();
-    drop(database);
-    let (_, report) = open(&path);
-    assert!(report.set_aside.is_some());
-    assert!(report.degraded[0].contains("newer"), "{:?}", report.degraded);
-}
-
-#[test]
 fn a_database_of_something_else_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.redb");
@@ -143,25 +127,25 @@ fn a_path_that_cannot_be_a_file_leaves_screening_in_memory() {
 }
 
 /// Runs the body of the test of this name in a cell, where it may mount what it likes.
-fn in_a_cell(test: &str, body: impl FnOnce()) {
-    cell::test(&format!("ledger::tests::disk::{test}"), || {
+pub(super) fn in_a_cell(test: &str, body: impl FnOnce()) {
+    cell::test(&format!("ledger::tests::{test}"), || {
         body();
         Ok(())
     });
 }
 
 /// A small file system on a directory of its own, both gone when this is dropped.
-struct Tmpfs(tempfile::TempDir);
+pub(super) struct Tmpfs(tempfile::TempDir);
 
 impl Tmpfs {
-    fn new(size: &str) -> Self {
+    pub(super) fn new(size: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = std::ffi::CString::new(format!("size={size}")).unwrap();
         mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), options.as_c_str()).unwrap();
         Self(dir)
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.0.path()
     }
 
@@ -178,7 +162,7 @@ impl Drop for Tmpfs {
 
 #[test]
 fn a_full_disk_leaves_memory_right_and_is_caught_up_with() {
-    in_a_cell("a_full_disk_leaves_memory_right_and_is_caught_up_with", || {
+    in_a_cell("disk::a_full_disk_leaves_memory_right_and_is_caught_up_with", || {
         let dir = Tmpfs::new("16m");
         let path = dir.path().join("ledger.redb");
         let ballast = dir.path().join("ballast");
@@ -212,7 +196,7 @@ fn a_full_disk_leaves_memory_right_and_is_caught_up_with() {
 
 #[test]
 fn a_file_found_damaged_while_running_is_written_anew_from_memory() {
-    in_a_cell("a_file_found_damaged_while_running_is_written_anew_from_memory", || {
+    in_a_cell("disk::a_file_found_damaged_while_running_is_written_anew_from_memory", || {
         let dir = Tmpfs::new("16m");
         let path = dir.path().join("ledger.redb");
         let ledger = open_well(&path);
@@ -241,7 +225,7 @@ fn a_file_found_damaged_while_running_is_written_anew_from_memory() {
 
 #[test]
 fn a_disk_already_full_at_the_start_hides_no_pass() {
-    in_a_cell("a_disk_already_full_at_the_start_hides_no_pass", || {
+    in_a_cell("disk::a_disk_already_full_at_the_start_hides_no_pass", || {
         let dir = Tmpfs::new("16m");
         let path = dir.path().join("ledger.redb");
         filled(&path);
@@ -267,7 +251,7 @@ fn a_disk_already_full_at_the_start_hides_no_pass() {
 
 #[test]
 fn a_read_only_disk_is_read_and_what_comes_is_kept_in_memory() {
-    in_a_cell("a_read_only_disk_is_read_and_what_comes_is_kept_in_memory", || {
+    in_a_cell("disk::a_read_only_disk_is_read_and_what_comes_is_kept_in_memory", || {
         let dir = Tmpfs::new("64m");
         let path = dir.path().join("ledger.redb");
         filled(&path);
@@ -289,8 +273,74 @@ fn a_read_only_disk_is_read_and_what_comes_is_kept_in_memory() {
     });
 }
 
+#[test]
+fn a_file_that_is_removed_while_in_use_is_written_anew_with_all_that_was_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lib/ledger.redb");
+    let ledger = open_well(&path);
+    for n in 0..5000 {
+        screened(&ledger, nth(n), NOW.plus(DAY));
+    }
+    ledger.flush().unwrap();
+    std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    screened(&ledger, nth(5000), NOW.plus(DAY));
+    ledger.flush().unwrap();
+    let status = ledger.status();
+    assert!(status.degraded.len() == 1 && status.degraded[0].contains("was removed"), "{status:?}");
+    drop(ledger);
+    assert_eq!(open_well(&path).pass_count(), 5001);
+}
+
+#[test]
+fn a_file_put_in_the_place_of_the_one_in_use_is_kept_aside_unread() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, backup) = (dir.path().join("ledger.redb"), dir.path().join("backup.redb"));
+    screened(&open_well(&backup), nth(77), NOW.plus(DAY));
+    let bytes = std::fs::read(&backup).unwrap();
+    let ledger = open_well(&path);
+    screened(&ledger, nth(1), NOW.plus(DAY));
+    ledger.flush().unwrap();
+    std::fs::rename(&backup, &path).unwrap();
+    ledger.flush().unwrap();
+    let status = ledger.status();
+    assert!(status.degraded.len() == 1 && status.degraded[0].contains("stop the daemon first"), "{status:?}");
+    drop(ledger);
+    let ledger = open_well(&path);
+    assert_eq!((ledger.pass_count(), ledger.pass(nth(77))), (1, None));
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let aside = files.into_iter().find(|file| file.to_string_lossy().contains(".found-")).unwrap();
+    assert!(std::fs::read(aside).unwrap() == bytes);
+}
+
+#[test]
+fn a_whole_that_was_cut_short_is_written_as_a_whole_the_next_time() {
+    in_a_cell("disk::a_whole_that_was_cut_short_is_written_as_a_whole_the_next_time", || {
+        let dir = Tmpfs::new("16m");
+        let path = dir.path().join("ledger.redb");
+        let ledger = open_well(&path);
+        for n in 0..60_000 {
+            screened(&ledger, nth(n), NOW.plus(DAY));
+        }
+        ledger.flush().unwrap();
+        // What the old file leaves is room for a new one, but not for what belongs into it.
+        std::fs::remove_file(&path).unwrap();
+        fill(&dir.path().join("ballast"));
+        for n in 60_000..200_000 {
+            screened(&ledger, nth(n), NOW.plus(DAY));
+        }
+        ledger.flush().unwrap_err();
+        assert!(path.exists(), "the new one was begun");
+        ledger.flush().unwrap_err();
+        std::fs::remove_file(dir.path().join("ballast")).unwrap();
+        dir.remount(MountFlags::empty(), c"size=256m");
+        ledger.flush().unwrap();
+        drop(ledger);
+        assert_eq!(open_well(&path).pass_count(), 200_000);
+    });
+}
+
 /// Takes what room there is.
-fn fill(ballast: &Path) {
+pub(super) fn fill(ballast: &Path) {
     use std::io::Write as _;
     let mut file = std::fs::File::create(ballast).unwrap();
     for size in [65_536, 4096] {

@@ -4,6 +4,7 @@ mod disk;
 mod heir;
 mod kill;
 mod model;
+mod schema;
 
 use std::path::Path;
 use std::sync::Arc;

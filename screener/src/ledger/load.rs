@@ -1,0 +1,154 @@
+//! Reading the file: everything, once, at the start.
+//!
+//! Holds what becomes of each row. Never changes the file, and never gives up for a record that makes no sense: it is counted.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use redb::backends::InMemoryBackend;
+use redb::{
+    Builder, Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    StorageBackend as _, TableError,
+};
+
+use super::failure::{Failure, guarded};
+use super::history::History;
+use super::key::{self, ClientBytes};
+use super::pass::Packed;
+use super::schema::Schema;
+use super::statics::StoredStatic;
+use super::store::{CACHE, HISTORIES, OFFENDERS, PASSES, STATICS, schema_of};
+use crate::client::{ClientKey, Ipv6KeyLength};
+use crate::ladder::Offender;
+
+/// What a file held.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// In the order of the clients.
+    pub(super) passes: Vec<(ClientKey, Packed)>,
+    pub(super) histories: Vec<(ClientKey, History)>,
+    pub(super) statics: Vec<(IpNet, Arc<StoredStatic>)>,
+    pub(super) offenders: Vec<(IpNet, Offender)>,
+    /// Keys of the file under which nothing stands in memory: records of another IPv6 key length, now kept under a
+    /// shorter key. To be deleted.
+    pub(super) stale: Vec<ClientKey>,
+    /// Records that could not be understood. They stay in the file and are left alone.
+    pub(super) unreadable: u64,
+}
+
+/// Reads a file that cannot be opened for writing (a full or read-only disk), through a copy in memory: what redb has to
+/// repair after an unclean stop it repairs there.
+pub(super) fn load_copy(path: &Path, length: Ipv6KeyLength) -> Result<Loaded, Failure> {
+    let bytes = fs::read(path).map_err(|error| Failure::from_io(&error))?;
+    guarded(|| {
+        let copy = InMemoryBackend::new();
+        copy.set_len(bytes.len() as u64)
+            .and_then(|()| copy.write(0, &bytes))
+            .map_err(|error| Failure::Unavailable(error.to_string()))?;
+        drop(bytes);
+        let database =
+            Builder::new().set_cache_size(CACHE).set_check_integrity_on_open(true).create_with_backend(copy)?;
+        match schema_of(&database.begin_read()?)? {
+            Some(schema) => load(&database, schema, length),
+            None => Ok(Loaded::default()),
+        }
+    })
+}
+
+/// Reads everything in a database, tables beside one another.
+pub(super) fn load(database: &Database, schema: Schema, length: Ipv6KeyLength) -> Result<Loaded, Failure> {
+    std::thread::scope(|scope| {
+        // A panic of redb's on a thread of its own is damage too.
+        let histories = scope.spawn(|| guarded(|| histories(&database.begin_read()?, length)));
+        let mut loaded = passes(&database.begin_read()?, schema, length)?;
+        statics(&database.begin_read()?, &mut loaded)?;
+        offenders(&database.begin_read()?, &mut loaded)?;
+        let panicked = |_| Err(Failure::Unavailable("reading it was broken off".to_owned()));
+        let histories = histories.join().unwrap_or_else(panicked)?;
+        loaded.histories = histories.histories;
+        loaded.stale.extend(histories.stale);
+        loaded.unreadable += histories.unreadable;
+        Ok(loaded)
+    })
+}
+
+fn passes(transaction: &ReadTransaction, schema: Schema, length: Ipv6KeyLength) -> Result<Loaded, Failure> {
+    let mut loaded = Loaded::default();
+    let table = transaction.open_table(PASSES)?;
+    loaded.passes.reserve_exact(table.len()?.try_into().unwrap_or(0));
+    for row in table.iter()? {
+        let (key, value) = row?;
+        let (Some((client, old)), Some(pass)) = (client_of(key.value(), length), schema.pass(value.value())) else {
+            loaded.unreadable += 1;
+            continue;
+        };
+        loaded.stale.extend(old);
+        // The keys come in order, so those that fall together are neighbours.
+        match loaded.passes.last_mut() {
+            Some((last, joined)) if *last == client => *joined = pass.joined(joined),
+            _ => loaded.passes.push((client, pass)),
+        }
+    }
+    Ok(loaded)
+}
+
+fn histories(transaction: &ReadTransaction, length: Ipv6KeyLength) -> Result<Loaded, Failure> {
+    let mut loaded = Loaded::default();
+    for row in transaction.open_table(HISTORIES)?.iter()? {
+        let (key, value) = row?;
+        match (client_of(key.value(), length), serde_json::from_slice(value.value())) {
+            // Of histories that fall together the last one read stays: they are hints, not decisions.
+            (Some((client, old)), Ok(history)) => {
+                loaded.stale.extend(old);
+                loaded.histories.push((client, history));
+            }
+            _ => loaded.unreadable += 1,
+        }
+    }
+    Ok(loaded)
+}
+
+fn statics(transaction: &ReadTransaction, loaded: &mut Loaded) -> Result<(), Failure> {
+    // The entries of a list differ in nothing but their prefixes, and lie in the file side by side.
+    let mut known: HashMap<Box<[u8]>, Arc<StoredStatic>> = HashMap::new();
+    for row in transaction.open_table(STATICS)?.iter()? {
+        let (key, value) = row?;
+        let entry = known.get(value.value()).cloned().or_else(|| {
+            let entry = Arc::new(StoredStatic::decode(value.value())?);
+            known.insert(value.value().into(), Arc::clone(&entry));
+            Some(entry)
+        });
+        match (key::prefix(key.value()), entry) {
+            (Some(prefix), Some(entry)) => loaded.statics.push((prefix, entry)),
+            _ => loaded.unreadable += 1,
+        }
+    }
+    Ok(())
+}
+
+fn offenders(transaction: &ReadTransaction, loaded: &mut Loaded) -> Result<(), Failure> {
+    let table = match transaction.open_table(OFFENDERS) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        table => table?,
+    };
+    for row in table.iter()? {
+        let (key, value) = row?;
+        match (key::prefix(key.value()), serde_json::from_slice(value.value())) {
+            (Some(network), Ok(offender)) => loaded.offenders.push((network, offender)),
+            _ => loaded.unreadable += 1,
+        }
+    }
+    Ok(())
+}
+
+/// The client of a key, and the key itself if the client is kept under another one today.
+fn client_of(bytes: &ClientBytes, length: Ipv6KeyLength) -> Option<(ClientKey, Option<ClientKey>)> {
+    let address = key::client_address(bytes)?;
+    let client = ClientKey::of(address, length);
+    // Under the full length a key is its own address, whatever length it was written under.
+    let written = Ipv6KeyLength::try_from(128).map_or(client, |whole| ClientKey::of(address, whole));
+    Some((client, (written != client).then_some(written)))
+}

@@ -1,0 +1,76 @@
+//! What stands in memory, as it goes into a file: some of it by its keys, or all of it.
+//!
+//! Holds the walk. Takes one lock at a time, and each for a page.
+
+use std::ops::Bound;
+
+use ipnet::IpNet;
+
+use super::Shared;
+use super::store::Batch;
+use crate::client::ClientKey;
+
+/// How many records are taken under one lock, and written in one transaction.
+pub(super) const CHUNK: usize = 4096;
+
+/// Under which something stands.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    Pass(ClientKey),
+    History(ClientKey),
+    Static(IpNet),
+    Offender(IpNet),
+}
+
+/// The present values under some keys.
+pub(super) fn present(shared: &Shared, keys: &[Key]) -> Batch {
+    let mut batch = Batch::default();
+    // One lock after the other, never two at once.
+    {
+        let passes = shared.passes();
+        let keys = keys.iter().filter_map(|key| if let Key::Pass(client) = key { Some(*client) } else { None });
+        batch.passes.extend(keys.map(|client| (client, passes.by_client.get(&client).cloned())));
+    }
+    {
+        let histories = shared.histories();
+        let keys = keys.iter().filter_map(|key| if let Key::History(client) = key { Some(*client) } else { None });
+        batch.histories.extend(keys.map(|client| (client, histories.get(client).cloned())));
+    }
+    {
+        let statics = shared.statics();
+        let keys = keys.iter().filter_map(|key| if let Key::Static(prefix) = key { Some(*prefix) } else { None });
+        batch.statics.extend(keys.map(|prefix| (prefix, statics.get(&prefix).cloned())));
+    }
+    {
+        let offenders = shared.offenders();
+        let keys = keys.iter().filter_map(|key| if let Key::Offender(network) = key { Some(*network) } else { None });
+        batch.offenders.extend(keys.map(|network| (network, offenders.ladder.get(network).cloned())));
+    }
+    batch
+}
+
+/// All there is, in batches. What changes meanwhile is noted as pending and follows.
+pub(super) fn everything(shared: &Shared) -> impl Iterator<Item = Batch> + '_ {
+    let mut after = Bound::Unbounded;
+    let passes = std::iter::from_fn(move || {
+        let table = shared.passes();
+        let page: Vec<_> = table
+            .by_client
+            .range((after, Bound::Unbounded))
+            .take(CHUNK)
+            .map(|(&key, pass)| (key, Some(pass.clone())))
+            .collect();
+        after = Bound::Excluded(page.last()?.0);
+        Some(Batch { passes: page, ..Batch::default() })
+    });
+    let clients: Vec<ClientKey> = shared.histories().keys().collect();
+    let mut clients = clients.into_iter();
+    let histories = std::iter::from_fn(move || {
+        let keys: Vec<_> = clients.by_ref().take(CHUNK).map(Key::History).collect();
+        (!keys.is_empty()).then(|| present(shared, &keys))
+    });
+    let prefixes: Vec<_> = shared.statics().keys().copied().map(Key::Static).collect();
+    let offenders: Vec<_> = shared.offenders().ladder.iter().map(|(network, _)| Key::Offender(network)).collect();
+    let statics = std::iter::once_with(move || present(shared, &prefixes));
+    passes.chain(histories).chain(statics).chain(std::iter::once_with(move || present(shared, &offenders)))
+}
