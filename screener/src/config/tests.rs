@@ -1,5 +1,7 @@
 //! What each user error is told, and that no text makes the parser panic.
 
+mod ladder;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 

@@ -154,7 +154,7 @@ impl Ladder {
         changed.push(client);
         let dense = if to >= Rung::Tarpitted { self.density(&rules, client, now) } else { None };
         let climbed = to > from.unwrap_or(Rung::Refused);
-        let step = climbed.then(|| Step { network: client, offender, from, to: Some(to) });
+        let step = climbed.then_some(Step { network: client, offender, from, to: Some(to) });
         Outcome { counted: true, step, dense, changed }
     }
 

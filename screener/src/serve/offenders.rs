@@ -232,9 +232,8 @@ impl Daemon {
             return;
         }
         let text = format!(
-            "the offence ladder is full: {} had to make room or could not climb since the start; those whose time ends soonest \
-             go first",
-            overflows
+            "the offence ladder is full: {overflows} had to make room or could not climb since the start; those whose time \
+             ends soonest go first"
         );
         *known = overflows;
         if self.degraded.set_for_a_while("offenders", text.clone()) {
