@@ -138,9 +138,9 @@ fn who_keeps_failing_is_refused_then_tarpitted_then_meets_silence_until_it_is_fo
                 || {
                     let explained = screener.explain(source)?;
                     let said = explained["summary"].as_str().unwrap_or_default().to_owned();
-                    let events = explained["events"].to_string() + &explained["drops"].to_string();
-                    let told = said.contains("ept out as an offender until") && explained["verdict"] == "deny";
-                    Ok((told && events.contains("offender")).then_some(()))
+                    let told = said.contains("Kept out as an offender until") && explained["verdict"] == "deny";
+                    let dropped = explained["drops"].to_string().contains("the offence ladder");
+                    Ok((told && dropped).then_some(()))
                 },
             )?;
             ensure!(packets(&screener, "drop_offender")? > 0, "not counted");

@@ -10,6 +10,7 @@ mod dnsbl;
 mod doctor;
 mod entries;
 mod explain;
+mod forget;
 mod input;
 mod kernel;
 mod output;
@@ -58,6 +59,8 @@ enum Verb {
     Status(status::Status),
     /// What happened to a host, and what would happen now
     Explain(explain::Explain),
+    /// Erase what is known of a host
+    Forget(forget::Forget),
     /// The clients that have passed
     #[command(subcommand)]
     Pass(pass::Pass),
@@ -135,6 +138,7 @@ impl Cli {
             Verb::Upgrade(verb) => ask(verb.carry_out(&client)),
             Verb::Status(verb) => ask(verb.carry_out(&client)),
             Verb::Explain(verb) => ask(verb.carry_out(&client)),
+            Verb::Forget(verb) => ask(verb.carry_out(&client)),
             Verb::Pass(verb) => ask(verb.carry_out(&client)),
             Verb::Pool(verb) => ask(verb.carry_out(&client)),
             Verb::Permit(verb) => ask(verb.carry_out(&client)),

@@ -208,66 +208,6 @@ pub struct Pass {
     pub comment: Option<String>,
 }
 
-/// `GET /v1/explain/{address}`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Explanation {
-    /// The client that the address belongs to.
-    pub client: String,
-    /// What would happen now: `permit`, `deny`, `pass` or `screen`.
-    pub verdict: String,
-    /// The deny entry's action.
-    pub action: Option<DenyAction>,
-    /// The answer for a person.
-    pub summary: String,
-    /// The static entry that decides.
-    #[serde(rename = "static")]
-    pub entry: Option<Static>,
-    /// Its pass.
-    pub pass: Option<Pass>,
-    /// The pool of senders that it belongs to.
-    #[serde(default)]
-    pub pool: Option<super::api_pool::Membership>,
-    /// Where it stands on the offence ladder, by itself or with its prefix.
-    #[serde(default)]
-    pub offender: Option<super::api_offender::Offender>,
-    /// With which other address it was linked last, and by what.
-    #[serde(default)]
-    pub linked: Option<String>,
-    /// Whether it comes by the tagged class's listener.
-    pub tag: bool,
-    /// When it was first noticed.
-    pub first_seen: Option<String>,
-    /// When it was last noticed.
-    pub last_seen: Option<String>,
-    /// Sessions that reached the daemon.
-    pub sessions: u64,
-    /// The last events, oldest first.
-    pub events: Vec<Happening>,
-    /// Hits of the static entry that decides.
-    pub hits: u64,
-}
-
-impl Explanation {
-    /// Whether anything at all is known about the client.
-    pub fn is_known(&self) -> bool {
-        let known = self.entry.is_some() || self.pass.is_some() || self.pool.is_some();
-        known || self.offender.is_some() || self.first_seen.is_some()
-    }
-}
-
-/// One event of a client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Happening {
-    /// When it last happened.
-    pub at: String,
-    /// How many times in a row.
-    pub times: u64,
-    /// What.
-    pub what: String,
-    /// The particulars.
-    pub detail: String,
-}
-
 /// The body of `PUT /v1/passes/{address}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -33,8 +33,8 @@ pub struct Offender {
 }
 
 impl Offender {
-    /// What would happen to it now, in a sentence.
-    pub fn sentence(&self) -> String {
+    /// Where it stands and why, in a sentence.
+    pub fn standing(&self) -> String {
         let Self { network, rung, offences, last_offence, last_at, ends, .. } = self;
         let why = if last_offence == "density" {
             format!("{offences} clients of {network} keep failing, counted at {last_at}")
@@ -42,20 +42,21 @@ impl Offender {
             format!("{offences} offences, the last {last_offence} at {last_at}")
         };
         match (rung.as_str(), &self.until) {
-            ("dropped", Some(until)) => {
-                let how = match self.by.as_deref() {
-                    Some("xdp") => "its SYNs are dropped without an answer",
-                    Some("steer") => "its connections are refused in the kernel",
-                    _ => "its connections are refused by the daemon",
-                };
-                let hits = if self.hits > 0 { format!(" ({} so far)", self.hits) } else { String::new() };
-                format!("Kept out as an offender until {until}: {how}{hits}; {why}.")
-            }
-            ("tarpitted", _) => {
-                format!("It keeps failing, so that a failed test is answered slowly now ({why}); forgotten by {ends}.")
-            }
-            _ => format!("It has failed lately ({why}); forgotten by {ends}."),
+            ("dropped", Some(until)) => format!("Kept out as an offender until {until}: {why}."),
+            ("tarpitted", _) => format!("It keeps failing: {why}; forgotten by {ends}."),
+            _ => format!("It has failed lately: {why}; forgotten by {ends}."),
         }
+    }
+
+    /// What happens when it comes; `None`: it is screened.
+    pub fn kept_out(&self) -> Option<String> {
+        let how = match self.by.as_deref()? {
+            "xdp" => "its SYNs are dropped without an answer",
+            "steer" => "its connections are refused in the kernel with a RST",
+            _ => "its connections are refused by the daemon with 521",
+        };
+        let hits = if self.hits > 0 { format!(" ({} so far)", self.hits) } else { String::new() };
+        Some(format!("When it comes, {how}{hits}."))
     }
 }
 

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::{self, DenyRequest, ExportRequest, ImportRequest, PageRequest, PassRequest, PermitRequest};
 use super::api_dnsbl;
+use super::api_explain::{Explanation, ForgetRequest, Forgotten};
 use super::api_offender::{self, ForgiveRequest};
 use super::api_pool::{self, RefreshRequest};
 use super::lock::Lock;
@@ -41,7 +42,9 @@ pub trait Answers: Send + Sync + 'static {
     /// How the DNS lists stand.
     fn dnsbl(&self) -> api_dnsbl::Dnsbl;
     /// What happened to a client, and what would happen now.
-    fn explain(&self, address: IpAddr) -> api::Explanation;
+    fn explain(&self, address: IpAddr) -> Explanation;
+    /// Erases what is known of a client. Waits for the disk.
+    fn forget(&self, request: &ForgetRequest) -> Result<Forgotten, Refusal>;
     /// A page of passes, in the order of their addresses.
     fn passes(&self, page: &PageRequest) -> Vec<api::Pass>;
     /// Gives a pass.
@@ -191,6 +194,7 @@ impl Server {
             .route("/v1/status", get(status::<A>))
             .route("/v1/dnsbl", get(dnsbl::<A>))
             .route("/v1/explain/{address}", get(explain::<A>))
+            .route("/v1/forget", post(forget::<A>))
             .route("/v1/passes", get(passes::<A>))
             .route("/v1/passes/{address}", put(pass_add::<A>).delete(pass_del::<A>))
             .route("/v1/pools", get(pools::<A>))
@@ -282,6 +286,10 @@ async fn explain<A: Answers>(State(daemon): State<Arc<A>>, extract::Path(address
         Ok(address) => Json(daemon.explain(address)).into_response(),
         Err(refusal) => refusal.into_response(),
     }
+}
+
+async fn forget<A: Answers>(State(daemon): State<Arc<A>>, Json(request): Json<ForgetRequest>) -> Response {
+    changed(move || daemon.forget(&request)).await
 }
 
 async fn passes<A: Answers>(State(daemon): State<Arc<A>>, Query(page): Query<PageRequest>) -> Response {

@@ -9,7 +9,7 @@ use std::sync::mpsc::SyncSender;
 use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
 
-use super::{Ledger, Origin, What};
+use super::{Ledger, Origin, SessionNote, What};
 use crate::client::ClientKey;
 use crate::clock::UnixTime;
 use crate::ladder::Offence;
@@ -59,6 +59,13 @@ pub enum Said {
         /// When.
         at: UnixTime,
     },
+    /// A session ended.
+    Session {
+        /// Whose.
+        client: IpAddr,
+        /// What it left behind.
+        note: Box<SessionNote>,
+    },
 }
 
 /// Who listens, if anybody does.
@@ -107,6 +114,7 @@ impl Ledger {
             }
             Said::Offended { client, offence, began, at } => drop(self.offend(client, offence, began, at)),
             Said::Noted { client, what, detail, at } => self.note(key(client), what, detail, at),
+            Said::Session { client, note } => self.note_session(key(client), *note),
         }
     }
 }

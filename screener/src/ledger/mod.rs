@@ -10,8 +10,10 @@
 mod change;
 mod failure;
 mod heir;
+mod histories;
 mod history;
 mod key;
+mod known;
 mod load;
 mod offenders;
 mod pages;
@@ -38,7 +40,7 @@ use thiserror::Error;
 
 pub use change::{Change, Changes};
 pub use heir::Said;
-pub use history::{Event, History, What};
+pub use history::{Contact, Dropped, Ended, Event, Finding, History, Listed, Name, Refused, SessionNote, What};
 pub use offenders::{OffenderChange, OffenderChanges};
 pub use pass::{Grant, Origin, Pass};
 pub use statics::StoredStatic;
@@ -51,7 +53,7 @@ use crate::pass::{Stamps, Test};
 use change::Watcher;
 use failure::Failure;
 use heir::Heirs;
-use history::{Histories, Limits};
+use histories::{Histories, Limits};
 use load::Loaded;
 use offenders::Offenders;
 use pass::Packed;
@@ -74,8 +76,8 @@ pub struct Options {
     /// Clients whose history is kept.
     pub history_clients: usize,
     /// Memory for histories, in bytes (an estimate, texts included). A client with a handful of events takes about
-    /// 700 bytes, one with 16 long ones 5 kB; the million clients of a large host would be a gigabyte, so the oldest go
-    /// first at whichever of the two bounds is met.
+    /// 900 bytes, one of which as much is known as is kept 10 kB; the million clients of a large host would be a gigabyte, so
+    /// the oldest go first at whichever of the two bounds is met.
     pub history_bytes: usize,
     /// How long after a change its batch is begun at the latest. Until it is on the disk it takes one or two flushes of the
     /// disk more, which shall lie within the quarter of a second that is promised.
@@ -396,35 +398,11 @@ impl Ledger {
         Changes::new(Arc::clone(&self.shared), watcher)
     }
 
-    /// Notes what a client did. Of `detail` 256 bytes are kept.
-    pub fn note(&self, client: ClientKey, what: What, detail: String, now: UnixTime) {
-        self.shared.heirs.tell(|| Said::Noted { client: client.address(), what, detail: detail.clone(), at: now });
-        let evicted = {
-            let mut histories = self.shared.histories();
-            histories.note(client, what, detail, now)
-        };
-        self.shared.store_status().evicted(evicted.len());
-        self.shared.histories_changed(evicted.into_iter().chain([client]));
-    }
-
-    /// What is known about a client.
-    pub fn history(&self, client: ClientKey) -> Option<History> {
-        self.shared.histories().get(client).cloned()
-    }
-
-    /// Erases what is known about a client; its pass stays. False: nothing was known.
-    pub fn forget(&self, client: ClientKey) -> bool {
-        let had = self.shared.histories().remove(client).is_some();
-        if had {
-            self.shared.histories_changed([client]);
-        }
-        had
-    }
-
-    /// Removes each pass whose every test expired longer than `retention` ago, and each history as old.
+    /// Removes each pass whose every test expired longer than `retention` ago, and each history of a client without a pass that
+    /// was not seen for as long.
     ///
-    /// A test's expiry stands on its own: a pass stays as long as any test of it does. To be called now and then; the
-    /// tables are locked for a page at a time.
+    /// A test's expiry stands on its own: a pass stays as long as any test of it does, and with it the history that says why.
+    /// To be called now and then; the tables are locked for a page at a time.
     pub fn expire(&self, now: UnixTime, retention: Duration) -> Expired {
         let limit = UnixTime(now.0.saturating_sub(retention.as_secs()));
         let mut expired = Expired::default();
@@ -449,13 +427,21 @@ impl Ledger {
                 None => break,
             }
         }
+        let mut after = None;
         loop {
-            let old = self.shared.histories().expire(limit, PAGE);
-            if old.is_empty() {
-                return expired;
-            }
-            expired.histories += old.len();
-            self.shared.histories_changed(old);
+            let old = self.shared.histories().old(after, limit, PAGE);
+            let Some(&last) = old.last() else { return expired };
+            after = Some(last);
+            let old: Vec<_> = {
+                let passes = self.shared.passes();
+                old.into_iter().filter(|(_, _, client)| !passes.by_client.contains_key(client)).collect()
+            };
+            let gone: Vec<_> = {
+                let mut histories = self.shared.histories();
+                old.into_iter().filter(|&aged| histories.remove_unchanged(aged)).map(|(_, _, client)| client).collect()
+            };
+            expired.histories += gone.len();
+            self.shared.histories_changed(gone);
         }
     }
 

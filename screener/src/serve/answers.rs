@@ -9,15 +9,16 @@ use ipnet::IpNet;
 
 use crate::clock::{Now, UnixTime};
 use crate::control::api::{self, DenyRequest, ExportRequest, ImportRequest, PageRequest, PassRequest, PermitRequest};
+use crate::control::api_explain::{Explanation, ForgetRequest, Forgotten};
 use crate::control::{Answers, Refusal, api_dnsbl, api_offender, api_pool};
-use crate::feed::{DenyAction, Match, StaticAction};
+use crate::feed::{Match, StaticAction};
 use crate::kernel;
-use crate::ledger::{History, Origin, Pass, What};
+use crate::ledger::{Origin, Pass, What};
 use crate::observe;
 use crate::pass::{Stamps, Test};
 
 use super::certificate;
-use super::daemon::{Daemon, Mode};
+use super::daemon::Daemon;
 use super::{reload, takeover};
 
 /// How long a pass by hand lasts unless it is said.
@@ -85,61 +86,12 @@ impl Answers for Daemon {
         self.lists_shown()
     }
 
-    fn explain(&self, address: IpAddr) -> api::Explanation {
-        let key = self.key(address);
-        let pass = self.ledger.pass(key);
-        let valid_until = pass.as_ref().and_then(|pass| self.valid_until(pass));
-        let history = self.ledger.history(key);
-        let pool = self.membership_shown(address);
-        let offender = self.offender(address);
-        let statics = self.statics();
-        let found = statics.lookup(address.to_canonical());
-        let deny = found.as_ref().and_then(|found| match found.action {
-            StaticAction::Permit => None,
-            StaticAction::Deny(action) => Some(action),
-        });
-        // A tagged client is let in and screened; a dry run changes nothing.
-        let verdict = match (&found, deny) {
-            (Some(_), None) => "permit",
-            (_, Some(DenyAction::Drop | DenyAction::Reject)) => "deny",
-            (_, Some(DenyAction::Tag)) => "screen",
-            _ if valid_until.is_some() || pool.as_ref().is_some_and(|pool| pool.passed_until.is_some()) => "pass",
-            _ => "screen",
-        };
-        // What is static, and a pass, outrank the offence ladder.
-        let outranked = verdict != "screen" || pool.is_some();
-        let held = offender.as_ref().filter(|offender| !outranked && offender.rung != "refused");
-        let verdict = if held.is_some_and(|offender| offender.until.is_some()) { "deny" } else { verdict };
-        let would =
-            Would { daemon: self, found: found.as_ref(), deny, pass: pass.as_ref(), pool: pool.as_ref(), valid_until };
-        let proxy = self.live.load().config.listen.is_proxy(address.to_canonical()).then(|| {
-            "It is a proxy of listen.proxy_from: each of its connections must begin with a PROXY header, and whoever that \
-             names is screened."
-                .to_owned()
-        });
-        let now = proxy.unwrap_or_else(|| match held {
-            Some(offender) if verdict == "deny" => offender.sentence(),
-            Some(offender) => format!("{} {}", would.sentence(), offender.sentence()),
-            None => would.sentence(),
-        });
-        let happened = history.as_ref().map_or_else(|| "Nothing is known of what it did.".to_owned(), happened);
-        api::Explanation {
-            client: key.to_string(),
-            verdict: verdict.to_owned(),
-            action: deny,
-            summary: format!("{now} {happened}"),
-            offender: offender.clone(),
-            pool: pool.clone(),
-            hits: found.as_ref().map_or(0, |found| found.hits),
-            entry: found.as_ref().map(entry),
-            tag: deny == Some(DenyAction::Tag),
-            pass: pass.as_ref().map(|pass| self.pass_shown(&key.to_string(), pass)),
-            linked: history.as_ref().and_then(linked),
-            first_seen: history.as_ref().map(|history| stamp(history.first_seen)),
-            last_seen: history.as_ref().map(|history| stamp(history.last_seen)),
-            sessions: history.as_ref().map_or(0, |history| history.sessions),
-            events: history.iter().flat_map(|history| &history.events).map(happening).collect(),
-        }
+    fn explain(&self, address: IpAddr) -> Explanation {
+        self.explained(address)
+    }
+
+    fn forget(&self, request: &ForgetRequest) -> Result<Forgotten, Refusal> {
+        self.forgotten(request)
     }
 
     fn passes(&self, page: &PageRequest) -> Vec<api::Pass> {
@@ -166,13 +118,9 @@ impl Answers for Daemon {
     }
 
     fn pass_del(&self, address: IpAddr) -> bool {
-        let key = self.key(address);
-        // A pool's pass would give it another one at once: who takes a pass away wants the client screened.
-        let pool = self.pools.find(address).filter(|pool| pool.stamps != Stamps::default());
-        let by_pool = pool.and_then(|_| self.pools.revoke(address)).is_some();
-        let had = self.ledger.revoke(key) || by_pool;
+        let had = self.pass_taken(address);
         if had {
-            self.ledger.note(key, What::Revoked, String::new(), Now::read().unix);
+            self.ledger.note(self.key(address), What::Revoked, String::new(), Now::read().unix);
         }
         had
     }
@@ -276,7 +224,15 @@ impl Daemon {
         conditions
     }
 
-    fn pass_shown(&self, client: &str, pass: &Pass) -> api::Pass {
+    /// Takes a client's pass away, and that of its pool, which would give it another one at once: who does this wants the
+    /// client screened. False: there was none.
+    pub(super) fn pass_taken(&self, address: IpAddr) -> bool {
+        let pool = self.pools.find(address).filter(|pool| pool.stamps != Stamps::default());
+        let by_pool = pool.and_then(|_| self.pools.revoke(address)).is_some();
+        self.ledger.revoke(self.key(address)) || by_pool
+    }
+
+    pub(super) fn pass_shown(&self, client: &str, pass: &Pass) -> api::Pass {
         let enabled = self.live.load().policy.enabled();
         let expires = Test::ALL
             .into_iter()
@@ -298,100 +254,6 @@ impl Daemon {
             comment: pass.comment.clone(),
         }
     }
-}
-
-/// What would happen to a client now.
-struct Would<'a> {
-    daemon: &'a Daemon,
-    found: Option<&'a Match<'a>>,
-    deny: Option<DenyAction>,
-    pass: Option<&'a Pass>,
-    pool: Option<&'a api_pool::Membership>,
-    valid_until: Option<UnixTime>,
-}
-
-impl Would<'_> {
-    fn sentence(&self) -> String {
-        let listed = self.found.map_or_else(String::new, |found| {
-            let comment = found.comment.map_or_else(String::new, |comment| format!(" ({comment})"));
-            let origin = found.source;
-            format!("{} from {origin}{comment}, since {}", found.prefix, stamp(found.added))
-        });
-        match (self.found, self.deny) {
-            (Some(_), None) => format!("Permitted by {listed}: it goes straight to the MTA, whatever else is known."),
-            (Some(found), Some(DenyAction::Drop)) => {
-                format!("Denied by {listed}: its SYNs are dropped without an answer ({} so far).", found.hits)
-            }
-            (Some(found), Some(DenyAction::Reject)) => {
-                format!("Denied by {listed}: its connections are refused ({} so far).", found.hits)
-            }
-            (Some(_), Some(DenyAction::Tag)) => {
-                format!("Tagged by {listed}: it is let in, does every test again each time, and earns no pass.")
-            }
-            (Some(found), Some(DenyAction::Count)) => {
-                format!("A dry run covers it, {listed}: {} SYNs counted, nothing else. {}", found.hits, self.unlisted())
-            }
-            (None, _) => self.unlisted(),
-        }
-    }
-
-    fn unlisted(&self) -> String {
-        if let Some(until) = self.valid_until {
-            let by = match self.daemon.mode {
-                Mode::Steer => "it goes straight to the MTA's own socket",
-                Mode::Front => "it is relayed to the MTA without a wait",
-            };
-            return format!("It has passed and {by} until {}.", stamp(until));
-        }
-        if let Some((pool, until)) = self.pool.and_then(|pool| Some((pool, pool.passed_until.as_ref()?))) {
-            let by = pool.passed_by.map_or_else(String::new, |by| format!(" by {by}"));
-            let (domain, prefix) = (&pool.domain, pool.prefix);
-            return format!(
-                "It belongs to the pool {domain} ({prefix}), which has passed{by}: when it comes it is given to the MTA at \
-                 once, until {until}."
-            );
-        }
-        let enabled = self.daemon.live.load().policy.enabled();
-        let stamps = self.pass.map(|pass| pass.stamps).unwrap_or_default();
-        let owed: Vec<_> = stamps.owed(enabled, Now::read().unix).iter().map(Test::name).collect();
-        let before = if self.pass.is_some() { "Its pass does not cover everything any more" } else { "It has no pass" };
-        format!("{before}: it would be screened ({}).", owed.join(", "))
-    }
-}
-
-/// With which other address the client was linked last, and by what.
-fn linked(history: &History) -> Option<String> {
-    history
-        .events
-        .iter()
-        .rev()
-        .find(|event| event.what == What::Linked)
-        .map(|event| event.detail.trim_start_matches("LINKED with ").to_owned())
-}
-
-/// What the client did last, in a sentence.
-fn happened(history: &History) -> String {
-    let last = history.events.iter().rev().find(|event| event.what != What::Connected);
-    let last = last.map_or_else(String::new, |event| {
-        let times = if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
-        let detail = if event.detail.is_empty() { name_of(event.what) } else { event.detail.clone() };
-        format!(" The last was at {}{times}: {detail}.", stamp(event.at))
-    });
-    let sessions = match history.sessions {
-        0 => "It never reached the daemon.".to_owned(),
-        1 => "It reached the daemon once.".to_owned(),
-        many => format!("It reached the daemon {many} times."),
-    };
-    format!("{sessions}{last}")
-}
-
-fn happening(event: &crate::ledger::Event) -> api::Happening {
-    api::Happening { at: stamp(event.at), times: event.times, what: name_of(event.what), detail: event.detail.clone() }
-}
-
-/// The name in JSON, which is also the one in the ledger's file.
-fn name_of(what: What) -> String {
-    serde_json::to_value(what).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 pub(super) fn entry(found: &Match<'_>) -> api::Static {

@@ -118,10 +118,6 @@ impl Daemon {
         if until.is_some_and(|until| until > now) || self.pools.find(address).is_some() {
             return None;
         }
-        if rung == Rung::Dropped {
-            let detail = "refused by the daemon as an offender".to_owned();
-            self.ledger.note(self.key(address), What::Denied, detail, now);
-        }
         Some(rung)
     }
 

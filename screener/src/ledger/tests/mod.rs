@@ -2,6 +2,7 @@
 
 mod disk;
 mod heir;
+mod history;
 mod kill;
 mod model;
 mod schema;
