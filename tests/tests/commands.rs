@@ -44,7 +44,7 @@ fn check_config_names_file_line_and_key() {
             ("[listen]\nmoed = \"steer\"\n", "test.toml:2:1"),
             ("[tests.pregreet]\nwait = \"six\"\n", "test.toml:2:8: tests.pregreet.wait"),
             ("[kernel]\nsyn_rate = \"fast\"\n", "test.toml:2:12: kernel.syn_rate: \"fast\" is no rate: write it like"),
-            ("[ledger]\nshared = \"redis://store.example\"\n", "ledger.shared: not in this version yet"),
+            ("[ledger]\nshared = \"store.example\"\n", "ledger.shared: no address of a store: write redis://HOST"),
             ("[[deny]]\nprefix = \"192.0.2.1/24\"\n", "192.0.2.0/24"),
             ("[[tests.dnsbl.list]]\nzone = \"a.example\"\ncodes = { \"127.0.0.[9..2]\" = 1 }\n", "test.toml:3:"),
             ("listen = [", "test.toml:1:"),

@@ -62,6 +62,19 @@ fn show(status: &api::Status) -> anyhow::Result<()> {
         "offenders: {} dropped, {} tarpitted, {} that failed lately; {} of these are whole prefixes",
         offenders.dropped, offenders.tarpitted, offenders.refused, offenders.prefixes
     ))?;
+    if let Some(shared) = &status.shared {
+        let lag = shared.round_trip_ms.map_or_else(String::new, |ms| format!(", answers in {ms:.1} ms"));
+        output::line(format!(
+            "shared store: {} as {}: {}{lag}, last contact {}; {} told, {} heard, {} to be told",
+            shared.store,
+            shared.name,
+            shared.state,
+            output::or_dash(shared.last_contact.as_ref()),
+            shared.told,
+            shared.heard,
+            shared.queued
+        ))?;
+    }
     if let Some(tls) = &status.tls {
         output::line(match (&tls.not_after, tls.days_left) {
             (Some(until), Some(days)) => format!("TLS: {}, until {until} ({days} days left)", tls.names.join(", ")),

@@ -44,6 +44,9 @@ pub struct Status {
     pub dnsbl: Vec<List>,
     /// The ledger.
     pub ledger: Ledger,
+    /// The store that is shared with other hosts; `None`: nothing is shared.
+    #[serde(default)]
+    pub shared: Option<Shared>,
     /// The certificate; `None`: STARTTLS is the MTA's.
     #[serde(default)]
     pub tls: Option<Tls>,
@@ -163,6 +166,33 @@ pub struct Tls {
     pub refused: Option<String>,
 }
 
+/// The store that is shared with other hosts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Shared {
+    /// Where it is, without user and password.
+    pub store: String,
+    /// What this host is called there.
+    pub name: String,
+    /// `sharing`; `joining` while both sides are made equal; `away`.
+    pub state: String,
+    /// Clients about whom the others are still to be told.
+    pub queued: usize,
+    /// How often there were too many of them to be kept singly, since the start. Nothing is lost by that.
+    pub queue_overflows: u64,
+    /// Words of this host that were new there, since the start.
+    pub told: u64,
+    /// Words of other hosts that were new here.
+    pub heard: u64,
+    /// Records that could not be understood.
+    pub unreadable: u64,
+    /// How often it could not be used.
+    pub failures: u64,
+    /// When it last answered.
+    pub last_contact: Option<String>,
+    /// How long it took to answer, at the last look.
+    pub round_trip_ms: Option<f64>,
+}
+
 /// The ledger's store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
@@ -202,7 +232,7 @@ pub struct Pass {
     pub expires: BTreeMap<String, Option<String>>,
     /// Since when.
     pub created: String,
-    /// `screened`, `manual`, or `pool` for the copy of a pool's pass.
+    /// `screened`, `manual`, `pool` for the copy of a pool's pass, or `shared` for what another host has seen.
     pub origin: String,
     /// Why.
     pub comment: Option<String>,

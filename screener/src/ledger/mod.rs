@@ -20,6 +20,7 @@ mod pages;
 mod pass;
 mod pending;
 mod schema;
+mod shared;
 mod statics;
 mod status;
 mod store;
@@ -43,6 +44,7 @@ pub use heir::Said;
 pub use history::{Contact, Dropped, Ended, Event, Finding, History, Listed, Name, Refused, SessionNote, What};
 pub use offenders::{OffenderChange, OffenderChanges};
 pub use pass::{Grant, Origin, Pass};
+pub use shared::{Sharing, Taken, Witness};
 pub use statics::StoredStatic;
 pub use status::LedgerStatus;
 
@@ -59,6 +61,7 @@ use offenders::Offenders;
 use pass::Packed;
 use pending::Pending;
 use schema::Schema;
+use shared::Epochs;
 use status::StoreStatus;
 use store::{Aside, Store};
 use writer::Writer;
@@ -91,6 +94,8 @@ pub struct Options {
     pub retry: Duration,
     /// The rules of the offence ladder; `None`: nobody climbs.
     pub ladder: Option<Rules>,
+    /// Revocations are remembered, for the hosts that share a store with this one.
+    pub shared: bool,
 }
 
 impl Default for Options {
@@ -105,6 +110,7 @@ impl Default for Options {
             queue: 1_000_000,
             retry: Duration::from_secs(5),
             ladder: None,
+            shared: false,
         }
     }
 }
@@ -154,6 +160,8 @@ pub struct Expired {
 #[derive(Debug, Default)]
 struct Passes {
     by_client: BTreeMap<ClientKey, Packed>,
+    /// When clients were last revoked: see `shared`.
+    epochs: BTreeMap<ClientKey, Epochs>,
     watchers: Vec<Weak<Watcher>>,
 }
 
@@ -221,9 +229,16 @@ impl Shared {
 
     /// To be called under the lock of the passes, so that nobody sees the pass without the note.
     fn pass_changed(&self, passes: &mut Passes, client: ClientKey) {
+        self.pass_changed_but_for(passes, client, None);
+    }
+
+    /// As [`Shared::pass_changed`]; one of the watchers knows already.
+    fn pass_changed_but_for(&self, passes: &mut Passes, client: ClientKey, told: Option<&Arc<Watcher>>) {
         passes.watchers.retain(|watcher| {
             watcher.upgrade().is_some_and(|watcher| {
-                watcher.note(client);
+                if !told.is_some_and(|told| Arc::ptr_eq(told, &watcher)) {
+                    watcher.note(client);
+                }
                 true
             })
         });
@@ -360,19 +375,26 @@ impl Ledger {
     /// Takes a pass away. False: there was none.
     pub fn revoke(&self, client: ClientKey) -> bool {
         let mut passes = self.shared.passes();
-        let had = passes.by_client.remove(&client).is_some();
-        if had {
-            self.shared.pass_changed(&mut passes, client);
+        let Some(pass) = passes.by_client.remove(&client) else { return false };
+        // A copy of a pool's pass says nothing about the client itself.
+        if pass.origin() != Origin::Pool {
+            self.shared.revoked(&mut passes, client, None);
         }
-        had
+        self.shared.pass_changed(&mut passes, client);
+        true
     }
 
     /// Takes back one test of a pass that was earned by screening. False: there was nothing to take back; what the operator
     /// gave stays.
     pub fn withdraw(&self, client: ClientKey, test: Test) -> bool {
         let mut passes = self.shared.passes();
-        let withdrawn = passes.by_client.get_mut(&client).is_some_and(|pass| pass.withdraw(test));
+        let pass = passes.by_client.get_mut(&client);
+        let origin = pass.as_ref().map(|pass| pass.origin());
+        let withdrawn = pass.is_some_and(|pass| pass.withdraw(test));
         if withdrawn {
+            if origin != Some(Origin::Pool) {
+                self.shared.revoked(&mut passes, client, Some(test));
+            }
             self.shared.pass_changed(&mut passes, client);
             self.shared.heirs.tell(|| Said::Withdrawn { client: client.address(), test });
         }
@@ -427,6 +449,7 @@ impl Ledger {
                 None => break,
             }
         }
+        self.shared.forget_revocations(now);
         let mut after = None;
         loop {
             let old = self.shared.histories().old(after, limit, PAGE);
@@ -533,7 +556,14 @@ impl Shared {
             }
         }
         // From a sorted sequence the tree is built densely.
-        self.passes().by_client = loaded.passes.into_iter().collect();
+        {
+            let mut passes = self.passes();
+            passes.by_client = loaded.passes.into_iter().collect();
+            for (client, epochs) in loaded.epochs {
+                let known = passes.epochs.entry(client).or_default();
+                *known = known.joined(&epochs);
+            }
+        }
         *self.statics() = loaded.statics.into_iter().collect();
         self.adopt_offenders(loaded.offenders);
         let mut evicted = Vec::new();

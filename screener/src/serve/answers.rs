@@ -19,6 +19,7 @@ use crate::pass::{Stamps, Test};
 
 use super::certificate;
 use super::daemon::Daemon;
+use super::shared::Sharing;
 use super::{reload, takeover};
 
 /// How long a pass by hand lasts unless it is said.
@@ -76,6 +77,7 @@ impl Answers for Daemon {
                 queued: ledger.queued,
                 last_written: ledger.last_written.map(stamp),
             },
+            shared: self.sharing.as_ref().map(Sharing::shown),
             tls: certificate::shown(&self.live().tls, Now::read().unix),
             degraded: self.conditions().into_iter().map(|(_, text)| text).collect(),
             notes: live.config.notes(),

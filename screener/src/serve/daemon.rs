@@ -36,6 +36,7 @@ use super::live::Live;
 use super::metrics_door::MetricsDoor;
 use super::mirror;
 use super::noting::Notes;
+use super::shared::Sharing;
 use super::sockets::Sockets;
 
 /// The daemon.
@@ -51,6 +52,8 @@ pub(super) struct Daemon {
     pub(super) ledger: Ledger,
     pub(super) pools: Pools,
     pub(super) links: Recent,
+    /// What is shared with other hosts; `None`: nothing.
+    pub(super) sharing: Option<Sharing>,
     pub(super) statics: RwLock<StaticSet>,
     /// Held by whoever changes static entries, from the look at what there is until set, kernel and ledger say the same. Only
     /// its holder locks the set for writing, so that those who read it never wait for a long change.

@@ -24,6 +24,7 @@ mod offenders;
 mod policy;
 mod pools;
 mod reload;
+mod shared;
 mod signals;
 mod sockets;
 mod stand;
@@ -62,6 +63,7 @@ use degraded::Degraded;
 use limits::Limits;
 use live::Live;
 use metrics_door::MetricsDoor;
+use shared::Sharing;
 use signals::{Signals, Told};
 use sockets::{Door, Inherited, Listening, Sockets};
 use stand::{Content, Filled, Stand};
@@ -118,6 +120,7 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
         ledger,
         links: Recent::new(started.instant),
         pools: Pools::open(config.ledger.path.with_file_name(POOLS), &config.pools),
+        sharing: Sharing::new(config),
         statics: statics.into(),
         changing: Mutex::default(),
         kernel,
@@ -152,6 +155,7 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
 
     lists::begin(&daemon);
     pools::begin(&daemon);
+    shared::begin(&daemon)?;
     certificate::begin(&daemon);
     if let Some(text) = daemon.rate_not_held() {
         warn!("{text}");
@@ -347,6 +351,7 @@ fn listen(daemon: &Arc<Daemon>, fronts: Vec<Listening>, old: Vec<Listening>) -> 
 fn ledger_options(config: &Config) -> ledger::Options {
     ledger::Options {
         ipv6_key: config.ledger.ipv6_prefix,
+        shared: config.ledger.shared.is_some(),
         ladder: offenders::rules(config),
         ..ledger::Options::default()
     }

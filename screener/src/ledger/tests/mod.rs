@@ -6,6 +6,7 @@ mod history;
 mod kill;
 mod model;
 mod schema;
+mod shared;
 
 use std::path::Path;
 use std::sync::Arc;
