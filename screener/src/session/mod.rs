@@ -347,7 +347,7 @@ impl Session {
 impl Core {
     /// Under stress nobody is held for longer than it takes to refuse it.
     fn stress(&mut self, phase: Phase, now: Now, on: bool) -> Phase {
-        self.stressed = on;
+        self.arrival.stressed = on;
         match phase {
             phase @ (Phase::Leaving | Phase::Dialogue(_)) if on && self.slow.is_some() => {
                 let reply = reply::limit(&self.policy);

@@ -46,8 +46,6 @@ pub(super) struct Core {
     pub(super) tls: Option<Box<TlsSession>>,
     /// Something was sent that the client may not have yet.
     pub(super) undelivered: bool,
-    /// Whether sessions are many.
-    pub(super) stressed: bool,
     /// In the tarpit: what is to be said slowly.
     pub(super) slow: Option<Box<Slow>>,
     /// When the session began.
@@ -71,7 +69,6 @@ impl Core {
     pub(super) fn new(policy: Arc<Policy>, features: Arc<Features>, arrival: Arrival, now: Now) -> Self {
         Self {
             lattice: Lattice::new(&policy, &arrival, now.unix),
-            stressed: arrival.stressed,
             policy,
             features,
             arrival,
