@@ -19,8 +19,11 @@ mod lists;
 mod live;
 mod metrics_door;
 mod mirror;
+mod news;
 mod noting;
 mod offenders;
+mod passes;
+mod pattern;
 mod policy;
 mod pools;
 mod reload;
@@ -309,6 +312,7 @@ fn mirror_kernel(
     tokio::spawn(mirror::follow(Arc::clone(daemon), changes, orders));
     tokio::spawn(mirror::hear(Arc::clone(daemon), kernel.events()?));
     tokio::spawn(mirror::adapt(Arc::clone(daemon)));
+    tokio::spawn(mirror::tend_passes(Arc::clone(daemon)));
     if let Some(lines) = kernel.logs()? {
         tokio::spawn(lines.run());
     }
