@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use screener_tests::cell;
 use screener_tests::mxs::{Mxs, SOON, config, shared, wait_for_state};
+use screener_tests::wait::until_or_show;
 
 /// What the issue promises.
 const SECOND: Duration = Duration::from_secs(1);
@@ -74,7 +75,8 @@ fn a_host_that_was_cut_off_merges_and_nothing_deleted_comes_back() {
         lab.wait_for_kernel(0, passed_here, true, SOON)?;
         lab.wait_for_kernel(2, passed_there, true, SOON)?;
         lab.wait_for_kernel(2, revoked_there, false, SOON)?;
-        ensure!(shared(&lab.screeners[0])?["queued"] == 2, "{}", shared(&lab.screeners[0])?);
+        let waiting = || Ok((shared(&lab.screeners[0])?["queued"] == 2).then_some(()));
+        until_or_show("two changes to wait", SOON, || lab.screeners[0].log(), waiting)?;
         ensure!(
             lab.screeners[0].has_pass(revoked_there.parse()?)? && lab.screeners[2].has_pass(revoked_here.parse()?)?
         );

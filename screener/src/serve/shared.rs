@@ -243,7 +243,7 @@ impl Session<'_> {
     }
 
     async fn connected(self, changes: &mut Changes) -> Result<End, End> {
-        let (mut link, mut reader) = self.finder.connect().await?;
+        let (mut link, mut reader) = self.found(changes).await?;
         let master = self.finder.master().await?;
         let content = link.content(self.daemon.key_length.bits()).await?;
         self.look_at_clock(&mut link).await?;
@@ -282,6 +282,20 @@ impl Session<'_> {
             end = telling => end,
             () = self.watch_for_another_master(master) => End::Anew("the sentinels have made another server the master"),
         })
+    }
+
+    /// Connects. That may take long: what changes meanwhile is taken over from the ledger, so that what waits is bounded.
+    async fn found(&self, changes: &mut Changes) -> Result<(Link, Reader), Error> {
+        let connecting = self.finder.connect();
+        tokio::pin!(connecting);
+        loop {
+            tokio::select! {
+                connected = &mut connecting => return connected,
+                fresh = changes.next(BATCH) => {
+                    self.sharing.state().queue.add(fresh.into_iter().map(|change| change.client));
+                }
+            }
+        }
     }
 
     async fn look_at_clock(&self, link: &mut Link) -> Result<(), End> {
