@@ -12,6 +12,7 @@ pub mod feed;
 pub mod handoff;
 pub mod host;
 pub mod kernel;
+pub mod ladder;
 pub mod ledger;
 pub mod link;
 pub mod observe;

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use crate::clock::{Now, UnixTime};
 use crate::control::api::{self, DenyRequest, ExportRequest, ImportRequest, PageRequest, PassRequest, PermitRequest};
 use crate::control::api_explain::{Explanation, ForgetRequest, Forgotten};
-use crate::control::{Answers, Refusal, api_dnsbl, api_pool};
+use crate::control::{Answers, Refusal, api_dnsbl, api_offender, api_pool};
 use crate::feed::{Match, StaticAction};
 use crate::kernel;
 use crate::ledger::{Origin, Pass, What};
@@ -70,6 +70,7 @@ impl Answers for Daemon {
             kernel,
             passes: ledger.passes,
             denies: statics.denies(),
+            offenders: self.offenders_counted(),
             dnsbl: self.lists_status(),
             ledger: api::Ledger {
                 histories: ledger.histories,
@@ -172,6 +173,14 @@ impl Answers for Daemon {
 
     fn deny_export(&self, request: &ExportRequest) -> String {
         self.export_denies(request)
+    }
+
+    fn offenders(&self) -> Vec<api_offender::Offender> {
+        self.offenders_shown()
+    }
+
+    fn offender_forgive(&self, request: &api_offender::ForgiveRequest) -> api_offender::Forgiven {
+        self.forgive(request.network)
     }
 
     fn metrics(&self) -> String {

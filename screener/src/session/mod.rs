@@ -105,6 +105,8 @@ pub struct Arrival {
     pub standing: Standing,
     /// Came by the listener of the tagged class: every test is due, whatever was passed before, and no pass is earned.
     pub tagged: bool,
+    /// It has kept failing: a failed test is answered slowly, unless it is ignored. Who passes is welcome as ever.
+    pub slow: bool,
     /// The client's pass, if it has one.
     pub stamps: Option<Stamps>,
     /// Whether the address that it connected to is one on which a pass can be earned (`listen.pass_on`).
