@@ -25,6 +25,7 @@ mod policy;
 mod pools;
 mod reload;
 mod shared;
+mod shared_offenders;
 mod signals;
 mod sockets;
 mod stand;
