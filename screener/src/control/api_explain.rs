@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::api::{Pass, Static};
+use super::api::Static;
 use super::api_offender::Offender;
+use super::api_pass::Pass;
 use super::api_pool::Membership;
 use crate::feed::DenyAction;
 

@@ -15,15 +15,19 @@ mod history;
 mod key;
 mod known;
 mod load;
+mod news;
 mod offenders;
+mod origin;
 mod pages;
 mod pass;
 mod pending;
+mod restore;
 mod schema;
 mod shared;
 mod statics;
 mod status;
 mod store;
+mod walk;
 mod writer;
 
 #[cfg(test)]
@@ -42,11 +46,13 @@ use thiserror::Error;
 pub use change::{Change, Changes};
 pub use heir::Said;
 pub use history::{Contact, Dropped, Ended, Event, Finding, History, Listed, Name, Refused, SessionNote, What};
+pub use news::{Happened, News};
 pub use offenders::{OffenderChange, OffenderChanges};
-pub use pass::{Grant, Origin, Pass};
+pub use pass::{COMMENT_MAX, Grant, Origin, Pass};
 pub use shared::{Sharing, Taken, Witness};
 pub use statics::StoredStatic;
 pub use status::LedgerStatus;
+pub use walk::Found;
 
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
@@ -163,6 +169,7 @@ struct Passes {
     /// When clients were last revoked: see `shared`.
     epochs: BTreeMap<ClientKey, Epochs>,
     watchers: Vec<Weak<Watcher>>,
+    news: news::Watched,
 }
 
 /// What the ledger, its writer and its followers have in common. Locks are taken one at a time, but for the queue's and
@@ -361,6 +368,7 @@ impl Ledger {
             let mut passes = self.shared.passes();
             let (pass, grant) = Packed::granted(passes.by_client.get(&client), stamps, origin, comment, now);
             if grant != Grant::Unchanged {
+                passes.news.tell(client, || (grant.into(), Some(pass.unpack())));
                 passes.by_client.insert(client, pass);
                 self.shared.pass_changed(&mut passes, client);
                 self.shared.heirs.granted(client, stamps, origin, now);
@@ -380,6 +388,7 @@ impl Ledger {
         if pass.origin() != Origin::Pool {
             self.shared.revoked(&mut passes, client, None);
         }
+        passes.news.tell(client, || (Happened::Revoked, Some(pass.unpack())));
         self.shared.pass_changed(&mut passes, client);
         true
     }
@@ -388,9 +397,16 @@ impl Ledger {
     /// gave stays.
     pub fn withdraw(&self, client: ClientKey, test: Test) -> bool {
         let mut passes = self.shared.passes();
-        let pass = passes.by_client.get_mut(&client);
+        let Passes { by_client, news, .. } = &mut *passes;
+        let pass = by_client.get_mut(&client);
         let origin = pass.as_ref().map(|pass| pass.origin());
-        let withdrawn = pass.is_some_and(|pass| pass.withdraw(test));
+        let withdrawn = pass.is_some_and(|pass| {
+            let withdrawn = pass.withdraw(test);
+            if withdrawn {
+                news.tell(client, || (Happened::Withdrawn(test), Some(pass.unpack())));
+            }
+            withdrawn
+        });
         if withdrawn {
             if origin != Some(Origin::Pool) {
                 self.shared.revoked(&mut passes, client, Some(test));

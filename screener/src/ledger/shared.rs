@@ -11,6 +11,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::change::Watcher;
+use super::news::Happened;
 use super::pass::Packed;
 use super::{Changes, Ledger, Origin, Passes, Shared};
 use crate::client::ClientKey;
@@ -208,9 +209,13 @@ impl Ledger {
         if pass == next.as_ref() && epochs == known {
             return Taken { changed: false, revoked: false, ahead };
         }
-        match next {
-            Some(pass) => drop(passes.by_client.insert(client, pass)),
-            None => drop(passes.by_client.remove(&client)),
+        let counted = pass.is_some_and(|pass| pass.last_expiry() > now);
+        if let Some(pass) = next {
+            let happened = if counted { Happened::Extended } else { Happened::Granted };
+            passes.news.tell(client, || (happened, Some(pass.unpack())));
+            passes.by_client.insert(client, pass);
+        } else if let Some(pass) = passes.by_client.remove(&client) {
+            passes.news.tell(client, || (Happened::Revoked, Some(pass.unpack())));
         }
         if epochs != Epochs::default() {
             passes.epochs.insert(client, epochs);

@@ -4,6 +4,7 @@
 //! Holds the sentences. Decides nothing: what a session would meet is asked of the same places as a session asks.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::client::ClientKey;
 use crate::clock::{Now, UnixTime};
@@ -76,7 +77,7 @@ impl Daemon {
             hits: found.as_ref().map_or(0, |found| found.hits),
             entry: found.as_ref().map(entry),
             tag: deny == Some(DenyAction::Tag),
-            pass: pass.as_ref().map(|pass| self.pass_shown(&key.to_string(), pass)),
+            pass: pass.as_ref().map(|pass| self.pass_shown(key, pass)),
             linked: known.and_then(linked),
             first_seen: known.map(|history| history.first_seen).or(let_through).map(stamp),
             last_seen: last_seen.map(stamp),
@@ -112,7 +113,7 @@ impl Daemon {
     }
 
     /// For `forget`. Waits for the disk.
-    pub(super) fn forgotten(&self, request: &ForgetRequest) -> Result<Forgotten, Refusal> {
+    pub(super) fn forgotten(self: &Arc<Self>, request: &ForgetRequest) -> Result<Forgotten, Refusal> {
         let (address, key) = (request.address.to_canonical(), self.key(request.address));
         let history = self.ledger.history(key);
         let mut erased = Vec::new();
@@ -128,7 +129,7 @@ impl Daemon {
         if used {
             erased.push("when the kernel last let it through".to_owned());
         }
-        if request.pass && self.pass_taken(address) {
+        if request.pass && self.pass_taken(address).had {
             erased.push("its pass".to_owned());
         }
         if erased.is_empty() {

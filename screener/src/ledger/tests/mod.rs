@@ -5,6 +5,7 @@ mod heir;
 mod history;
 mod kill;
 mod model;
+mod passes;
 mod schema;
 mod shared;
 
