@@ -191,6 +191,11 @@ impl Ledger {
         Some((network, offender.clone(), rung))
     }
 
+    /// Exactly this one.
+    pub fn offender_exactly(&self, network: IpNet) -> Option<Offender> {
+        self.shared.offenders().ladder.get(network).cloned()
+    }
+
     /// On which rung an address stands, without a copy of all that is known of it: asked for each connection.
     pub fn rung(&self, address: IpAddr, now: UnixTime) -> Option<Rung> {
         self.shared.offenders().ladder.standing(address, now).map(|(_, _, rung)| rung)

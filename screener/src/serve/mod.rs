@@ -28,6 +28,7 @@ mod policy;
 mod pools;
 mod reload;
 mod shared;
+mod shared_offenders;
 mod signals;
 mod sockets;
 mod stand;
