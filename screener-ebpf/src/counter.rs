@@ -167,10 +167,14 @@ counters! {
     DroppedFragment = Drop, "drop_fragment", SCREEN;
     /// A SYN of a client that sends them faster than it may.
     OverRate = Drop, "drop_over_rate", SCREEN;
+    /// A SYN, or a first fragment, of a client or prefix that is kept out as an offender.
+    DroppedOffender = Drop, "drop_offender", SCREEN;
     /// A `reject` entry: `screen` has sent a RST back, or `steer` has made the stack send one.
     Rejected = Reject, "reject_denied", BOTH;
     /// A `drop` entry that `screen` did not see or could not read. Here no silence is possible, only a RST.
     DropMissed = Reject, "reject_drop_missed", STEER;
+    /// An offender that `screen` did not see. Here no silence is possible, only a RST.
+    RejectedOffender = Reject, "reject_offender", STEER;
     /// An unknown client, given to the plain listener.
     Screened = Steer, "steer_screened", STEER;
     /// A client under a `tag` entry, given to the tagged listener.
@@ -198,12 +202,15 @@ impl Counter {
         self.hooks() & hook_bit != 0 && family_fits
     }
 
-    /// Whether a SYN that is counted here may become an event: what a static entry or the rate limit decided.
+    /// Whether a SYN that is counted here may become an event: what a static entry, the rate limit or the offence
+    /// ladder decided.
     pub const fn tells(self, hook: Hook) -> bool {
         match self {
             Self::Dropped
             | Self::DroppedFragment
             | Self::OverRate
+            | Self::DroppedOffender
+            | Self::RejectedOffender
             | Self::Rejected
             | Self::DropMissed
             | Self::Tagged

@@ -25,7 +25,7 @@ pub use settings_abi::{MAX_PORTS, Settings};
 
 /// The version of everything below. Raise it with every change of a map, a key, a value, a counter slot or the meaning
 /// of one: the maps of each version live in a pin directory of their own, because the kernel does not compare layouts.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// The names of the maps, in the object, in the pin directory and in `bpftool map`.
 pub mod maps {
@@ -44,6 +44,11 @@ pub mod maps {
     /// IPv6 clients with a pass: hash from the address, cut by [`Settings::key_mask`](crate::Settings::key_mask), to
     /// [`Pass`](crate::Pass).
     pub const PASS6: &str = "PASS6";
+    /// IPv4 clients and /24s that are kept out for a while: hash from [`offender_key4`](crate::offender_key4) to
+    /// [`Offender`](crate::Offender).
+    pub const OFFENDER4: &str = "OFFENDER4";
+    /// IPv6 clients and /48s likewise, by [`offender_key6`](crate::offender_key6).
+    pub const OFFENDER6: &str = "OFFENDER6";
     /// The daemon's listeners: sockets by [`socket_slot`](crate::socket_slot).
     pub const SOCKETS: &str = "SOCKETS";
     /// Token buckets of IPv4 clients: LRU hash from the address to the `u64` of [`rate::admit`](crate::rate::admit).
@@ -55,8 +60,10 @@ pub mod maps {
     /// Ring buffer of [`Event`](crate::Event)s.
     pub const EVENTS: &str = "EVENTS";
     /// Every map that outlives the daemon, in the order in which `status` shows them.
-    pub const ALL: [&str; 12] =
-        [SETTINGS, PERMIT4, PERMIT6, DENY4, DENY6, PASS4, PASS6, RATE4, RATE6, SOCKETS, COUNTERS, EVENTS];
+    pub const ALL: [&str; 14] = [
+        SETTINGS, PERMIT4, PERMIT6, DENY4, DENY6, PASS4, PASS6, OFFENDER4, OFFENDER6, RATE4, RATE6, SOCKETS, COUNTERS,
+        EVENTS,
+    ];
 }
 
 /// The names of the programs in the object.
@@ -83,6 +90,13 @@ pub const DENY6_QUADS: u32 = 1 << 19;
 pub const PASS4_ENTRIES: u32 = 1 << 20;
 /// How many IPv6 clients may hold a pass.
 pub const PASS6_ENTRIES: u32 = 1 << 18;
+/// How many IPv4 clients and /24s can be kept out as offenders at once, and how many IPv6 ones. Costs 16 bytes each at
+/// once (the buckets), the rest when one is put in.
+pub const OFFENDER_ENTRIES: u32 = 1 << 16;
+/// The length of an IPv4 prefix that is kept out as a whole.
+pub const OFFENDER_PREFIX4: u8 = 24;
+/// The length of an IPv6 prefix that is kept out as a whole.
+pub const OFFENDER_PREFIX6: u8 = 48;
 /// How many IPv4 clients have a token bucket of their own at once; those not seen for the longest lose theirs. Costs
 /// about 80 bytes each, whether the rate is limited or not: an LRU hash is made whole.
 pub const RATE4_ENTRIES: u32 = 1 << 16;
@@ -135,6 +149,39 @@ pub struct Pass {
 }
 const _: () = assert!(size_of::<Pass>() == 16);
 
+/// Who is kept out for having failed again and again. Times are `CLOCK_BOOTTIME`. An entry that has ended counts for
+/// nothing, whether or not anybody takes it out: a daemon that is gone leaves nobody out for ever.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offender {
+    /// It is kept out before this moment, in nanoseconds since boot.
+    pub expires_boot_ns: u64,
+    /// When it last came, in nanoseconds since boot; 0: not since. Written by the programs.
+    pub last_hit_boot_ns: u64,
+    /// How often it came. Written by the programs: two CPUs at the same moment may count one.
+    pub hits: u64,
+}
+const _: () = assert!(size_of::<Offender>() == 24);
+
+/// The key of an IPv4 client or /24 among the offenders: the address, cut to that, and the length.
+pub type OffenderKey4 = [u8; 8];
+/// The key of an IPv6 client or /48 among the offenders.
+pub type OffenderKey6 = [u8; 20];
+
+/// The key of an IPv4 network among the offenders. The address is cut already.
+#[inline(always)]
+pub const fn offender_key4([a, b, c, d]: [u8; 4], bits: u8) -> OffenderKey4 {
+    [a, b, c, d, bits, 0, 0, 0]
+}
+
+/// The key of an IPv6 network among the offenders. The address is cut already; a client has 128 `bits` here, whatever the
+/// length of its key is, so that no program has to count them.
+#[inline(always)]
+pub const fn offender_key6(address: [u8; 16], bits: u8) -> OffenderKey6 {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, bits, 0, 0, 0]
+}
+
 /// Which listener a client is given to: the listener is the tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -185,4 +232,6 @@ mod pod {
     unsafe impl aya::Pod for crate::Entry {}
     // SAFETY: repr(C), two u64.
     unsafe impl aya::Pod for crate::Pass {}
+    // SAFETY: repr(C), three u64.
+    unsafe impl aya::Pod for crate::Offender {}
 }

@@ -11,6 +11,8 @@ mod limit;
 #[cfg(target_arch = "bpf")]
 mod lists;
 #[cfg(target_arch = "bpf")]
+mod offenders;
+#[cfg(target_arch = "bpf")]
 mod report;
 #[cfg(target_arch = "bpf")]
 mod screen;

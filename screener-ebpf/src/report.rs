@@ -27,7 +27,8 @@ pub(crate) fn count(hook: Hook, family: Family, counter: Counter) -> u64 {
     }
 }
 
-/// Counts what was found about a SYN from `source`, and tells the daemon if a static entry or the rate had a part in it.
+/// Counts what was found about a SYN from `source`, and tells the daemon if a static entry, the rate or the offence ladder had a
+/// part in it.
 ///
 /// `last`: no later program will see this SYN, so it is this one that tells.
 #[inline(always)]
@@ -37,8 +38,8 @@ pub(crate) fn conclude(settings: &Settings, source: &Address, port: [u8; 2], fin
     if finding.counted {
         number = count(finding.hook, family, Counter::Counted);
     }
-    let worth_telling =
-        finding.counted || finding.action != action::NONE || matches!(finding.counter, Counter::OverRate);
+    let by_itself = matches!(finding.counter, Counter::OverRate | Counter::DroppedOffender | Counter::RejectedOffender);
+    let worth_telling = finding.counted || finding.action != action::NONE || by_itself;
     if last && worth_telling && sampled(number, settings.event_sample) {
         tell(settings, source, port, finding);
     }

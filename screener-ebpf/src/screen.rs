@@ -1,8 +1,8 @@
 //! `screen`: the XDP program. Drops SYNs of denied sources before the stack spends anything on them, or answers them with
 //! a RST.
 //!
-//! Never aborts, and never touches anything but a SYN (or a first fragment) to a screened port. It asks about denies
-//! alone: that a permit is stronger is `steer`'s to know, and that of who fills the tables.
+//! Never aborts, and never touches anything but a SYN (or a first fragment) to a screened port. It asks about denies and
+//! offenders alone: that a permit is stronger than a deny is `steer`'s to know, and that of who fills the tables.
 
 use core::mem::MaybeUninit;
 
@@ -16,6 +16,7 @@ use screener_ebpf::{Address, Counter, Finding, Hook, Settings, action};
 use crate::frame::Frame;
 use crate::limit::is_over;
 use crate::lists::{Denial, Static, denied};
+use crate::offenders::keeps_out;
 use crate::report::{conclude, count};
 use crate::send_back::send_back;
 use crate::settings::settings;
@@ -83,6 +84,7 @@ fn judge(ctx: &XdpContext, request: &Request, source: &Address, settings: &Setti
     let (counter, verdict) = match denial {
         Some(Denial::Drop) if request.fragment => (Counter::DroppedFragment, XDP_DROP),
         Some(Denial::Drop) => (Counter::Dropped, XDP_DROP),
+        None | Some(Denial::Tag) if keeps_out(source, settings) => (Counter::DroppedOffender, XDP_DROP),
         _ if request.fragment => {
             count(Hook::Screen, source.family(), Counter::FirstFragment);
             return XDP_PASS;

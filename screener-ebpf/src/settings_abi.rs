@@ -11,7 +11,8 @@ pub const MAX_PORTS: usize = 8;
 pub struct Settings {
     /// [`ABI_VERSION`](crate::ABI_VERSION) of who wrote this.
     pub abi: u32,
-    /// [`Settings::STEERED`], [`Settings::REJECT_EARLY`], [`Settings::REJECT_BY_HAND`].
+    /// [`Settings::STEERED`], [`Settings::REJECT_EARLY`], [`Settings::REJECT_BY_HAND`], [`Settings::OFFENDERS`],
+    /// [`Settings::OFFENDER_PREFIXES`].
     pub flags: u32,
     /// One of this many findings becomes an event; 1: each, 0: none. See [`sampled`](crate::sampled).
     pub event_sample: u32,
@@ -36,6 +37,10 @@ impl Settings {
     pub const REJECT_EARLY: u32 = 2;
     /// Flag: the operator has chosen [`Settings::REJECT_EARLY`], on or off. A starting daemon leaves it as it is.
     pub const REJECT_BY_HAND: u32 = 4;
+    /// Flag: somebody is kept out as an offender. While it is off, nobody pays for a lookup.
+    pub const OFFENDERS: u32 = 8;
+    /// Flag: whole prefixes are among them.
+    pub const OFFENDER_PREFIXES: u32 = 16;
 
     /// As the map is at first: no port is screened.
     pub const NOTHING: Self = Self {

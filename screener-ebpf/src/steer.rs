@@ -14,6 +14,7 @@ use screener_ebpf::parse::is_mapped;
 use screener_ebpf::{Address, Class, Counter, Family, Finding, Hook, SOCKET_SLOTS, action, socket_slot};
 
 use crate::lists::{Denial, Static, look_up, use_pass};
+use crate::offenders::turns_away;
 use crate::report::{conclude, count};
 use crate::settings::settings;
 
@@ -53,13 +54,18 @@ fn steer(ctx: SkLookupContext) -> u32 {
         Static::Permitted => (Counter::Permitted, action::PERMIT),
         Static::Denied(Denial::Reject) => (Counter::Rejected, action::REJECT),
         Static::Denied(Denial::Drop) => (Counter::DropMissed, action::DROP),
+        Static::Denied(Denial::Tag) if turns_away(&fields.source, settings) => (Counter::RejectedOffender, action::TAG),
         Static::Denied(Denial::Tag) => (assign(&ctx, Class::Tagged, fields.family), action::TAG),
         Static::Unlisted if use_pass(&fields.source, settings) => (Counter::Passed, action::NONE),
+        Static::Unlisted if turns_away(&fields.source, settings) => (Counter::RejectedOffender, action::NONE),
         Static::Unlisted => (assign(&ctx, Class::Plain, fields.family), action::NONE),
     };
     let finding = Finding { hook: Hook::Steer, counter, action, counted: listed.counted };
     conclude(settings, &fields.source, fields.port, &finding, true);
-    if matches!(counter, Counter::Rejected | Counter::DropMissed) { SK_DROP } else { SK_PASS }
+    match counter {
+        Counter::Rejected | Counter::DropMissed | Counter::RejectedOffender => SK_DROP,
+        _ => SK_PASS,
+    }
 }
 
 /// Gives the connection to the daemon's listener of this class; leaves it to the MTA if there is none.

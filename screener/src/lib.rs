@@ -13,6 +13,7 @@ pub mod feed;
 pub mod handoff;
 pub mod host;
 pub mod kernel;
+pub mod ladder;
 pub mod ledger;
 pub mod link;
 pub mod observe;

@@ -1,8 +1,10 @@
-//! The benches: Screener beside what else one could take, in one run. [`kernel`] measures the kernel half, [`smtp`] the daemon.
+//! The benches: Screener beside what else one could take, in one run. [`kernel`] measures the kernel half, [`smtp`] the daemon,
+//! [`ledger`] what goes from host to host.
 //!
 //! Nothing here judges a time: goals are printed beside the values. Only something that was done wrong is a failure.
 
 pub mod kernel;
+pub mod ledger;
 mod report;
 pub mod smtp;
 

@@ -62,6 +62,8 @@ enum Half {
     Kernel,
     /// The daemon, beside postscreen and the bare MTA.
     Smtp,
+    /// Passes from host to host, beside the store's own messages.
+    Ledger,
 }
 
 #[derive(Args)]
@@ -163,6 +165,7 @@ fn measure(arguments: &Bench) -> Result<i32> {
     let report = match arguments.half {
         Half::Kernel => bench::kernel::run(&options)?,
         Half::Smtp => bench::smtp::run(&options, arguments.only.map(Part::from))?,
+        Half::Ledger => bench::ledger::run(&options)?,
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

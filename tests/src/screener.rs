@@ -23,14 +23,16 @@ const STOP: Duration = Duration::from_secs(40);
 /// How long [`Screener::wait_for_degraded`] waits.
 const SOON: Duration = Duration::from_secs(25);
 
-/// A configuration for tests: everything as it is by default, but for a short wait before the greeting, and the one
-/// interface of a host.
+/// A configuration for tests: everything as it is by default, but for a short wait before the greeting, the one interface of
+/// a host, and the offence ladder: tests have the same client fail again and again.
 pub const USUAL: &str = r#"
 hostname = "mx.example.com"
 [tests.pregreet]
 wait = "1s"
 [kernel]
 interfaces = ["eth0"]
+[ladder]
+enable = false
 [control]
 group = "root"
 "#;

@@ -25,6 +25,8 @@ hostname = "mx.example.com"
 wait = "1s"
 [kernel]
 interfaces = ["eth0"]
+[ladder]
+enable = false
 [control]
 group = "root"
 [tests.dnsbl]

@@ -1,14 +1,20 @@
 //! Three MX hosts and one store: what one learns the others know, and nothing comes back that was taken away.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
 use screener_tests::cell;
+use screener_tests::client::Client;
 use screener_tests::mxs::{Mxs, SOON, config, shared, wait_for_state};
+use screener_tests::net::Family;
+use screener_tests::wait::until_or_show;
 
 /// What the issue promises.
 const SECOND: Duration = Duration::from_secs(1);
+/// How long a SYN that the kernel drops is waited for.
+const SILENCE: Duration = Duration::from_millis(700);
 
 fn build() -> Result<Mxs> {
     let (net, store) = Mxs::net_and_store("")?;
@@ -76,7 +82,8 @@ fn a_host_that_was_cut_off_merges_and_nothing_deleted_comes_back() {
         lab.wait_for_kernel(0, passed_here, true, SOON)?;
         lab.wait_for_kernel(2, passed_there, true, SOON)?;
         lab.wait_for_kernel(2, revoked_there, false, SOON)?;
-        ensure!(shared(&lab.screeners[0])?["queued"] == 2, "{}", shared(&lab.screeners[0])?);
+        let waiting = || Ok((shared(&lab.screeners[0])?["queued"] == 2).then_some(()));
+        until_or_show("two changes to wait", SOON, || lab.screeners[0].log(), waiting)?;
         ensure!(
             lab.screeners[0].has_pass(revoked_there.parse()?)? && lab.screeners[2].has_pass(revoked_here.parse()?)?
         );
@@ -132,6 +139,64 @@ fn passes_by_hand_stay_on_their_host_unless_they_are_to_be_shared() {
         ensure!(pass["origin"] == "manual" && pass["comment"] == "our branch", "{pass}");
         lab.screeners[2].tell(&["pass", "del", "198.51.100.5"])?;
         lab.wait_for_kernels("198.51.100.5", false, SECOND)
+    });
+}
+
+/// Speaks before the greeting.
+fn fail(lab: &Mxs, source: &str, mx: usize) -> Result<()> {
+    let server = SocketAddr::new(lab.hosts[mx].address(Family::V4)?, 25);
+    let mut client = Client::connect(&lab.internet, source.parse()?, server)?;
+    client.send_line("EHLO early.example.net")?;
+    // Whatever it hears: it is not to be seen again.
+    let _ = client.read_all();
+    Ok(())
+}
+
+/// Waits until a client is on the ladder of every host, or off it, and meets silence or a greeting there.
+fn wait_for_offender(lab: &Mxs, source: &str, there: bool) -> Result<()> {
+    for (mx, screener) in lab.screeners.iter().enumerate() {
+        let server = SocketAddr::new(lab.hosts[mx].address(Family::V4)?, 25);
+        let look = || {
+            let all = screener.json(&["deny", "list", "--offenders", "--json"])?;
+            let mut all = all.as_array().into_iter().flatten();
+            let dropped = all.any(|offender| offender["network"] == source && offender["rung"] == "dropped");
+            if dropped != there {
+                return Ok(None);
+            }
+            let met = Client::connect_within(&lab.internet, source.parse()?, server, SILENCE);
+            Ok((met.is_err() == there).then_some(()))
+        };
+        until_or_show(&format!("{source} to be an offender: {there}"), SOON, || screener.log(), look)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_offender_is_kept_out_by_every_host_and_forgiven_by_every_host() {
+    cell::test("an_offender_is_kept_out_by_every_host_and_forgiven_by_every_host", || {
+        let (net, store) = Mxs::net_and_store("")?;
+        let ladder = "[ladder]\ntarpit_at = 1\ndrop_at = 2\nhalf_life = \"1d\"\nprefix_clients = 0\n";
+        let config = config("redis://192.0.2.70", ladder).replace("wait = \"1s\"", "wait = \"1s\"\naction = \"drop\"");
+        let lab = Mxs::start(&net, store, 3, &config)?;
+        for source in ["198.51.100.9", "198.51.100.10"] {
+            fail(&lab, source, 0)?;
+            wait_for_offender(&lab, source, true)?;
+        }
+        lab.screeners[1].tell(&["deny", "del", "198.51.100.9"])?;
+        wait_for_offender(&lab, "198.51.100.9", false)?;
+
+        // Forgiven while one host does not hear of it.
+        lab.cut_off(0)?;
+        lab.screeners[2].tell(&["deny", "del", "198.51.100.10"])?;
+        fail(&lab, "198.51.100.11", 0)?;
+        lab.heal(0)?;
+        wait_for_offender(&lab, "198.51.100.11", true)?;
+        wait_for_offender(&lab, "198.51.100.10", false)?;
+        lab.store.ask(&["FLUSHALL"])?;
+        let back = || Ok((lab.store.ask(&["EXISTS", "screener:o:198.51.100.11/32"])? == "1").then_some(()));
+        until_or_show("the store to know the offender again", SOON, || lab.screeners[0].log(), back)?;
+        wait_for_offender(&lab, "198.51.100.10", false)?;
+        wait_for_offender(&lab, "198.51.100.9", false)
     });
 }
 

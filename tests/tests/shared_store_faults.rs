@@ -82,8 +82,9 @@ fn a_store_that_is_silent_or_slow_holds_nobody_up() {
             lab.pass(&client, 0)?;
             lab.wait_for_kernel(0, &client, true, SOON)?;
         }
-        let status = shared(&lab.screeners[0])?;
-        ensure!(status["queued"] == MANY && status["queue_overflows"] == 0, "{status}");
+        let waiting = || Ok((shared(&lab.screeners[0])?["queued"] == MANY).then_some(()));
+        until_or_show("every change to wait", SOON, || lab.screeners[0].log(), waiting)?;
+        ensure!(shared(&lab.screeners[0])?["queue_overflows"] == 0);
         lab.store.wake()?;
         for client in 1..=MANY {
             lab.wait_for_kernels(&format!("198.51.100.{client}"), true, SOON)?;

@@ -44,7 +44,7 @@ impl Entries {
         Ok(output::line(format!("{prefix}: removed"))?)
     }
 
-    fn path(self, prefix: IpNet) -> String {
+    pub(super) fn path(self, prefix: IpNet) -> String {
         format!("{}/{prefix}", self.0)
     }
 }

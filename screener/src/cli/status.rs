@@ -57,6 +57,11 @@ fn show(status: &api::Status) -> anyhow::Result<()> {
         output::line("stress: sessions are so many that waits are shortened (over 90 % of limits.connections)")?;
     }
     output::line(format!("passes: {}, deny entries: {}", status.passes, status.denies))?;
+    let offenders = &status.offenders;
+    output::line(format!(
+        "offenders: {} dropped, {} tarpitted, {} that failed lately; {} of these are whole prefixes",
+        offenders.dropped, offenders.tarpitted, offenders.refused, offenders.prefixes
+    ))?;
     if let Some(shared) = &status.shared {
         let lag = shared.round_trip_ms.map_or_else(String::new, |ms| format!(", answers in {ms:.1} ms"));
         output::line(format!(

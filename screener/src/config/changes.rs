@@ -76,7 +76,8 @@ pub(super) fn between(running: &Config, read: &mut Config) -> Changes {
     let Tests { tagged, pregreet, dnsbl, pipelining, non_smtp_command, forbidden, bare_newline } = &running.tests;
     table!(it, running, read, Config(""):
         file apart, hostname now, listen apart, backend apart, replies apart, limits apart, tls now, tests apart, ledger apart,
-        shared apart, kernel apart, permits apart, denies apart, feeds now, pools apart, link now, control apart, observe apart);
+        shared apart, kernel apart, ladder now, permits apart, denies apart, feeds now, pools apart, link now,
+        control apart, observe apart);
     table!(it, &running.listen, read.listen, Listen("listen."):
         mode restart, addresses now, pass_on now, own_networks now, proxy_from now);
     table!(it, &running.backend, read.backend, Backend("backend."): address now, handoff now, after_tests now);

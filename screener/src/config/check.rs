@@ -16,7 +16,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::error::{ConfigError, Problem};
-use super::raw::{At, Feed as RawFeed, List, Raw};
+use super::raw::{At, Feed as RawFeed, Ladder as RawLadder, List, Raw};
 use super::source::Source;
 use super::tree::{
     Backend, Config, Control, DeepTest, Deny, Feed, FeedSource, Kernel, Ledger, Limits, Listen, Observe, Permit,
@@ -27,10 +27,15 @@ use super::value::{
     BackendAddress, HandoffMethod, Hostname, LocalAddress, Mode, Stressed, Word, absolute_path, prefix, socket_path,
 };
 use crate::client::Ipv6KeyLength;
+use crate::ladder::Rules;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
+/// Nobody is held to what he did a month ago.
+const DAYS: Duration = Duration::from_secs(30 * 86_400);
+/// The most points, or clients, that a rung of the ladder may take.
+const MOST_POINTS: i64 = 10_000;
 /// Ten of them, as humantime counts years.
 pub(super) const YEARS: Duration = Duration::from_secs(10 * 31_557_600);
 
@@ -240,6 +245,7 @@ impl Judge<'_, '_> {
             ledger: self.ledger(raw),
             shared: self.shared(raw),
             kernel: self.kernel(raw),
+            ladder: self.ladder(raw),
             permits: self.permits(raw),
             denies: self.denies(raw),
             feeds: self.feeds(&raw.feed),
@@ -365,6 +371,20 @@ impl Judge<'_, '_> {
         }
     }
 
+    fn ladder(&mut self, raw: &Raw) -> Option<Rules> {
+        let raw = &raw.ladder;
+        let (tarpit_at, drop_at) = (&raw.tarpit_at, &raw.drop_at);
+        let rules = Rules {
+            tarpit_at: self.number(tarpit_at, 1..=MOST_POINTS, ""),
+            drop_at: self.number(drop_at, 1..=MOST_POINTS, ""),
+            half_life: self.duration(&raw.half_life, MINUTE..=DAYS),
+            first_drop: self.duration(&raw.first_drop, SECOND..=DAYS),
+            longest_drop: self.duration(&raw.longest_drop, SECOND..=DAYS),
+            prefix_clients: self.number(&raw.prefix_clients, 0..=MOST_POINTS, "; 0: prefixes do not climb"),
+        };
+        raw.enable.then_some(rules)
+    }
+
     fn permits(&mut self, raw: &Raw) -> Vec<Permit> {
         let mut permits = Vec::new();
         for permit in raw.permit.iter().map(At::get_ref) {
@@ -440,7 +460,6 @@ impl Judge<'_, '_> {
 
     /// The rules between settings. Each points at a setting that is written: defaults agree with each other.
     fn between(&mut self, raw: &Raw, config: &Config) {
-        let written = |spans: &[Range<usize>]| spans.iter().find(|span| **span != (0..0)).cloned().unwrap_or(0..0);
         let dnsbl = &config.tests.dnsbl;
         if dnsbl.min_ttl > dnsbl.max_ttl {
             let span = written(&[raw.tests.dnsbl.min_ttl.span(), raw.tests.dnsbl.max_ttl.span()]);
@@ -464,6 +483,9 @@ impl Judge<'_, '_> {
                 self.refuse(span, message);
             }
         }
+        if let Some(rules) = &config.ladder {
+            self.rungs_stand_in_order(&raw.ladder, rules);
+        }
         self.backend_is_another_port(raw, config);
         self.proxies_are_steered(raw, config);
         if config.backend.handoff == HandoffMethod::PostfixPass
@@ -473,6 +495,20 @@ impl Judge<'_, '_> {
             let message = "\"postfix-pass\" passes descriptors, which takes a Unix socket: set backend.address = \
                            \"unix:/var/spool/postfix/private/smtpd\" and add `smtpd pass - - n - - smtpd` to master.cf";
             self.refuse(span, message);
+        }
+    }
+
+    fn rungs_stand_in_order(&mut self, raw: &RawLadder, rules: &Rules) {
+        if rules.drop_at <= rules.tarpit_at {
+            let (tarpit, drop) = (rules.tarpit_at, rules.drop_at);
+            let message =
+                format!("drop_at ({drop}) is not above tarpit_at ({tarpit}): nobody would be tarpitted first");
+            self.refuse(written(&[raw.drop_at.span(), raw.tarpit_at.span()]), message);
+        }
+        if rules.first_drop > rules.longest_drop {
+            let [first, longest] = [rules.first_drop, rules.longest_drop].map(humantime::format_duration);
+            let message = format!("first_drop ({first}) is longer than longest_drop ({longest}): swap or change them");
+            self.refuse(written(&[raw.first_drop.span(), raw.longest_drop.span()]), message);
         }
     }
 
@@ -514,6 +550,11 @@ impl Judge<'_, '_> {
             self.refuse(span, message);
         }
     }
+}
+
+/// The first of these places that is written.
+fn written(spans: &[Range<usize>]) -> Range<usize> {
+    spans.iter().find(|span| **span != (0..0)).cloned().unwrap_or(0..0)
 }
 
 /// An address to listen on.

@@ -106,9 +106,7 @@ impl Config {
     /// What an operator should know about this configuration though nothing is wrong with it; for `check-config` and
     /// `status`.
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = check::notes(self);
-        notes.extend(unbuilt::notes(self));
-        notes
+        check::notes(self)
     }
 }
 

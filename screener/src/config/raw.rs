@@ -44,6 +44,7 @@ pub(super) struct Raw {
     pub(super) ledger: Ledger,
     pub(super) shared: Shared,
     pub(super) kernel: Kernel,
+    pub(super) ladder: Ladder,
     pub(super) permit: Vec<At<Permit>>,
     pub(super) deny: Vec<At<Deny>>,
     pub(super) feed: Vec<At<Feed>>,
@@ -390,6 +391,33 @@ impl Default for Kernel {
             pin: text("/sys/fs/bpf/screener"),
             offenders: true,
             syn_rate: text(""),
+        }
+    }
+}
+
+/// `[ladder]`
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Ladder {
+    pub(super) enable: bool,
+    pub(super) tarpit_at: At<i64>,
+    pub(super) drop_at: At<i64>,
+    pub(super) half_life: At<String>,
+    pub(super) first_drop: At<String>,
+    pub(super) longest_drop: At<String>,
+    pub(super) prefix_clients: At<i64>,
+}
+
+impl Default for Ladder {
+    fn default() -> Self {
+        Self {
+            enable: true,
+            tarpit_at: default(6),
+            drop_at: default(12),
+            half_life: text("2h"),
+            first_drop: text("1h"),
+            longest_drop: text("1d"),
+            prefix_clients: default(8),
         }
     }
 }

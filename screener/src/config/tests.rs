@@ -1,5 +1,7 @@
 //! What each user error is told, and that no text makes the parser panic.
 
+mod ladder;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -72,6 +74,14 @@ ports = [25]
 pin = "/sys/fs/bpf/screener"
 offenders = true
 syn_rate = ""
+[ladder]
+enable = true
+tarpit_at = 6
+drop_at = 12
+half_life = "2h"
+first_drop = "1h"
+longest_drop = "1d"
+prefix_clients = 8
 [[permit]]
 prefix = "192.0.2.0/24"
 comment = "our own relays"
@@ -127,7 +137,6 @@ fn the_sample_without_its_lists_is_what_an_empty_file_means() {
 fn the_daemon_can_be_told_what_to_say_about_a_quiet_default() {
     let notes = Config::default().notes().join("\n");
     assert!(notes.contains("no configuration file"), "{notes}");
-    assert!(notes.contains("kernel.offenders: not active in this version yet"), "{notes}");
     assert!(notes.contains("tests.dnsbl: off"), "{notes}");
 }
 

@@ -18,6 +18,7 @@ use super::value::{
 };
 use crate::client::Ipv6KeyLength;
 use crate::feed::{DenyAction, StaticAction};
+use crate::ladder::Rules;
 use crate::pass::{Test, TestSet};
 use crate::session::{Footer, Forbidden};
 
@@ -46,6 +47,8 @@ pub struct Config {
     pub shared: Shared,
     /// `[kernel]`
     pub kernel: Kernel,
+    /// `[ladder]`: how clients that keep failing climb; `None`: they do not.
+    pub ladder: Option<Rules>,
     /// `[[permit]]`, without the own networks.
     pub permits: Vec<Permit>,
     /// `[[deny]]`

@@ -21,19 +21,6 @@ const UNBUILT: &[Unbuilt] = &[Unbuilt {
     instead: "remove this [[feed]]; single prefixes can stand under [[deny]]",
 }];
 
-/// What is accepted because it is a default, though nothing comes of it yet. Shown in `status`.
-pub(super) fn notes(config: &super::Config) -> Vec<String> {
-    let mut notes = Vec::new();
-    if config.kernel.offenders {
-        notes.push(
-            "kernel.offenders: not active in this version yet: a client that keeps failing is refused each time, never \
-             dropped in the kernel"
-                .to_owned(),
-        );
-    }
-    notes
-}
-
 /// Every place where something is asked for that is not built, and what to say there.
 pub(super) fn find(raw: &Raw) -> Vec<(Range<usize>, String)> {
     let message = |instead| format!("not in this version yet: {instead}");

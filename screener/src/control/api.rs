@@ -36,6 +36,9 @@ pub struct Status {
     pub passes: usize,
     /// Deny entries, by prefix and origin.
     pub denies: usize,
+    /// Who stands where on the offence ladder.
+    #[serde(default)]
+    pub offenders: super::api_offender::Count,
     /// The DNS lists.
     pub dnsbl: Vec<List>,
     /// The ledger.

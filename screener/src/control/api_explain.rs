@@ -6,12 +6,13 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::api::Static;
+use super::api_offender::Offender;
 use super::api_pass::Pass;
 use super::api_pool::Membership;
 use crate::feed::DenyAction;
 
 /// `GET /v1/explain/{address}`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The client that the address belongs to: the first address of its key.
     pub client: String,
@@ -37,6 +38,9 @@ pub struct Explanation {
     /// The pool of senders that it belongs to.
     #[serde(default)]
     pub pool: Option<Membership>,
+    /// Where it stands on the offence ladder, by itself or with its prefix.
+    #[serde(default)]
+    pub offender: Option<Offender>,
     /// With which other address it was linked last, and by what.
     #[serde(default)]
     pub linked: Option<String>,
@@ -84,6 +88,7 @@ impl Explanation {
         self.entry.is_some()
             || self.pass.is_some()
             || self.pool.is_some()
+            || self.offender.is_some()
             || self.first_seen.is_some()
             || self.connected > 0
     }

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::api::{self, DenyRequest, ExportRequest, ImportRequest, PermitRequest};
 use super::api_dnsbl;
 use super::api_explain::{Explanation, ForgetRequest, Forgotten};
+use super::api_offender::{self, ForgiveRequest};
 use super::api_pass::{self, DeleteRequest, ListRequest, PassRequest, RestoreRequest, WatchRequest};
 use super::api_pool::{self, RefreshRequest};
 use super::lock::Lock;
@@ -86,6 +87,10 @@ pub trait Answers: Send + Sync + 'static {
     fn deny_import(&self, request: &ImportRequest) -> Result<api::ImportReport, Refusal>;
     /// Deny entries, a line each, as `deny_import`'s clients read them.
     fn deny_export(&self, request: &ExportRequest) -> String;
+    /// Everybody on the offence ladder.
+    fn offenders(&self) -> Vec<api_offender::Offender>;
+    /// Takes off the offence ladder.
+    fn offender_forgive(&self, request: &ForgiveRequest) -> api_offender::Forgiven;
     /// Prometheus text.
     fn metrics(&self) -> String;
     /// Reads the configuration again and takes it in, as a whole or not at all. Waits for what that takes.
@@ -211,6 +216,8 @@ impl Server {
             .route("/v1/denies", post(deny_import::<A>).layer(DefaultBodyLimit::max(ImportRequest::MOST_BYTES)))
             .route("/v1/export/denies", get(deny_export::<A>))
             .route("/v1/denies/{*prefix}", put(deny_add::<A>).delete(deny_del::<A>))
+            .route("/v1/offenders", get(offenders::<A>))
+            .route("/v1/offenders/forgive", post(offender_forgive::<A>))
             .route("/v1/reload", post(reload::<A>))
             .route("/v1/takeover", post(takeover::<A>))
             .route("/v1/upgrade", post(upgrade::<A>))
@@ -367,6 +374,15 @@ async fn deny_import<A: Answers>(State(daemon): State<Arc<A>>, Json(request): Js
 async fn deny_export<A: Answers>(State(daemon): State<Arc<A>>, Query(request): Query<ExportRequest>) -> Response {
     let text = spawn_blocking(move || daemon.deny_export(&request)).await;
     text.map_or_else(|error| broken(&error), IntoResponse::into_response)
+}
+
+async fn offenders<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
+    let offenders = spawn_blocking(move || daemon.offenders()).await;
+    offenders.map_or_else(|error| broken(&error), |offenders| Json(offenders).into_response())
+}
+
+async fn offender_forgive<A: Answers>(State(daemon): State<Arc<A>>, Json(request): Json<ForgiveRequest>) -> Response {
+    changed(move || Ok(daemon.offender_forgive(&request))).await
 }
 
 async fn takeover<A: Answers>(State(daemon): State<Arc<A>>) -> Response {

@@ -365,6 +365,13 @@ impl StaticSet {
         self.slots.cover(&prefix).find_map(|(net, slot)| Some(Match::new(net, slot, slot.first(true)?)))
     }
 
+    /// A permit that has addresses in common with a prefix.
+    pub fn permit_meeting(&self, prefix: IpNet) -> Option<IpNet> {
+        let prefix = normal(prefix).ok()?;
+        let within = || self.slots.children(&prefix).find(|(_, slot)| slot.first(true).is_some()).map(|(net, _)| net);
+        self.permit_over(prefix).map(|found| found.prefix).or_else(within)
+    }
+
     /// Whether anybody permits exactly this prefix: then a mirror's list of permits holds it.
     pub fn permits_exactly(&self, prefix: IpNet) -> bool {
         self.at(prefix).is_some_and(|slot| slot.first(true).is_some())

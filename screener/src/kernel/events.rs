@@ -21,7 +21,7 @@ use crate::feed::StaticAction;
 
 pub use screener_ebpf::{Hook, Verdict};
 
-/// What a program found about one SYN under a static entry, or over its client's rate.
+/// What a program found about one SYN under a static entry, of an offender, or over its client's rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// When.
@@ -36,13 +36,15 @@ pub struct Event {
     pub verdict: Verdict,
     /// The outcome by the name of its counter, for example `drop_denied`.
     pub outcome: &'static str,
-    /// What the entry that holds asks for; `None`: no entry holds, and [`Event::counted`] or [`Event::over_rate`] is why
-    /// there is an event.
+    /// What the entry that holds asks for; `None`: no entry holds, and [`Event::counted`], [`Event::over_rate`] or
+    /// [`Event::offender`] is why there is an event.
     pub action: Option<StaticAction>,
     /// An entry with the action `count` covers the client too.
     pub counted: bool,
     /// The client sends SYNs faster than it may, and this one was dropped.
     pub over_rate: bool,
+    /// The client, or its prefix, is kept out as an offender.
+    pub offender: bool,
     /// How many SYNs this one stands for: the sampling rate.
     pub weight: u32,
 }
@@ -66,6 +68,7 @@ impl Event {
             action: decode(finding.action),
             counted: finding.counted,
             over_rate: finding.counter == abi::Counter::OverRate,
+            offender: matches!(finding.counter, abi::Counter::DroppedOffender | abi::Counter::RejectedOffender),
             weight: record.weight,
         })
     }

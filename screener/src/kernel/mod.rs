@@ -15,6 +15,7 @@ mod interface;
 mod life;
 mod load;
 mod netlink;
+mod offenders;
 mod offline;
 mod options;
 mod passes;
@@ -50,6 +51,7 @@ pub use self::events::{Event, EventStream, Hook, LogStream, Verdict};
 pub use self::foreign::Owner;
 pub use self::interface::{LinkNews, Mode};
 pub use self::life::{Change, Now};
+pub use self::offenders::KeptOut;
 pub use self::offline::Pinned;
 pub use self::options::{Class, DEFAULT_PIN, Family, Options, XdpPolicy};
 pub use self::pin::DetachReport;
@@ -64,6 +66,7 @@ pub use screener_ebpf::Settings;
 use self::counters::Counters;
 use self::life::Life;
 use self::load::SettingsMap;
+use self::offenders::Offenders;
 pub use self::passes::PassRoom;
 use self::passes::Passes;
 use self::pin::PinDirectory;
@@ -82,6 +85,7 @@ pub struct Kernel {
     sampling: Mutex<Sampling>,
     statics: Mutex<Statics>,
     passes: Mutex<Passes>,
+    offenders: Mutex<Offenders>,
     sockets: Mutex<SockMap<MapData>>,
     counters: Mutex<Counters>,
     events: Mutex<Option<RingBuf<MapData>>>,
@@ -126,15 +130,19 @@ impl Kernel {
         let before = settings.read()?;
         let mut wanted = before;
         load::put_options(&mut wanted, options)?;
+        let mut offenders = Offenders::take(&mut object, pin, options.key_length)?;
         if before.key_mask != wanted.key_mask {
             passes.clear_v6()?;
+            offenders.clear_v6()?;
         }
+        offenders.tell(&mut wanted);
         settings.update(|settings| *settings = wanted)?;
         Ok(Parts {
             life,
             settings,
             statics: Statics::take(&mut object, pin)?,
             passes,
+            offenders,
             sockets: load::take(&mut object, pin, abi::maps::SOCKETS)?,
             counters: Counters::take(&mut object, pin)?,
             events: load::take(&mut object, pin, abi::maps::EVENTS)?,
@@ -307,6 +315,55 @@ impl Kernel {
         lock(&self.passes).last_used(client)
     }
 
+    /// Keeps a client, or a whole /24 or /48, out until a moment, which the programs know by themselves. Passes and permits
+    /// outrank that. The network must be cut to the key length in the options, or be such a prefix.
+    pub fn put_offender(&self, network: IpNet, until: UnixTime) -> Result<(), KernelError> {
+        let mut offenders = lock(&self.offenders);
+        offenders.put(network, until)?;
+        self.tell_of(&offenders)
+    }
+
+    /// Lets in again. Returns whether it was kept out.
+    pub fn del_offender(&self, network: IpNet) -> Result<bool, KernelError> {
+        let mut offenders = lock(&self.offenders);
+        let had = offenders.remove(network)?;
+        self.tell_of(&offenders)?;
+        Ok(had)
+    }
+
+    /// Makes the offenders in the kernel equal to these; what was counted of those who stay is kept.
+    pub fn sync_offenders(
+        &self,
+        wanted: impl IntoIterator<Item = (IpNet, UnixTime)>,
+    ) -> Result<SyncReport, KernelError> {
+        let mut offenders = lock(&self.offenders);
+        let report = offenders.sync(wanted)?;
+        self.tell_of(&offenders)?;
+        Ok(report)
+    }
+
+    /// How exactly this client or prefix is kept out; `None`: it is not.
+    pub fn offender(&self, network: IpNet) -> Result<Option<KeptOut>, KernelError> {
+        lock(&self.offenders).get(network)
+    }
+
+    /// Everybody who is kept out, in the order of the networks.
+    pub fn offenders(&self) -> Result<Vec<KeptOut>, KernelError> {
+        lock(&self.offenders).list()
+    }
+
+    /// Tells the programs whether there is anybody to look for.
+    fn tell_of(&self, offenders: &Offenders) -> Result<(), KernelError> {
+        let mut settings = lock(&self.settings);
+        let now = settings.read()?;
+        let mut wanted = now;
+        offenders.tell(&mut wanted);
+        if wanted.flags != now.flags {
+            settings.update(|settings| offenders.tell(settings))?;
+        }
+        Ok(())
+    }
+
     /// Until when the kernel leaves a client to the MTA; `None`: it does not.
     pub fn pass_until(&self, client: ClientKey) -> Result<Option<UnixTime>, KernelError> {
         lock(&self.passes).get(client)
@@ -381,7 +438,8 @@ impl Kernel {
             let statics = lock(&self.statics);
             (statics.entries(), statics.bytes())
         };
-        let entries: Vec<_> = entries.into_iter().chain(lock(&self.passes).entries()).collect();
+        let offenders = lock(&self.offenders).sizes();
+        let entries: Vec<_> = entries.into_iter().chain(lock(&self.passes).entries()).chain(offenders).collect();
         let directory = self.pin.path();
         let maps = status::maps(directory, |name, _| {
             let entries = entries.iter().find(|(known, _)| *known == name).map(|&(_, entries)| entries);
@@ -417,6 +475,7 @@ struct Parts {
     settings: SettingsMap,
     statics: Statics,
     passes: Passes,
+    offenders: Offenders,
     sockets: SockMap<MapData>,
     counters: Counters,
     events: RingBuf<MapData>,
@@ -433,6 +492,7 @@ impl Parts {
             sampling: Mutex::default(),
             statics: Mutex::new(self.statics),
             passes: Mutex::new(self.passes),
+            offenders: Mutex::new(self.offenders),
             sockets: Mutex::new(self.sockets),
             counters: Mutex::new(self.counters),
             events: Mutex::new(Some(self.events)),

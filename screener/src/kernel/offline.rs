@@ -12,6 +12,7 @@ use screener_ebpf::Settings;
 use super::counters::{CounterValue, Counters};
 use super::error::KernelError;
 use super::load::SettingsMap;
+use super::offenders::{KeptOut, Offenders};
 use super::passes::Passes;
 use super::pin::{self, PinDirectory};
 use super::settings::{self, BadSetting, Setting};
@@ -28,6 +29,7 @@ const SAME_NS: u64 = 60_000_000_000;
 pub struct Pinned {
     statics: Statics,
     passes: Passes,
+    offenders: Offenders,
     settings: SettingsMap,
     counters: Counters,
     _lock: Option<PinDirectory>,
@@ -55,11 +57,13 @@ impl Pinned {
     }
 
     fn with(directory: &Path, lock: Option<PinDirectory>) -> Result<Self, KernelError> {
+        let settings = SettingsMap::open(directory)?;
         Ok(Self {
+            offenders: Offenders::open(directory, key_length(&settings.read()?))?,
             statics: Statics::open(directory, lock.is_some())?
                 .ok_or_else(|| KernelError::NothingPinned { path: directory.to_owned() })?,
             passes: Passes::open(directory)?,
-            settings: SettingsMap::open(directory)?,
+            settings,
             counters: Counters::open(directory)?
                 .ok_or_else(|| KernelError::NothingPinned { path: directory.to_owned() })?,
             _lock: lock,
@@ -127,6 +131,18 @@ impl Pinned {
         self.passes.sync_within(passes, SAME_NS)
     }
 
+    /// Everybody who is kept out as an offender, in the order of the networks.
+    pub fn offenders(&self) -> Result<Vec<KeptOut>, KernelError> {
+        self.offenders.list()
+    }
+
+    /// Lets a client or prefix in again. Returns whether it was kept out.
+    pub fn del_offender(&mut self, network: IpNet) -> Result<bool, KernelError> {
+        let had = self.offenders.remove(network)?;
+        self.settings.update(|settings| self.offenders.tell(settings))?;
+        Ok(had)
+    }
+
     /// Every counter that can be other than zero.
     pub fn counters(&self) -> Result<Vec<CounterValue>, KernelError> {
         self.counters.read()
@@ -146,9 +162,12 @@ impl Pinned {
 
     /// How much of an IPv6 address makes a client.
     pub fn key_length(&self) -> Result<Ipv6KeyLength, KernelError> {
-        let Settings { key_mask, .. } = self.settings.read()?;
-        let bits = u128::from_be_bytes(key_mask).count_ones();
-        // Zeros: nobody has written the settings yet.
-        Ok(u8::try_from(bits).ok().and_then(|bits| bits.try_into().ok()).unwrap_or_default())
+        Ok(key_length(&self.settings.read()?))
     }
+}
+
+fn key_length(settings: &Settings) -> Ipv6KeyLength {
+    let bits = u128::from_be_bytes(settings.key_mask).count_ones();
+    // Zeros: nobody has written the settings yet.
+    u8::try_from(bits).ok().and_then(|bits| bits.try_into().ok()).unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, MapInfo};
 use aya::programs::{ProgramInfo, loaded_programs};
-use screener_ebpf::{self as abi, Pass, Settings};
+use screener_ebpf::{self as abi, Offender, Pass, Settings};
 use serde::Serialize;
 
 use super::attach::{self, Look};
@@ -293,22 +293,24 @@ pub(super) fn maps(
     Ok(maps)
 }
 
-/// Counts the entries of a pinned map of passes: takes about a second for a million of them.
+/// Counts the entries of a pinned map of clients: takes about a second for a million of them.
 pub(super) fn count(name: &'static str, path: &Path) -> Result<Option<usize>, KernelError> {
     let open = || {
         let map = MapData::from_pin(path).and_then(Map::from_map_data);
         map.map_err(|error| KernelError::map(name, 0, error))
     };
     match name {
-        abi::maps::PASS4 => clients::<[u8; 4]>(open()?),
-        abi::maps::PASS6 => clients::<[u8; 16]>(open()?),
+        abi::maps::PASS4 => clients::<[u8; 4], Pass>(open()?),
+        abi::maps::PASS6 => clients::<[u8; 16], Pass>(open()?),
+        abi::maps::OFFENDER4 => clients::<abi::OffenderKey4, Offender>(open()?),
+        abi::maps::OFFENDER6 => clients::<abi::OffenderKey6, Offender>(open()?),
         _ => return Ok(None),
     }
     .map(Some)
     .map_err(|error| KernelError::map(name, 0, error))
 }
 
-fn clients<K: Pod>(map: Map) -> Result<usize, MapError> {
-    let table = HashMap::<_, K, Pass>::try_from(map)?;
+fn clients<K: Pod, V: Pod>(map: Map) -> Result<usize, MapError> {
+    let table = HashMap::<_, K, V>::try_from(map)?;
     table.keys().try_fold(0, |count, key| key.map(|_| count + 1))
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Ledger, Origin, SessionNote, What};
 use crate::client::ClientKey;
 use crate::clock::UnixTime;
+use crate::ladder::Offence;
 use crate::pass::{Stamps, Test};
 
 /// One thing that the ledger was told.
@@ -35,6 +36,17 @@ pub enum Said {
         client: IpAddr,
         /// Which.
         test: Test,
+    },
+    /// A client failed, as the offence ladder counts it.
+    Offended {
+        /// Who.
+        client: IpAddr,
+        /// How.
+        offence: Offence,
+        /// When its session began.
+        began: UnixTime,
+        /// When it was judged.
+        at: UnixTime,
     },
     /// A client did something.
     Noted {
@@ -100,6 +112,7 @@ impl Ledger {
             Said::Withdrawn { client, test } => {
                 self.withdraw(key(client), test);
             }
+            Said::Offended { client, offence, began, at } => drop(self.offend(client, offence, began, at)),
             Said::Noted { client, what, detail, at } => self.note(key(client), what, detail, at),
             Said::Session { client, note } => self.note_session(key(client), *note),
         }

@@ -83,6 +83,10 @@ pub enum What {
     Granted,
     /// Its pass was taken away.
     Revoked,
+    /// It kept failing, and climbed the offence ladder.
+    Climbed,
+    /// The operator took it off the offence ladder.
+    Forgiven,
     /// Something that a later version wrote.
     #[serde(other)]
     Other,

@@ -21,8 +21,9 @@ use super::pass::Packed;
 use super::schema::Schema;
 use super::shared::Epochs;
 use super::statics::StoredStatic;
-use super::store::{CACHE, HISTORIES, PASSES, REVOCATIONS, STATICS, schema_of};
+use super::store::{CACHE, HISTORIES, OFFENDERS, PASSES, REVOCATIONS, STATICS, schema_of};
 use crate::client::{ClientKey, Ipv6KeyLength};
+use crate::ladder::Offender;
 
 /// What a file held.
 #[derive(Debug, Default)]
@@ -32,6 +33,7 @@ pub(super) struct Loaded {
     pub(super) epochs: Vec<(ClientKey, Epochs)>,
     pub(super) histories: Vec<(ClientKey, History)>,
     pub(super) statics: Vec<(IpNet, Arc<StoredStatic>)>,
+    pub(super) offenders: Vec<(IpNet, Offender)>,
     /// Keys of the file under which nothing stands in memory: records of another IPv6 key length, now kept under a
     /// shorter key. To be deleted.
     pub(super) stale: Vec<ClientKey>,
@@ -66,6 +68,7 @@ pub(super) fn load(database: &Database, schema: Schema, length: Ipv6KeyLength) -
         let mut loaded = passes(&database.begin_read()?, schema, length)?;
         revocations(&database.begin_read()?, length, &mut loaded)?;
         statics(&database.begin_read()?, &mut loaded)?;
+        offenders(&database.begin_read()?, &mut loaded)?;
         let panicked = |_| Err(Failure::Unavailable("reading it was broken off".to_owned()));
         let histories = histories.join().unwrap_or_else(panicked)?;
         loaded.histories = histories.histories;
@@ -142,6 +145,21 @@ fn statics(transaction: &ReadTransaction, loaded: &mut Loaded) -> Result<(), Fai
         });
         match (key::prefix(key.value()), entry) {
             (Some(prefix), Some(entry)) => loaded.statics.push((prefix, entry)),
+            _ => loaded.unreadable += 1,
+        }
+    }
+    Ok(())
+}
+
+fn offenders(transaction: &ReadTransaction, loaded: &mut Loaded) -> Result<(), Failure> {
+    let table = match transaction.open_table(OFFENDERS) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        table => table?,
+    };
+    for row in table.iter()? {
+        let (key, value) = row?;
+        match (key::prefix(key.value()), serde_json::from_slice(value.value())) {
+            (Some(network), Ok(offender)) => loaded.offenders.push((network, offender)),
             _ => loaded.unreadable += 1,
         }
     }

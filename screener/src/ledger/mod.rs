@@ -16,6 +16,7 @@ mod key;
 mod known;
 mod load;
 mod news;
+mod offenders;
 mod origin;
 mod pages;
 mod pass;
@@ -46,6 +47,7 @@ pub use change::{Change, Changes};
 pub use heir::Said;
 pub use history::{Contact, Dropped, Ended, Event, Finding, History, Listed, Name, Refused, SessionNote, What};
 pub use news::{Happened, News};
+pub use offenders::{OffenderChange, OffenderChanges};
 pub use pass::{COMMENT_MAX, Grant, Origin, Pass};
 pub use shared::{Sharing, Taken, Witness};
 pub use statics::StoredStatic;
@@ -54,12 +56,14 @@ pub use walk::Found;
 
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
+use crate::ladder::Rules;
 use crate::pass::{Stamps, Test};
 use change::Watcher;
 use failure::Failure;
 use heir::Heirs;
 use histories::{Histories, Limits};
 use load::Loaded;
+use offenders::Offenders;
 use pass::Packed;
 use pending::Pending;
 use schema::Schema;
@@ -94,6 +98,8 @@ pub struct Options {
     pub queue: usize,
     /// How long after a failure the disk is tried again.
     pub retry: Duration,
+    /// The rules of the offence ladder; `None`: nobody climbs.
+    pub ladder: Option<Rules>,
     /// Revocations are remembered, for the hosts that share a store with this one.
     pub shared: bool,
 }
@@ -109,6 +115,7 @@ impl Default for Options {
             batch_changes: 1000,
             queue: 1_000_000,
             retry: Duration::from_secs(5),
+            ladder: None,
             shared: false,
         }
     }
@@ -173,6 +180,7 @@ struct Shared {
     passes: Mutex<Passes>,
     histories: Mutex<Histories>,
     statics: Mutex<BTreeMap<IpNet, Arc<StoredStatic>>>,
+    offenders: Mutex<Offenders>,
     pending: Pending,
     status: Mutex<StoreStatus>,
     heirs: Heirs,
@@ -192,6 +200,7 @@ impl Shared {
             passes: Mutex::default(),
             histories: Mutex::new(Histories::new(limits)),
             statics: Mutex::default(),
+            offenders: Mutex::new(Offenders::new(&options)),
             pending: Pending::new(options.queue, options.batch_changes),
             status: Mutex::default(),
             heirs: Heirs::default(),
@@ -355,14 +364,19 @@ impl Ledger {
         comment: Option<&str>,
         now: UnixTime,
     ) -> Grant {
-        let mut passes = self.shared.passes();
-        let (pass, grant) = Packed::granted(passes.by_client.get(&client), stamps, origin, comment, now);
-        if grant != Grant::Unchanged {
-            passes.news.tell(client, || (grant.into(), Some(pass.unpack())));
-            passes.by_client.insert(client, pass);
-            self.shared.pass_changed(&mut passes, client);
-            self.shared.heirs.granted(client, stamps, origin, now);
-        }
+        let grant = {
+            let mut passes = self.shared.passes();
+            let (pass, grant) = Packed::granted(passes.by_client.get(&client), stamps, origin, comment, now);
+            if grant != Grant::Unchanged {
+                passes.news.tell(client, || (grant.into(), Some(pass.unpack())));
+                passes.by_client.insert(client, pass);
+                self.shared.pass_changed(&mut passes, client);
+                self.shared.heirs.granted(client, stamps, origin, now);
+            }
+            grant
+        };
+        // Whoever has a pass begins from the ground again.
+        self.shared.forgive(client.network(self.shared.options.ipv6_key));
         grant
     }
 
@@ -567,6 +581,7 @@ impl Shared {
             }
         }
         *self.statics() = loaded.statics.into_iter().collect();
+        self.adopt_offenders(loaded.offenders);
         let mut evicted = Vec::new();
         {
             let mut histories = self.histories();

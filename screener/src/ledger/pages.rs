@@ -19,6 +19,7 @@ pub(super) enum Key {
     Pass(ClientKey),
     History(ClientKey),
     Static(IpNet),
+    Offender(IpNet),
 }
 
 /// The present values under some keys.
@@ -45,6 +46,11 @@ pub(super) fn present(shared: &Shared, keys: &[Key]) -> Batch {
         let statics = shared.statics();
         let keys = keys.iter().filter_map(|key| if let Key::Static(prefix) = key { Some(*prefix) } else { None });
         batch.statics.extend(keys.map(|prefix| (prefix, statics.get(&prefix).cloned())));
+    }
+    {
+        let offenders = shared.offenders();
+        let keys = keys.iter().filter_map(|key| if let Key::Offender(network) = key { Some(*network) } else { None });
+        batch.offenders.extend(keys.map(|network| (network, offenders.ladder.get(network).cloned())));
     }
     batch
 }
@@ -78,5 +84,11 @@ pub(super) fn everything(shared: &Shared) -> impl Iterator<Item = Batch> + '_ {
         (!keys.is_empty()).then(|| present(shared, &keys))
     });
     let prefixes: Vec<_> = shared.statics().keys().copied().map(Key::Static).collect();
-    passes.chain(epochs).chain(histories).chain(std::iter::once_with(move || present(shared, &prefixes)))
+    let offenders: Vec<_> = shared.offenders().ladder.iter().map(|(network, _)| Key::Offender(network)).collect();
+    let statics = std::iter::once_with(move || present(shared, &prefixes));
+    passes
+        .chain(epochs)
+        .chain(histories)
+        .chain(statics)
+        .chain(std::iter::once_with(move || present(shared, &offenders)))
 }

@@ -17,6 +17,7 @@ pub(super) struct Work {
     pub(super) passes: HashSet<ClientKey>,
     pub(super) histories: HashSet<ClientKey>,
     pub(super) statics: HashSet<IpNet>,
+    pub(super) offenders: HashSet<IpNet>,
     /// A list came in: every static entry is written, in one commit.
     pub(super) all_statics: bool,
     /// More changed than was noted: the file must be made equal to memory as a whole.
@@ -25,7 +26,7 @@ pub(super) struct Work {
 
 impl Work {
     pub(super) fn len(&self) -> usize {
-        self.passes.len() + self.histories.len() + self.statics.len()
+        self.passes.len() + self.histories.len() + self.statics.len() + self.offenders.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -115,6 +116,10 @@ impl Pending {
 
     pub(super) fn prefix(&self, prefix: IpNet) {
         self.mark(|work| work.statics.insert(prefix));
+    }
+
+    pub(super) fn offender(&self, network: IpNet) {
+        self.mark(|work| work.offenders.insert(network));
     }
 
     /// The file is to be written as a whole.
@@ -246,6 +251,7 @@ impl Pending {
         state.work.passes.extend(work.passes);
         state.work.histories.extend(work.histories);
         state.work.statics.extend(work.statics);
+        state.work.offenders.extend(work.offenders);
         state.work.all_statics |= work.all_statics;
         if state.work.len() > self.capacity {
             let keys = state.work.overflow();

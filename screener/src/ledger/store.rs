@@ -25,11 +25,14 @@ use super::shared::Epochs;
 use super::statics::StoredStatic;
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::UnixTime;
+use crate::ladder::Offender;
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const PASSES: TableDefinition<'_, &ClientBytes, &[u8]> = TableDefinition::new("passes");
 pub(super) const HISTORIES: TableDefinition<'_, &ClientBytes, &[u8]> = TableDefinition::new("histories");
 pub(super) const STATICS: TableDefinition<'_, &PrefixBytes, &[u8]> = TableDefinition::new("statics");
+/// Of the offence ladder. A file from before it has none.
+pub(super) const OFFENDERS: TableDefinition<'_, &PrefixBytes, &[u8]> = TableDefinition::new("offenders");
 
 /// Who was revoked when. Not there unless passes are or were shared with other hosts.
 pub(super) const REVOCATIONS: TableDefinition<'_, &ClientBytes, &[u8]> = TableDefinition::new("revocations");
@@ -48,6 +51,7 @@ pub(super) struct Batch {
     pub(super) epochs: Vec<(ClientKey, Option<Epochs>)>,
     pub(super) histories: Vec<(ClientKey, Option<History>)>,
     pub(super) statics: Vec<(IpNet, Option<Arc<StoredStatic>>)>,
+    pub(super) offenders: Vec<(IpNet, Option<Offender>)>,
 }
 
 /// An open file.
@@ -185,6 +189,7 @@ impl Store {
             transaction.delete_table(REVOCATIONS)?;
             transaction.delete_table(HISTORIES)?;
             transaction.delete_table(STATICS)?;
+            transaction.delete_table(OFFENDERS)?;
             for batch in batches {
                 write_batch(&transaction, &batch?)?;
             }
@@ -309,6 +314,15 @@ fn write_batch(transaction: &WriteTransaction, batch: &Batch) -> Result<(), Fail
         let key = key::prefix_bytes(*prefix);
         match entry {
             Some(entry) => table.insert(&key, entry.encode().as_slice())?,
+            None => table.remove(&key)?,
+        };
+    }
+    let mut table = transaction.open_table(OFFENDERS)?;
+    for (network, offender) in &batch.offenders {
+        let key = key::prefix_bytes(*network);
+        let json = offender.as_ref().map(serde_json::to_vec).transpose();
+        match json.map_err(|error| Failure::Unavailable(error.to_string()))? {
+            Some(json) => table.insert(&key, json.as_slice())?,
             None => table.remove(&key)?,
         };
     }

@@ -136,7 +136,8 @@ impl Writer {
         let passes = work.passes.iter().copied().map(Key::Pass);
         let histories = work.histories.iter().copied().map(Key::History);
         let statics = work.statics.iter().copied().map(Key::Static);
-        let mut keys: Vec<_> = passes.chain(histories).chain(statics).collect();
+        let offenders = work.offenders.iter().copied().map(Key::Offender);
+        let mut keys: Vec<_> = passes.chain(histories).chain(statics).chain(offenders).collect();
         // In the order of the file, so that a transaction rewrites few of its pages.
         keys.sort_unstable();
         for keys in keys.chunks(CHUNK) {

@@ -128,6 +128,7 @@ mod tests {
             server: "192.0.2.10:25".parse().unwrap(),
             standing: Standing::Screened,
             tagged: true,
+            slow: false,
             stamps: None,
             may_pass: true,
             stressed: false,
@@ -136,7 +137,9 @@ mod tests {
         let evidence = Evidence { test: Test::Dnsbl, weight: 4, reason: "listed".into(), remedy: "ask".into() };
         tracing::subscriber::with_default(subscriber, || {
             let (outcome, evidence) = (Outcome::Refused, vec![evidence]);
-            tell(&arrival, &Decision { outcome, evidence, dnsbl: None, tls: None, said: Said::default() });
+            let (said, lasted) = (Said::default(), std::time::Duration::ZERO);
+            let (failed, exceeded) = (crate::pass::TestSet::EMPTY, false);
+            tell(&arrival, &Decision { outcome, evidence, dnsbl: None, tls: None, said, lasted, failed, exceeded });
             let (kind, client) = (crate::session::Event::Disconnect.kind(), arrival.client);
             tracing::info!(session = %arrival.id, kind, %client, "DISCONNECT");
         });

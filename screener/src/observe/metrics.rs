@@ -11,6 +11,8 @@ use prometheus_client::registry::Registry;
 
 use crate::control::api::Status;
 use crate::control::api_dnsbl::Dnsbl;
+use crate::control::api_offender::Count;
+use crate::ladder::{Offence, Rung};
 use crate::pass::Test;
 
 /// What is counted as it happens.
@@ -24,6 +26,18 @@ pub struct Metrics {
     passes_renewed: Counter,
     reloads: Family<Outcome, Counter>,
     tarpit: Family<Place, Counter>,
+    offences: Family<Offended, Counter>,
+    climbed: Family<Stands, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Offended {
+    offence: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Stands {
+    rung: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -105,6 +119,16 @@ impl Metrics {
         self.tarpit.get_or_create(&Place { place: if place { "taken" } else { "none" } }).inc();
     }
 
+    /// An offence was counted.
+    pub fn offence(&self, offence: Offence) {
+        self.offences.get_or_create(&Offended { offence: offence.name() }).inc();
+    }
+
+    /// Somebody has climbed the offence ladder.
+    pub fn climbed(&self, to: Rung) {
+        self.climbed.get_or_create(&Stands { rung: to.name() }).inc();
+    }
+
     /// The configuration was read again, and taken in or refused.
     pub fn reloaded(&self, taken: bool) {
         let outcome = if taken { "taken" } else { "refused" };
@@ -128,6 +152,7 @@ impl Metrics {
         let help = "Clients to be answered slowly, by whether there was a place for them; the others were dropped";
         registry.register("tarpit", help, self.tarpit.clone());
         registry.register("reloads", "Times the configuration was read again", self.reloads.clone());
+        self.register_offenders(&mut registry, &status.offenders);
         let lost: Counter = Counter::default();
         lost.inc_by(super::lost());
         registry.register("log_lines_lost", "Log lines that were not taken in time", lost);
@@ -213,6 +238,24 @@ impl Metrics {
             let _ = write!(text, "# incomplete\n# EOF\n");
         }
         text
+    }
+
+    fn register_offenders(&self, registry: &mut Registry, count: &Count) {
+        registry.register("offences", "Offences that count on the offence ladder", self.offences.clone());
+        registry.register("offenders_climbed", "Steps up on the offence ladder", self.climbed.clone());
+        let standing = Family::<Stands, Gauge>::default();
+        let counts =
+            [(Rung::Refused, count.refused), (Rung::Tarpitted, count.tarpitted), (Rung::Dropped, count.dropped)];
+        for (rung, count) in counts {
+            standing.get_or_create(&Stands { rung: rung.name() }).set(count.try_into().unwrap_or(i64::MAX));
+        }
+        registry.register("offenders", "Clients and prefixes on the offence ladder", standing);
+        let prefixes: Gauge = Gauge::default();
+        prefixes.set(count.prefixes.try_into().unwrap_or(i64::MAX));
+        registry.register("offender_prefixes", "Prefixes on the offence ladder", prefixes);
+        let overflows: Counter = Counter::default();
+        overflows.inc_by(count.overflows);
+        registry.register("offenders_overflowed", "Offenders for whom there was no more room", overflows);
     }
 }
 

@@ -123,6 +123,7 @@ mod tests {
             server: "198.51.100.10:25".parse().unwrap(),
             standing: Standing::Screened,
             tagged: false,
+            slow: false,
             stamps: None,
             may_pass: true,
             stressed: false,

@@ -360,6 +360,11 @@ impl Pools {
         })
     }
 
+    /// Whether members of any pool have addresses in common with a network.
+    pub fn meets(&self, network: IpNet) -> bool {
+        self.pools().iter().any(|pool| pool.state().members.meets(network))
+    }
+
     /// How the pools stand, in the order of the configuration.
     pub fn status(&self) -> Vec<PoolStatus> {
         let status = |pool: &Arc<Pool>| {

@@ -12,7 +12,7 @@ use crate::clock::{Now, UnixTime};
 use crate::control::api::{self, DenyRequest, ExportRequest, ImportRequest, PermitRequest};
 use crate::control::api_explain::{Explanation, ForgetRequest, Forgotten};
 use crate::control::api_pass::{self, DeleteRequest, ListRequest, PassRequest, RestoreRequest, WatchRequest};
-use crate::control::{Answers, Refusal, api_dnsbl, api_pool};
+use crate::control::{Answers, Refusal, api_dnsbl, api_offender, api_pool};
 use crate::feed::{Match, StaticAction};
 use crate::kernel;
 use crate::observe;
@@ -68,6 +68,7 @@ impl Answers for Daemon {
             kernel,
             passes: ledger.passes,
             denies: statics.denies(),
+            offenders: self.offenders_counted(),
             dnsbl: self.lists_status(),
             ledger: api::Ledger {
                 histories: ledger.histories,
@@ -163,6 +164,14 @@ impl Answers for Daemon {
 
     fn deny_export(&self, request: &ExportRequest) -> String {
         self.export_denies(request)
+    }
+
+    fn offenders(&self) -> Vec<api_offender::Offender> {
+        self.offenders_shown()
+    }
+
+    fn offender_forgive(&self, request: &api_offender::ForgiveRequest) -> api_offender::Forgiven {
+        self.forgive(request.network)
     }
 
     fn metrics(&self) -> String {

@@ -20,6 +20,7 @@ use crate::control::api;
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::handoff::HandoffError;
 use crate::kernel::{self, Kernel};
+use crate::ladder::Rung;
 use crate::ledger::{self, Ledger, Pass};
 use crate::link::Recent;
 use crate::observe::{self, Metrics};
@@ -165,8 +166,8 @@ impl Daemon {
         let (id, terminates_tls) = (self.next_id(), live.tls.is_ready());
         if visit.whose == Whose::Nobody {
             let standing = Standing::Unnamed { mta_answers: !self.degraded.holds("mta") };
-            let (stamps, tagged, may_pass, stressed) = (None, false, false, false);
-            return Arrival { id, client, server, standing, tagged, stamps, may_pass, stressed, terminates_tls };
+            let (stamps, tagged, slow, may_pass, stressed) = (None, false, false, false, false);
+            return Arrival { id, client, server, standing, tagged, slow, stamps, may_pass, stressed, terminates_tls };
         }
         let found = self.statics().lookup(client.ip()).map(|found| found.action);
         let tagged = tagged || found == Some(StaticAction::Deny(DenyAction::Tag));
@@ -179,13 +180,16 @@ impl Daemon {
             Some(StaticAction::Deny(DenyAction::Tag | DenyAction::Count)) | None => Standing::Screened,
         };
         let screened = standing == Standing::Screened && !tagged;
+        let stamps = if screened { self.stamps_of(live, client.ip()) } else { None };
+        let rung = if standing == Standing::Screened { self.rung(live, client.ip(), stamps) } else { None };
         Arrival {
             id,
             client,
             server,
-            standing,
+            standing: if rung == Some(Rung::Dropped) { Standing::Denied } else { standing },
             tagged,
-            stamps: if screened { self.stamps_of(live, client.ip()) } else { None },
+            slow: rung == Some(Rung::Tarpitted),
+            stamps,
             may_pass: live.config.listen.earns_pass(server),
             terminates_tls,
             stressed: self.limits.is_stressed(),
@@ -240,7 +244,7 @@ impl Daemon {
     }
 
     /// Counts a decision, and tells it with its evidence.
-    pub(super) fn decided(&self, arrival: &Arrival, decision: &Decision) {
+    pub(super) fn decided(&self, live: &Live, arrival: &Arrival, decision: &Decision) {
         let outcome = match decision.outcome {
             Outcome::HandedOff => "handed_off",
             Outcome::Refused => {
@@ -256,6 +260,7 @@ impl Daemon {
             self.metrics.test_failed(evidence.test);
         }
         observe::decision(arrival, decision);
+        self.judged(live, arrival, decision);
     }
 
     /// The MTA has taken a session.

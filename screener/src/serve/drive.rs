@@ -200,7 +200,7 @@ impl Talk {
                 Output::Log(event) => self.daemon.tell(&mut self.notes, self.session.arrival(), &event),
                 Output::Decided(decision) => {
                     self.notes.decided(&decision, &said);
-                    self.daemon.decided(self.session.arrival(), &decision);
+                    self.daemon.decided(&self.live, self.session.arrival(), &decision);
                 }
             }
         }

@@ -10,7 +10,7 @@ use crate::client::ClientKey;
 use crate::clock::{Now, UnixTime};
 use crate::config::Tagged;
 use crate::control::api_explain::{self, Explanation, ForgetRequest, Forgotten};
-use crate::control::{Refusal, api_pool};
+use crate::control::{Refusal, api_offender, api_pool};
 use crate::feed::{DenyAction, Match, StaticAction};
 use crate::ledger::{Contact, Event, Finding, History, Origin, Pass, Refused, What};
 use crate::pass::{Stamps, Test};
@@ -29,6 +29,7 @@ impl Daemon {
         let history = self.ledger.history(key);
         let let_through = self.let_through(key, history.as_ref());
         let pool = self.membership_shown(address);
+        let offender = self.offender(address);
         let statics = self.statics();
         let found = statics.lookup(address.to_canonical());
         let deny = found.as_ref().and_then(|found| match found.action {
@@ -39,8 +40,10 @@ impl Daemon {
         let verdict = match (&found, deny) {
             (Some(_), None) => "permit",
             (_, Some(DenyAction::Drop | DenyAction::Reject)) => "deny",
-            (_, Some(DenyAction::Tag)) => "screen",
+            (_, Some(DenyAction::Tag)) if offender.as_ref().is_none_or(|offender| offender.until.is_none()) => "screen",
             _ if valid_until.is_some() || pool.as_ref().is_some_and(|pool| pool.passed_until.is_some()) => "pass",
+            // What is static, and a pass, outrank the offence ladder; members of a pool do not climb.
+            _ if pool.is_none() && offender.as_ref().is_some_and(|offender| offender.until.is_some()) => "deny",
             _ => "screen",
         };
         let told = Told {
@@ -51,6 +54,7 @@ impl Daemon {
             deny,
             pass: pass.as_ref(),
             pool: pool.as_ref(),
+            offender: offender.as_ref().filter(|_| pool.is_none()),
             valid_until,
             history: history.as_ref(),
         };
@@ -88,6 +92,7 @@ impl Daemon {
             drops: known.iter().flat_map(|history| &history.drops).map(dropped).collect(),
             events: known.iter().flat_map(|history| &history.events).map(happening).collect(),
             pool: pool.clone(),
+            offender: offender.clone(),
         }
     }
 
@@ -177,6 +182,8 @@ struct Told<'a> {
     deny: Option<DenyAction>,
     pass: Option<&'a Pass>,
     pool: Option<&'a api_pool::Membership>,
+    /// Where it stands on the offence ladder, if that may be held against it.
+    offender: Option<&'a api_offender::Offender>,
     valid_until: Option<UnixTime>,
     history: Option<&'a History>,
 }
@@ -203,6 +210,9 @@ impl Told<'_> {
             ),
             (Some(found), Some(action @ (DenyAction::Drop | DenyAction::Reject))) => {
                 (format!("On the deny list. Denied by {listed} ({} so far).", found.hits), self.kept_out(action))
+            }
+            (Some(_), Some(DenyAction::Tag)) if self.offender.is_some_and(|offender| offender.until.is_some()) => {
+                self.unlisted()
             }
             (Some(_), Some(DenyAction::Tag)) => {
                 let next = match self.live.config.tests.tagged {
@@ -241,7 +251,17 @@ impl Told<'_> {
                 format!("When it comes, it is given to the MTA at once, until {until}."),
             );
         }
-        (self.not_listed(), self.screened())
+        self.held().unwrap_or_else(|| (self.not_listed(), self.screened()))
+    }
+
+    /// The same for somebody on the offence ladder.
+    fn held(&self) -> Option<(String, String)> {
+        let offender = self.offender?;
+        if let Some(next) = offender.kept_out() {
+            return Some((format!("Not on the list. {}", offender.standing()), next));
+        }
+        let slowly = if offender.rung == "tarpitted" { " If it fails again it is answered slowly." } else { "" };
+        Some((format!("{} {}", self.not_listed(), offender.standing()), format!("{}{slowly}", self.screened())))
     }
 
     fn passed(&self, pass: &Pass) -> String {

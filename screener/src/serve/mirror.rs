@@ -253,6 +253,13 @@ pub(super) async fn hear(daemon: Arc<Daemon>, mut events: EventStream) {
             daemon.ledger.note(daemon.key(event.address), What::Limited, detail, event.at);
             continue;
         }
+        if event.offender {
+            let prefix = daemon.ledger.offender(event.address, event.at).map(|(network, ..)| network);
+            let (source, since, at, packets) =
+                ("the offence ladder".to_owned(), event.at, event.at, event.weight.into());
+            daemon.ledger.note_drop(daemon.key(event.address), Dropped { prefix, source, since, at, packets });
+            continue;
+        }
         let (prefix, source) = {
             let statics = daemon.statics();
             let source = statics.lookup(event.address).map(|found| found.source.to_string());

@@ -21,12 +21,14 @@ mod metrics_door;
 mod mirror;
 mod news;
 mod noting;
+mod offenders;
 mod passes;
 mod pattern;
 mod policy;
 mod pools;
 mod reload;
 mod shared;
+mod shared_offenders;
 mod signals;
 mod sockets;
 mod stand;
@@ -164,6 +166,7 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
     }
     door::look_for_permits(&daemon);
     mirror_kernel(&daemon, changes, orders)?;
+    tokio::spawn(offenders::follow(Arc::clone(&daemon)));
     upkeep::learn_features(Arc::clone(&daemon)).await;
     listen(&daemon, stand.fronts, place.inherited.doors)?;
     tokio::spawn(upkeep::expire(Arc::clone(&daemon)));
@@ -352,8 +355,12 @@ fn listen(daemon: &Arc<Daemon>, fronts: Vec<Listening>, old: Vec<Listening>) -> 
 }
 
 fn ledger_options(config: &Config) -> ledger::Options {
-    let shared = config.ledger.shared.is_some();
-    ledger::Options { ipv6_key: config.ledger.ipv6_prefix, shared, ..ledger::Options::default() }
+    ledger::Options {
+        ipv6_key: config.ledger.ipv6_prefix,
+        shared: config.ledger.shared.is_some(),
+        ladder: offenders::rules(config),
+        ..ledger::Options::default()
+    }
 }
 
 /// As many descriptors as the system allows: a session takes one, a relayed one two.

@@ -194,6 +194,7 @@ mod tests {
             server: "192.0.2.10:25".parse().unwrap(),
             standing: Standing::Screened,
             tagged: false,
+            slow: false,
             stamps: None,
             may_pass: true,
             stressed: false,
@@ -209,6 +210,9 @@ mod tests {
             dnsbl: Some(DnsblReport { score: 4, hits: vec![hit], ..DnsblReport::default() }),
             tls: None,
             said: Said { helo: Some("spam.example".to_owned()), sender: None, recipients: 1, commands: 3 },
+            lasted: std::time::Duration::ZERO,
+            failed: crate::pass::TestSet::EMPTY,
+            exceeded: false,
         }
     }
 

@@ -23,7 +23,7 @@ use crate::tls::TlsError;
 use super::daemon::{Daemon, Mode};
 use super::sockets::Fronts;
 use super::statics::Renewed;
-use super::{certificate, door, interfaces, policy, pools, systemd};
+use super::{certificate, door, interfaces, offenders, policy, pools, systemd};
 
 /// Why the running configuration stays.
 #[derive(Debug, Error)]
@@ -117,6 +117,9 @@ fn take_in(daemon: &Arc<Daemon>) -> Result<api::ReloadReport, ReloadError> {
     let other_passes = running.policy.enabled() != next.policy.enabled() || changes.has("listen.proxy_from");
     daemon.live.store(Arc::clone(&next));
     // From here on new sessions go by it.
+    if changes.has("ladder") || changes.has("kernel.offenders") {
+        daemon.ledger.set_ladder(offenders::rules(config));
+    }
     if let Some(lists) = &next.lists {
         lists.watch(&next.watch);
     }

@@ -5,7 +5,7 @@
 //! name that is looked up for long or a certificate store that is read. Sessions know nothing of it: they change the ledger,
 //! and this follows the ledger. What cannot be told waits by name in a bounded queue; where that runs over everything is told.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,11 +18,12 @@ use crate::client::ClientKey;
 use crate::clock::{Now, UnixTime};
 use crate::config::Config;
 use crate::control::api;
-use crate::ledger::{self, Changes, What};
+use crate::ledger::{self, Changes, OffenderChange, OffenderChanges, What};
 use crate::share::{Content, Error, Finder, Link, News, Position, Queue, Reader, Settings, Word};
 
 use super::answers::stamp;
 use super::daemon::Daemon;
+use super::shared_offenders::Offenders;
 
 /// How many clients may wait to be told about. Their names take 6 MB.
 const WAITING: usize = 100_000;
@@ -45,6 +46,7 @@ pub(super) struct Sharing {
     settings: Settings,
     host: String,
     state: Mutex<State>,
+    offenders: Mutex<Offenders>,
     /// There is something in the queue that the ledger did not put there.
     more: Notify,
 }
@@ -105,11 +107,15 @@ impl Sharing {
         };
         let host = config.shared.name();
         let settings = Settings { store, shared: config.shared.clone() };
-        Some(Self { settings, host, state: Mutex::new(state), more: Notify::new() })
+        Some(Self { settings, host, state: Mutex::new(state), offenders: Mutex::default(), more: Notify::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn offenders(&self) -> MutexGuard<'_, Offenders> {
+        self.offenders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ledgers(&self) -> ledger::Sharing<'_> {
@@ -132,7 +138,7 @@ impl Sharing {
                 Phase::Sharing => "sharing",
             }
             .to_owned(),
-            queued: state.queue.len() + state.in_flight.len(),
+            queued: state.queue.len() + state.in_flight.len() + self.offenders().waiting(),
             queue_overflows: state.queue.overflows(),
             told: state.told,
             heard: state.heard,
@@ -170,12 +176,15 @@ async fn share(daemon: &Daemon) {
     let Some(sharing) = &daemon.sharing else { return };
     let finder = Finder::new(sharing.settings.clone());
     let mut changes = daemon.ledger.news();
+    let mut offences = daemon.ledger.offender_changes();
+    // Those there are now are among everything that is told first.
+    drop(offences.take(usize::MAX));
     // Whatever happened while no daemon was there, and whatever could not be told before its end.
     sharing.state().queue.tell_everything();
     let mut pause = RETRY;
     loop {
         let session = Session { daemon, sharing, finder: &finder };
-        let end = session.run(&mut changes).await;
+        let end = session.run(&mut changes, &mut offences).await;
         {
             let mut state = sharing.state();
             let unfinished = std::mem::take(&mut state.in_flight);
@@ -236,14 +245,14 @@ impl Session<'_> {
         }
     }
 
-    async fn run(self, changes: &mut Changes) -> End {
-        match self.connected(changes).await {
+    async fn run(self, changes: &mut Changes, offences: &mut OffenderChanges) -> End {
+        match self.connected(changes, offences).await {
             Ok(end) | Err(end) => end,
         }
     }
 
-    async fn connected(self, changes: &mut Changes) -> Result<End, End> {
-        let (mut link, mut reader) = self.finder.connect().await?;
+    async fn connected(self, changes: &mut Changes, offences: &mut OffenderChanges) -> Result<End, End> {
+        let (mut link, mut reader) = self.found(changes).await?;
         let master = self.finder.master().await?;
         let content = link.content(self.daemon.key_length.bits()).await?;
         self.look_at_clock(&mut link).await?;
@@ -276,12 +285,26 @@ impl Session<'_> {
             info!("passes are shared by {store}");
         }
         let hearing = self.hear(link.clone(), reader, &content, changes.witness());
-        let telling = self.tell(link, changes);
+        let telling = self.tell(link, changes, offences);
         Ok(tokio::select! {
             end = hearing => end.err().unwrap_or(End::Anew("it is read anew")),
             end = telling => end,
             () = self.watch_for_another_master(master) => End::Anew("the sentinels have made another server the master"),
         })
+    }
+
+    /// Connects. That may take long: what changes meanwhile is taken over from the ledger, so that what waits is bounded.
+    async fn found(&self, changes: &mut Changes) -> Result<(Link, Reader), Error> {
+        let connecting = self.finder.connect();
+        tokio::pin!(connecting);
+        loop {
+            tokio::select! {
+                connected = &mut connecting => return connected,
+                fresh = changes.next(BATCH) => {
+                    self.sharing.state().queue.add(fresh.into_iter().map(|change| change.client));
+                }
+            }
+        }
     }
 
     async fn look_at_clock(&self, link: &mut Link) -> Result<(), End> {
@@ -315,11 +338,12 @@ impl Session<'_> {
 
     async fn all(&self, link: &mut Link, changes: &Changes) -> Result<(), Error> {
         let ledger = &self.daemon.ledger;
-        let mut known = HashSet::new();
+        let (mut known, mut offenders) = (HashSet::new(), HashMap::new());
         let mut cursor = 0;
         loop {
             let (next, news) = link.some(cursor).await?;
             self.sharing.contact();
+            offenders.extend(news.offenders.iter().cloned());
             for (client, ahead) in self.take_in(news, &changes.witness()) {
                 if !ahead {
                     known.insert(client);
@@ -330,6 +354,7 @@ impl Session<'_> {
                 break;
             }
         }
+        self.sharing.offenders().tell_all_but(ledger, &offenders);
         let mut after = None;
         loop {
             let clients = ledger.clients_after(after, BATCH);
@@ -364,6 +389,12 @@ impl Session<'_> {
                 self.daemon.ledger.note(client, What::Revoked, "by another host".to_owned(), now);
             }
             taken_in.push((client, taken.ahead));
+        }
+        {
+            let mut offenders = self.sharing.offenders();
+            for (network, word) in news.offenders {
+                heard += u64::from(offenders.take_in(&self.daemon.ledger, network, &word));
+            }
         }
         let mut state = self.sharing.state();
         state.heard += heard;
@@ -422,9 +453,22 @@ impl Session<'_> {
         }
     }
 
+    fn note_offences(&self, changes: Vec<OffenderChange>) {
+        if !self.sharing.offenders().note(&self.daemon.ledger, changes) {
+            self.sharing.state().queue.tell_everything();
+        }
+    }
+
     /// Tells what changes here.
-    async fn tell(self, mut link: Link, changes: &mut Changes) -> End {
+    async fn tell(self, mut link: Link, changes: &mut Changes, offences: &mut OffenderChanges) -> End {
         loop {
+            self.note_offences(offences.take(BATCH));
+            let words = self.sharing.offenders().next(BATCH);
+            if let Err(error) = link.tell_offenders(&words, Now::read().unix).await {
+                return End::Failed(error);
+            }
+            self.sharing.offenders().told(&words);
+            self.sharing.state().told += words.len() as u64;
             let fresh: Vec<_> = changes.take(BATCH).into_iter().map(|change| change.client).collect();
             let clients = {
                 let mut state = self.sharing.state();
@@ -435,8 +479,9 @@ impl Session<'_> {
                 state.in_flight = state.queue.take(BATCH);
                 state.in_flight.clone()
             };
-            if clients.is_empty() {
+            if clients.is_empty() && words.len() < BATCH {
                 tokio::select! {
+                    fresh = offences.next(BATCH) => self.note_offences(fresh),
                     fresh = changes.next(BATCH) => {
                         self.sharing.state().queue.add(fresh.into_iter().map(|change| change.client));
                     }

@@ -17,7 +17,7 @@ use crate::ledger::{Changes, Ledger};
 use super::daemon::Mode;
 use super::degraded::Degraded;
 use super::sockets::{Door, Inherited, Listening};
-use super::{interfaces, listen, mirror};
+use super::{interfaces, listen, mirror, offenders};
 
 /// What the kernel must know before a packet asks it.
 pub(super) struct Content<'a> {
@@ -48,6 +48,7 @@ impl Filled {
         mirror::tell_strangers(content.statics, &kernel);
         kernel.sync_statics(content.statics.effective())?;
         let changes = mirror::align(content.ledger, content.config, &kernel)?;
+        offenders::align(content.ledger, content.config, content.statics, &kernel)?;
         kernel.attach()?;
         Ok(Self { kernel, changes })
     }

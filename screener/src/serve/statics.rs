@@ -44,7 +44,9 @@ impl Daemon {
                  no PROXY header; if that is meant, force it with --force"
             )));
         }
-        self.add(prefix, StaticAction::Permit, request.comment.as_ref(), StaticSet::insert)
+        let added = self.add(prefix, StaticAction::Permit, request.comment.as_ref(), StaticSet::insert)?;
+        self.pardon(prefix);
+        Ok(added)
     }
 
     pub(super) fn add_deny(&self, prefix: IpNet, request: &DenyRequest) -> Result<api::Static, Refusal> {
@@ -281,6 +283,7 @@ impl Daemon {
                 warn!("the kernel's lists are not what they should be: {also}");
             }
         })?;
+        new.iter().filter(|entry| entry.action == StaticAction::Permit).for_each(|permit| self.pardon(permit.prefix));
         Ok(renewed)
     }
 }

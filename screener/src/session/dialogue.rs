@@ -85,7 +85,7 @@ impl Dialogue {
 
     /// A complete line is due by then, or the handoff; single bytes put nothing off.
     pub(super) fn deadline(&self, core: &Core) -> Instant {
-        (self.since + core.policy.command_time.at(core.stressed)).min(core.session_end())
+        (self.since + core.policy.command_time.at(core.arrival.stressed)).min(core.session_end())
     }
 
     pub(super) fn handle(self, core: &mut Core, now: Now, input: Input<'_>) -> Phase {

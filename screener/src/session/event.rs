@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{DnsblReport, TlsSession};
-use crate::pass::Test;
+use crate::pass::{Test, TestSet};
 
 /// One finding about a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -72,6 +72,15 @@ pub struct Decision {
     /// What the client had said until then.
     #[serde(flatten)]
     pub said: Said,
+    /// How long the session had lasted by then.
+    #[serde(skip)]
+    pub lasted: Duration,
+    /// The tests that it failed under an action other than to ignore that.
+    #[serde(skip)]
+    pub failed: TestSet,
+    /// The client sent more than it may: commands, or the bytes of one.
+    #[serde(skip)]
+    pub exceeded: bool,
 }
 
 /// Before or behind the greeting.

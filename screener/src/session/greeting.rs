@@ -60,13 +60,13 @@ impl Greeting {
 
     /// When the client has been silent for long enough; `None`: that is not waited for.
     fn silence_until(&self, core: &Core) -> Option<Instant> {
-        self.silence.then(|| core.began + core.policy.pregreet.wait.at(core.stressed))
+        self.silence.then(|| core.began + core.policy.pregreet.wait.at(core.arrival.stressed))
     }
 
     /// When the lists have had their time; `None`: they are not waited for.
     fn lists_until(&self, core: &Core) -> Option<Instant> {
         let policy = core.policy.dnsbl.as_ref().filter(|_| self.lists)?;
-        Some(core.began + policy.deadline.at(core.stressed))
+        Some(core.began + policy.deadline.at(core.arrival.stressed))
     }
 
     pub(super) fn handle(mut self, core: &mut Core, now: Now, input: Input<'_>) -> Phase {

@@ -58,6 +58,13 @@ impl Lattice {
         Test::ALL.into_iter().any(|test| test.is_deep() && self.is_open(test))
     }
 
+    /// The tests that have failed and are not ignored.
+    pub(super) fn blamed(&self) -> TestSet {
+        let mut blamed = TestSet::EMPTY;
+        self.failed.iter().filter(|&test| !self.forgiven.contains(test)).for_each(|test| blamed.insert(test));
+        blamed
+    }
+
     /// Whether any test has failed, whatever its action.
     pub(super) fn any_failed(&self) -> bool {
         !self.failed.is_empty()

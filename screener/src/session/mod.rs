@@ -105,6 +105,8 @@ pub struct Arrival {
     pub standing: Standing,
     /// Came by the listener of the tagged class: every test is due, whatever was passed before, and no pass is earned.
     pub tagged: bool,
+    /// It has kept failing: a failed test is answered slowly, unless it is ignored. Who passes is welcome as ever.
+    pub slow: bool,
     /// The client's pass, if it has one.
     pub stamps: Option<Stamps>,
     /// Whether the address that it connected to is one on which a pass can be earned (`listen.pass_on`).
@@ -350,7 +352,7 @@ impl Session {
 impl Core {
     /// Under stress nobody is held for longer than it takes to refuse it.
     fn stress(&mut self, phase: Phase, now: Now, on: bool) -> Phase {
-        self.stressed = on;
+        self.arrival.stressed = on;
         match phase {
             phase @ (Phase::Leaving | Phase::Dialogue(_)) if on && self.slow.is_some() => {
                 let reply = reply::limit(&self.policy);

@@ -46,7 +46,7 @@ impl StartingTls {
     }
 
     pub(super) fn deadline(&self, core: &Core) -> Instant {
-        let time = HANDSHAKE_TIME.min(core.policy.command_time.at(core.stressed));
+        let time = HANDSHAKE_TIME.min(core.policy.command_time.at(core.arrival.stressed));
         (self.began + time).min(core.session_end())
     }
 

@@ -46,8 +46,6 @@ pub(super) struct Core {
     pub(super) tls: Option<Box<TlsSession>>,
     /// Something was sent that the client may not have yet.
     pub(super) undelivered: bool,
-    /// Whether sessions are many.
-    pub(super) stressed: bool,
     /// In the tarpit: what is to be said slowly.
     pub(super) slow: Option<Box<Slow>>,
     /// When the session began.
@@ -60,6 +58,8 @@ pub(super) struct Core {
     pub(super) said: Said,
     /// The client has failed by the DNS lists before all of them had answered, and the log does not say so yet.
     pub(super) untold: bool,
+    /// The client has sent more than it may.
+    exceeded: bool,
     /// Something was remembered in this session.
     granted: bool,
     decided: bool,
@@ -69,7 +69,6 @@ impl Core {
     pub(super) fn new(policy: Arc<Policy>, features: Arc<Features>, arrival: Arrival, now: Now) -> Self {
         Self {
             lattice: Lattice::new(&policy, &arrival, now.unix),
-            stressed: arrival.stressed,
             policy,
             features,
             arrival,
@@ -89,6 +88,7 @@ impl Core {
             moment: (Moment::BeforeHandshake, now.instant),
             said: Said::default(),
             untold: false,
+            exceeded: false,
             granted: false,
             decided: false,
         }
@@ -99,6 +99,7 @@ impl Core {
         if self.is_unnamed() && !matches!(event, Event::Reject { .. }) {
             return;
         }
+        self.exceeded |= matches!(event, Event::CountLimit(_) | Event::LengthLimit(_));
         self.output.push_back(Output::Log(event));
     }
 
@@ -216,7 +217,11 @@ impl Core {
 
     /// A test has failed. Returns what its action is, having noted the refusal it leads to.
     pub(super) fn fail(&mut self, test: Test, refusal: &Refusal, evidence: Evidence) -> Action {
-        let action = self.policy.action(test);
+        let action = match self.policy.action(test) {
+            // It has failed often enough to be kept busy with it.
+            Action::Enforce | Action::Drop if self.arrival.slow => Action::Tarpit,
+            action => action,
+        };
         self.lattice.fail(test, action == Action::Ignore);
         self.evidence.push(evidence);
         // What a list says is something that the sender's postmaster can act on, and wins.
@@ -281,6 +286,9 @@ impl Core {
                 dnsbl,
                 tls: self.tls.as_deref().copied(),
                 said,
+                lasted: self.now.instant - self.began,
+                failed: self.lattice.blamed(),
+                exceeded: self.exceeded,
             }));
         }
     }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `PREFIX:meta` | version, length of IPv6 keys, and a number that is new after a flush |
 //! | `PREFIX:c:ADDRESS` | the word of all hosts about a client; expires with it |
+//! | `PREFIX:o:NETWORK` | the last word about an offender (JSON); expires days after it |
 //! | `PREFIX:news` | a stream of the words that changed, the last [`STREAM`] or so |
 
 use std::fmt;
@@ -18,6 +19,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
@@ -27,6 +29,7 @@ use redis::{
 };
 
 use super::error::Error;
+use super::offence::OffenceWord;
 use super::state::{REMEMBERED, State};
 use crate::clock::UnixTime;
 use crate::config::{Secret, Shared, SharedStore, StoreHost, StorePlace};
@@ -41,6 +44,9 @@ const BLOCK: Duration = Duration::from_secs(1);
 const STREAM: usize = 100_000;
 /// How many changes are heard at a time, and how many clients looked at.
 pub(super) const PAGE: usize = 1000;
+
+/// How long words about offenders are kept: what they say is over by then, and so is what was forgiven.
+pub const OFFENCES_REMEMBERED: Duration = Duration::from_secs(3 * 86_400);
 
 const SCRIPT: &str = include_str!("merge.lua");
 const VERSION: u32 = 1;
@@ -102,6 +108,8 @@ impl Content {
 pub struct News {
     /// What others said.
     pub words: Vec<Word>,
+    /// What they said about offenders.
+    pub offenders: Vec<(IpNet, OffenceWord)>,
     /// Records that could not be understood.
     pub unreadable: u64,
     /// There may be more at once.
@@ -333,7 +341,7 @@ impl Link {
     /// # Errors
     /// When the store does not answer.
     pub async fn some(&mut self, cursor: u64) -> Result<(u64, News), Error> {
-        let pattern = format!("{}*", self.key("c:"));
+        let pattern = self.key("[co]:*");
         let (next, keys): (u64, Vec<String>) =
             self.ask(cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(PAGE)).await?;
         let mut news = News::default();
@@ -341,11 +349,13 @@ impl Link {
             return Ok((next, news));
         }
         let values: Vec<Option<Vec<u8>>> = self.ask(cmd("MGET").arg(&keys)).await?;
-        let prefix = self.key("c:");
+        let (clients, offenders) = (self.key("c:"), self.key("o:"));
         for (key, value) in keys.iter().zip(values) {
             let Some(value) = value else { continue };
-            let client = key.strip_prefix(&prefix).and_then(|text| text.parse().ok());
-            news.push(client, State::decode(&value));
+            match key.strip_prefix(&offenders) {
+                Some(network) => news.push_offender(network.as_bytes(), &value),
+                None => news.push(key.strip_prefix(&clients).and_then(|text| text.parse().ok()), State::decode(&value)),
+            }
         }
         Ok((next, news))
     }
@@ -368,6 +378,29 @@ impl Link {
         let connection = &mut self.connection;
         let new: Vec<u64> = within(PATIENCE, async { Ok(pipeline.query_async(connection).await?) }).await?;
         Ok(new.into_iter().sum())
+    }
+
+    /// Says something about offenders. The last one who says something is what the store keeps; those who hear it join it.
+    ///
+    /// # Errors
+    /// As [`Link::tell`].
+    pub async fn tell_offenders(&mut self, words: &[(IpNet, OffenceWord)], now: UnixTime) -> Result<(), Error> {
+        if words.is_empty() {
+            return Ok(());
+        }
+        let stream = self.key("news");
+        let mut pipeline = pipe();
+        for (network, word) in words {
+            let Ok(json) = serde_json::to_vec(word) else { continue };
+            let key = self.key(&format!("o:{network}"));
+            let until =
+                word.offender.as_ref().map_or(now, |offender| offender.until.max(now)).plus(OFFENCES_REMEMBERED);
+            pipeline.cmd("SET").arg(&key).arg(&json).ignore().cmd("EXPIREAT").arg(&key).arg(until.0).ignore();
+            pipeline.cmd("XADD").arg(&stream).arg("MAXLEN").arg("~").arg(STREAM).arg("*");
+            pipeline.arg("o").arg(network.to_string()).arg("s").arg(&json).arg("h").arg(&self.me).ignore();
+        }
+        let connection = &mut self.connection;
+        within(PATIENCE, async { Ok(pipeline.query_async::<()>(connection).await?) }).await
     }
 
     async fn ask<T: redis::FromRedisValue>(&mut self, command: &Cmd) -> Result<T, Error> {
@@ -410,15 +443,31 @@ impl Reader {
             if field(b"h") == Some(self.me.as_bytes()) {
                 continue;
             }
+            if let Some(network) = field(b"o") {
+                news.push_offender(network, field(b"s").unwrap_or_default());
+                continue;
+            }
             let client = field(b"c").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
             news.push(client, field(b"s").and_then(State::decode));
-            news.more = news.words.len() + news.unreadable as usize >= PAGE;
         }
+        news.more = news.heard() >= PAGE;
         Ok(news)
     }
 }
 
 impl News {
+    fn heard(&self) -> usize {
+        self.words.len() + self.offenders.len() + self.unreadable as usize
+    }
+
+    fn push_offender(&mut self, network: &[u8], json: &[u8]) {
+        let network = std::str::from_utf8(network).ok().and_then(|text| text.parse().ok());
+        match (network, serde_json::from_slice(json)) {
+            (Some(network), Ok(word)) => self.offenders.push((network, word)),
+            _ => self.unreadable += 1,
+        }
+    }
+
     fn push(&mut self, client: Option<IpAddr>, state: Option<State>) {
         match (client, state) {
             (Some(client), Some(state)) => self.words.push(Word { client, state }),

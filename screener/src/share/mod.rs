@@ -5,10 +5,13 @@
 
 mod error;
 mod link;
+mod offence;
 mod queue;
 mod state;
 
 pub use error::Error;
+pub use link::OFFENCES_REMEMBERED;
 pub use link::{Content, Finder, Link, News, Position, Reader, Report, Settings, Word};
+pub use offence::OffenceWord;
 pub use queue::Queue;
 pub use state::{Given, REMEMBERED, Register, State, seconds};

@@ -132,6 +132,12 @@ pub(super) fn median(sorted: &[f64]) -> f64 {
     }
 }
 
+/// The value that so many in a hundred do not exceed.
+pub(super) fn percentile(values: &[f64], percent: usize) -> f64 {
+    let sorted = sorted(values.to_vec());
+    sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
 /// Three digits behind the point: more would be noise.
 fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
@@ -145,6 +151,12 @@ mod tests {
     fn the_median_is_the_middle() {
         assert_eq!(median(&[1.0, 2.0, 9.0]), 2.0);
         assert_eq!(median(&[1.0, 2.0, 4.0, 9.0]), 3.0);
+    }
+
+    #[test]
+    fn a_percentile_is_a_value_that_was_measured() {
+        let values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        assert_eq!((percentile(&values, 99), percentile(&values[..1], 99)), (198.0, 200.0));
     }
 
     #[test]

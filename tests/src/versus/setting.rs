@@ -146,6 +146,7 @@ impl Setting {
              [listen]\nmode = \"front\"\npass_on = [{}]\n\
              [backend]\naddress = \"{mta}:{port}\"\nafter_tests = \"{after_tests}\"\n\
              [kernel]\nxdp = \"off\"\n\
+             [ladder]\nenable = false\n\
              [control]\ngroup = \"root\"\n\
              [observe]\nprogram = \"{PROGRAM}\"\n\
              [tests.pregreet]\naction = \"{action}\"\nwait = \"{wait}\"\n",

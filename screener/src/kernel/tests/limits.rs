@@ -120,6 +120,12 @@ fn memory(map: &Map) -> u64 {
 
 #[test]
 fn the_flags_of_the_settings_are_one_bit_each() {
-    let all = [Settings::STEERED, Settings::REJECT_EARLY, Settings::REJECT_BY_HAND];
-    assert_eq!(all.iter().fold(0, |together, flag| together ^ flag), 7);
+    let all = [
+        Settings::STEERED,
+        Settings::REJECT_EARLY,
+        Settings::REJECT_BY_HAND,
+        Settings::OFFENDERS,
+        Settings::OFFENDER_PREFIXES,
+    ];
+    assert_eq!(all.iter().fold(0, |together, flag| together ^ flag), 31);
 }

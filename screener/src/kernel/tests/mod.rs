@@ -2,6 +2,7 @@
 
 mod frames;
 mod limits;
+mod offenders;
 mod rig;
 mod told;
 mod vectors;

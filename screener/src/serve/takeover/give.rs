@@ -13,7 +13,7 @@ use rustix::net::sockopt::socket_peercred;
 use tracing::{error, info, warn};
 
 use super::super::daemon::Daemon;
-use super::super::{reload, systemd};
+use super::super::{offenders, reload, systemd};
 use super::{ANSWER, Given, Offer, PROTOCOL, Reply, Rest, STAND, Word, hear, meeting, say};
 use crate::control::Refusal;
 use crate::control::api;
@@ -177,6 +177,7 @@ fn stand_again(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
     kernel.attach()?;
     daemon.sockets.put_behind_steer(kernel)?;
     kernel.sync_statics(daemon.statics().effective())?;
+    offenders::align(&daemon.ledger, &daemon.live().config, &daemon.statics(), kernel)?;
     if let Some(note) = reload::realign(daemon) {
         anyhow::bail!(note);
     }

@@ -95,6 +95,7 @@ pub(super) fn arrival(entropy: &mut Entropy<'_>) -> Arrival {
         server: ([192, 0, 2, 10], 25).into(),
         standing,
         tagged: entropy.chance(10),
+        slow: entropy.chance(10),
         stamps,
         may_pass: !entropy.chance(15),
         stressed: entropy.chance(10),

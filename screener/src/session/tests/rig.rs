@@ -65,6 +65,7 @@ pub(super) fn arrival() -> Arrival {
         server: "192.0.2.10:25".parse().unwrap(),
         standing: Standing::Screened,
         tagged: false,
+        slow: false,
         stamps: None,
         may_pass: true,
         stressed: false,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::rig::{Rig, arrival, listed, policy};
+use super::rig::{Rig, arrival, listed, policy, unlisted};
 use crate::session::{Action, Arrival, Event, Input, Moment, Outcome, Standing};
 
 fn pregreeter() -> Rig {
@@ -69,6 +69,33 @@ fn a_tarpitted_class_is_answered_slowly_from_the_first_byte_on() {
     rig.says("RCPT TO:<c@d>\r\n").seconds(100);
     assert_eq!(rig.take(), "521 5.3.2 Service currently unavailable; session=000000000abc\r\n");
     assert!(rig.closed && rig.handoff.is_none());
+}
+
+#[test]
+fn who_keeps_failing_is_answered_slowly_when_it_fails_again_and_let_in_when_it_does_not() {
+    let slow = || Arrival { slow: true, ..arrival() };
+    let mut rig = Rig::with(policy(), slow());
+    rig.says("EHLO c.test\r\n");
+    assert!(rig.events.contains(&Event::Tarpit), "{:?}", rig.events);
+    rig.seconds(100).says("MAIL FROM:<a@b>\r\n").seconds(30).says("RCPT TO:<c@d>\r\n").seconds(100);
+    assert!(rig.take().ends_with("521 5.5.1 Protocol error; session=000000000abc\r\n") && rig.closed);
+    let decision = rig.decision.unwrap();
+    assert_eq!(decision.failed.iter().collect::<Vec<_>>(), [crate::pass::Test::Pregreet]);
+    assert!(decision.lasted >= Duration::from_secs(100));
+
+    let mut policy = policy();
+    policy.pregreet.action = Action::Ignore;
+    let mut ignored = Rig::with(policy.clone(), slow());
+    ignored.says("EHLO c.test\r\n");
+    assert!(!ignored.events.contains(&Event::Tarpit), "what is ignored stays so");
+    let mut well_behaved = Rig::with(policy, slow());
+    well_behaved
+        .lists_say(unlisted())
+        .seconds(6)
+        .says("EHLO c\r\n")
+        .says("MAIL FROM:<a@b>\r\n")
+        .says("RCPT TO:<c@d>\r\n");
+    assert!(well_behaved.handoff.is_some() && well_behaved.granted.is_some());
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn ours(mode: &str, Settings { wait, deep }: Settings, rest: &str) -> String {
         "hostname = \"mx.example.com\"\n\
          [listen]\nmode = \"{mode}\"\naddresses = [\"0.0.0.0:25\"]\n\
          [tests.pregreet]\naction = \"drop\"\nwait = \"{wait}s\"\n{deep}{rest}\
-         [control]\ngroup = \"root\"\n"
+         [ladder]\nenable = false\n[control]\ngroup = \"root\"\n"
     )
 }
 
