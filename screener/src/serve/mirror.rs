@@ -70,7 +70,10 @@ pub(super) fn tell_strangers(statics: &StaticSet, kernel: &Kernel) {
 /// Makes the kernel's passes equal to the ledger's, and returns the changes from then on.
 pub(super) fn align(ledger: &Ledger, config: &Config, kernel: &Kernel) -> Result<Changes, KernelError> {
     let mut changes = ledger.changes();
-    kernel.sync_passes(Beginning { config, changes: &mut changes, page: VecDeque::new() })?;
+    let report = kernel.sync_passes(Beginning { config, changes: &mut changes, page: VecDeque::new() })?;
+    if report.left_out > 0 {
+        warn!("{} passes have no room in the kernel's map: these clients go through the daemon", report.left_out);
+    }
     Ok(changes)
 }
 
