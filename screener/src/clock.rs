@@ -3,6 +3,7 @@
 //! Holds the two clocks of the program as values. Only [`Now::read`] looks at a real clock; the session engine never calls it.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,22 @@ impl fmt::Display for UnixTime {
     }
 }
 
+/// What [`UnixTime`]'s `Display` writes. Other offsets than UTC and fractions are read too; the fraction is cut off.
+impl FromStr for UnixTime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let seconds = match text.strip_prefix('@') {
+            Some(number) => number.parse().ok(),
+            None => text.parse::<jiff::Timestamp>().ok().and_then(|stamp| u64::try_from(stamp.as_second()).ok()),
+        };
+        seconds.map(Self).ok_or_else(|| {
+            let shown: String = text.chars().take(40).flat_map(char::escape_debug).collect();
+            format!("'{shown}' is no time: write it as 2026-11-24T04:30:00Z")
+        })
+    }
+}
+
 /// One moment on both clocks: the monotonic one for deadlines, the calendar for expiries.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -54,5 +71,22 @@ impl Now {
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {
         Self { instant: self.instant + span, unix: self.unix.plus(span) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_as_it_is_written() {
+        for seconds in [0, 1, 1_795_572_274, 253_402_207_200, 253_402_300_800, u64::MAX] {
+            let time = UnixTime(seconds);
+            assert_eq!(time.to_string().parse(), Ok(time), "{time}");
+        }
+        assert_eq!("2026-11-24T05:30:00.5+01:00".parse(), "2026-11-24T04:30:00Z".parse::<UnixTime>());
+        for wrong in ["", "@", "@-1", "tomorrow", "1969-12-31T23:59:59Z", "@18446744073709551616"] {
+            assert!(wrong.parse::<UnixTime>().is_err(), "{wrong}");
+        }
     }
 }

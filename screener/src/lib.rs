@@ -8,6 +8,7 @@ pub mod control;
 pub mod descriptors;
 pub mod dns;
 pub mod dnsbl;
+pub mod dump;
 pub mod feed;
 pub mod handoff;
 pub mod host;

@@ -35,6 +35,8 @@ pub(crate) struct Fuzz {
 /// What can be fuzzed: a binary of `screener/fuzz` each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Target {
+    /// Dumps of passes: ours, postscreen's, spamd's
+    Dump,
     /// Command lines out of a client's bytes
     Line,
     /// PROXY headers, versions 1 and 2
@@ -46,6 +48,7 @@ enum Target {
 impl Target {
     fn name(self) -> &'static str {
         match self {
+            Self::Dump => "dump",
             Self::Line => "line",
             Self::Proxy => "proxy",
             Self::Session => "session",

@@ -1,6 +1,5 @@
 //! What goes over the control socket: the contract with the CLI and with whatever else reads it. Times are RFC 3339, UTC.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -190,21 +189,6 @@ pub struct Static {
     pub last_seen: Option<String>,
 }
 
-/// A pass: `GET /v1/passes`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pass {
-    /// Who.
-    pub client: String,
-    /// Until when, test by test.
-    pub expires: BTreeMap<String, Option<String>>,
-    /// Since when.
-    pub created: String,
-    /// `screened`, `manual`, or `pool` for the copy of a pool's pass.
-    pub origin: String,
-    /// Why.
-    pub comment: Option<String>,
-}
-
 /// `GET /v1/explain/{address}`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
@@ -220,7 +204,7 @@ pub struct Explanation {
     #[serde(rename = "static")]
     pub entry: Option<Static>,
     /// Its pass.
-    pub pass: Option<Pass>,
+    pub pass: Option<super::api_pass::Pass>,
     /// The pool of senders that it belongs to.
     #[serde(default)]
     pub pool: Option<super::api_pool::Membership>,
@@ -259,16 +243,6 @@ pub struct Happening {
     pub what: String,
     /// The particulars.
     pub detail: String,
-}
-
-/// The body of `PUT /v1/passes/{address}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PassRequest {
-    /// How long; `None`: 30 days.
-    pub ttl_seconds: Option<u64>,
-    /// Why.
-    pub comment: Option<String>,
 }
 
 /// The body of `PUT /v1/denies/{prefix}`.
@@ -345,21 +319,6 @@ pub struct ExportRequest {
     pub origin: Option<String>,
     /// Only what does that.
     pub action: Option<DenyAction>,
-}
-
-/// The query of `GET /v1/passes`: a page. A million passes are read page by page, so that neither side ever holds them all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PageRequest {
-    /// Behind this client; `None`: from the beginning.
-    pub after: Option<std::net::IpAddr>,
-    /// At most so many; at most [`PageRequest::MOST`].
-    pub most: Option<usize>,
-}
-
-impl PageRequest {
-    /// The largest page.
-    pub const MOST: usize = 1000;
 }
 
 /// The answer to `POST /v1/reload`.

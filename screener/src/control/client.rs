@@ -4,9 +4,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -103,30 +104,61 @@ impl Client {
         self.ask(Method::DELETE, path, Bytes::new()).await.map(drop)
     }
 
+    /// Removes, and hears what came of it.
+    ///
+    /// # Errors
+    /// When there is no daemon, it refuses, or there is no such thing.
+    pub async fn delete_told<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let body = self.ask(Method::DELETE, path, Bytes::new()).await?;
+        serde_json::from_slice(&body).map_err(|error| self.broken(&error))
+    }
+
+    /// Asks for a text that comes bit by bit, for as long as the daemon has something to tell.
+    ///
+    /// # Errors
+    /// When there is no daemon, or it does not answer.
+    pub async fn lines(&self, path: &str) -> Result<Lines, ClientError> {
+        let asking = async {
+            let response = self.respond(Method::GET, path, Bytes::new()).await?;
+            let status = response.status();
+            if status.is_success() {
+                return Ok(response.into_body());
+            }
+            let body = response.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
+            self.judge(status, body)?;
+            Err(self.broken(&status))
+        };
+        let body = timeout(ANSWER_TIME, asking).await.unwrap_or_else(|elapsed| Err(self.broken(&elapsed)))?;
+        Ok(Lines { body, client: self.clone(), read: BytesMut::new() })
+    }
+
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         self.ask_within(ANSWER_TIME, method, path, body).await
     }
 
     async fn ask_within(&self, time: Duration, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         let asking = async {
-            let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-                .await
-                .map_err(|error| self.broken(&error))?;
-            tokio::spawn(connection);
-            let request = Request::builder()
-                .method(method)
-                .uri(path)
-                .header(header::HOST, "screener")
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(Full::new(body))
-                .map_err(|error| self.broken(&error))?;
-            let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
+            let response = self.respond(method, path, body).await?;
             let status = response.status();
             let body = response.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
             self.judge(status, body)
         };
         timeout(time, asking).await.unwrap_or_else(|elapsed| Err(self.broken(&elapsed)))
+    }
+
+    async fn respond(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "screener")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| self.broken(&error))?;
+        sender.send_request(request).await.map_err(|error| self.broken(&error))
     }
 
     fn judge(&self, status: StatusCode, body: Bytes) -> Result<Bytes, ClientError> {
@@ -156,4 +188,50 @@ impl Client {
     fn broken(&self, reason: &impl ToString) -> ClientError {
         ClientError::Broken { socket: self.socket.clone(), reason: reason.to_string() }
     }
+}
+
+/// The lines of an answer as they come, from [`Client::lines`].
+#[derive(Debug)]
+pub struct Lines {
+    body: Incoming,
+    client: Client,
+    read: BytesMut,
+}
+
+impl Lines {
+    /// No line of ours is longer.
+    const LONGEST: usize = 1 << 20;
+
+    /// The next line, without its end; waits for it. `None`: the answer has ended.
+    ///
+    /// # Errors
+    /// When the daemon goes away in the middle of it.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            if let Some(end) = self.read.iter().position(|&byte| byte == b'\n') {
+                let line = self.read.split_to(end + 1).freeze();
+                return Ok(Some(line.slice(..end)));
+            }
+            if self.read.len() > Self::LONGEST {
+                return Err(self.client.broken(&"a line without an end"));
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.read.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(error)) => return Err(self.client.broken(&error)),
+            }
+        }
+    }
+}
+
+/// A request as the query of a path.
+///
+/// # Errors
+/// When it holds what a query cannot say; none of ours does.
+pub fn query(request: &impl Serialize) -> Result<String, serde_urlencoded::ser::Error> {
+    serde_urlencoded::to_string(request)
 }

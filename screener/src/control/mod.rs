@@ -4,10 +4,12 @@
 
 pub mod api;
 pub mod api_dnsbl;
+pub mod api_pass;
 pub mod api_pool;
 mod client;
 mod lock;
+mod passes;
 mod server;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Lines, query};
 pub use server::{Answers, BindError, Refusal, Server, bind_metrics, give, serve_metrics};

@@ -13,17 +13,21 @@ use axum::extract::{self, DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{delete, get, post, put};
+use bytes::Bytes;
 use ipnet::IpNet;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{self, DenyRequest, ExportRequest, ImportRequest, PageRequest, PassRequest, PermitRequest};
+use super::api::{self, DenyRequest, ExportRequest, ImportRequest, PermitRequest};
 use super::api_dnsbl;
+use super::api_pass::{self, DeleteRequest, ListRequest, PassRequest, RestoreRequest, WatchRequest};
 use super::api_pool::{self, RefreshRequest};
 use super::lock::Lock;
+use super::passes;
 use crate::config::Control;
 use crate::pool::RefreshError;
 
@@ -41,12 +45,18 @@ pub trait Answers: Send + Sync + 'static {
     fn dnsbl(&self) -> api_dnsbl::Dnsbl;
     /// What happened to a client, and what would happen now.
     fn explain(&self, address: IpAddr) -> api::Explanation;
-    /// A page of passes, in the order of their addresses.
-    fn passes(&self, page: &PageRequest) -> Vec<api::Pass>;
+    /// A page of passes, in the order of their addresses. Called where waiting is allowed.
+    fn passes(&self, request: &ListRequest) -> Result<api_pass::Page, Refusal>;
     /// Gives a pass.
-    fn pass_add(&self, address: IpAddr, request: &PassRequest) -> Result<api::Pass, Refusal>;
-    /// Takes a pass away. False: there was none.
-    fn pass_del(&self, address: IpAddr) -> bool;
+    fn pass_add(&self, address: IpAddr, request: &PassRequest) -> Result<api_pass::Added, Refusal>;
+    /// Takes a pass away.
+    fn pass_del(self: Arc<Self>, address: IpAddr) -> Result<api_pass::Deleted, Refusal>;
+    /// Takes the passes in a prefix away, a part of them. Called where waiting is allowed.
+    fn passes_del(&self, request: &DeleteRequest) -> Result<api_pass::DeletedPage, Refusal>;
+    /// Puts passes back. Called where waiting is allowed.
+    fn passes_restore(&self, request: &RestoreRequest) -> Result<api_pass::RestoreReport, Refusal>;
+    /// What happens to passes from now on: [`api_pass::News`], a line each.
+    fn pass_watch(self: Arc<Self>, request: &WatchRequest) -> Result<mpsc::Receiver<Bytes>, Refusal>;
     /// The pools of senders.
     fn pools(&self) -> Vec<api_pool::Pool>;
     /// Looks a pool's members up, for which it waits.
@@ -186,8 +196,7 @@ impl Server {
             .route("/v1/status", get(status::<A>))
             .route("/v1/dnsbl", get(dnsbl::<A>))
             .route("/v1/explain/{address}", get(explain::<A>))
-            .route("/v1/passes", get(passes::<A>))
-            .route("/v1/passes/{address}", put(pass_add::<A>).delete(pass_del::<A>))
+            .merge(passes::routes::<A>())
             .route("/v1/pools", get(pools::<A>))
             .route("/v1/pools/{domain}", get(pool::<A>))
             .route("/v1/pools/{domain}/refresh", post(pool_refresh::<A>))
@@ -273,28 +282,6 @@ async fn dnsbl<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
 async fn explain<A: Answers>(State(daemon): State<Arc<A>>, extract::Path(address): extract::Path<String>) -> Response {
     match parse_address(&address) {
         Ok(address) => Json(daemon.explain(address)).into_response(),
-        Err(refusal) => refusal.into_response(),
-    }
-}
-
-async fn passes<A: Answers>(State(daemon): State<Arc<A>>, Query(page): Query<PageRequest>) -> Response {
-    Json(daemon.passes(&page)).into_response()
-}
-
-async fn pass_add<A: Answers>(
-    State(daemon): State<Arc<A>>,
-    extract::Path(address): extract::Path<String>,
-    Json(request): Json<PassRequest>,
-) -> Response {
-    match parse_address(&address).and_then(|address| daemon.pass_add(address, &request)) {
-        Ok(pass) => Json(pass).into_response(),
-        Err(refusal) => refusal.into_response(),
-    }
-}
-
-async fn pass_del<A: Answers>(State(daemon): State<Arc<A>>, extract::Path(address): extract::Path<String>) -> Response {
-    match parse_address(&address) {
-        Ok(address) => gone(daemon.pass_del(address), || format!("{address} has no pass")),
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -387,7 +374,7 @@ async fn reload<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
 }
 
 /// Carries out a change where it may wait.
-async fn changed<T: Serialize + Send + 'static>(
+pub(super) async fn changed<T: Serialize + Send + 'static>(
     change: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Response {
     match spawn_blocking(change).await {
@@ -430,7 +417,7 @@ fn gone(there: bool, why_not: impl FnOnce() -> String) -> Response {
     }
 }
 
-fn parse_address(text: &str) -> Result<IpAddr, Refusal> {
+pub(super) fn parse_address(text: &str) -> Result<IpAddr, Refusal> {
     text.parse().map_err(|_| Refusal::Wrong(format!("'{text}' is no IP address")))
 }
 

@@ -117,6 +117,11 @@ impl BadList {
         self.faults.is_empty()
     }
 
+    /// How many lines were not understood.
+    pub(crate) fn count(&self) -> usize {
+        self.faults.len() + self.more
+    }
+
     /// A line a complaint, under the name of the file.
     pub fn told(&self, name: &str) -> String {
         let mut lines: Vec<_> = self.faults.iter().map(|(line, what)| format!("{name}:{line}: {what}")).collect();

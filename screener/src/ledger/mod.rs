@@ -13,13 +13,17 @@ mod heir;
 mod history;
 mod key;
 mod load;
+mod news;
+mod origin;
 mod pages;
 mod pass;
 mod pending;
+mod restore;
 mod schema;
 mod statics;
 mod status;
 mod store;
+mod walk;
 mod writer;
 
 #[cfg(test)]
@@ -38,9 +42,11 @@ use thiserror::Error;
 pub use change::{Change, Changes};
 pub use heir::Said;
 pub use history::{Event, History, What};
-pub use pass::{Grant, Origin, Pass};
+pub use news::{Happened, News};
+pub use pass::{COMMENT_MAX, Grant, Origin, Pass};
 pub use statics::StoredStatic;
 pub use status::LedgerStatus;
+pub use walk::Found;
 
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
@@ -146,6 +152,7 @@ pub struct Expired {
 struct Passes {
     by_client: BTreeMap<ClientKey, Packed>,
     watchers: Vec<Weak<Watcher>>,
+    news: news::Watched,
 }
 
 /// What the ledger, its writer and its followers have in common. Locks are taken one at a time, but for the queue's and
@@ -334,6 +341,7 @@ impl Ledger {
         let mut passes = self.shared.passes();
         let (pass, grant) = Packed::granted(passes.by_client.get(&client), stamps, origin, comment, now);
         if grant != Grant::Unchanged {
+            passes.news.tell(client, || (grant.into(), Some(pass.unpack())));
             passes.by_client.insert(client, pass);
             self.shared.pass_changed(&mut passes, client);
             self.shared.heirs.granted(client, stamps, origin, now);
@@ -344,18 +352,26 @@ impl Ledger {
     /// Takes a pass away. False: there was none.
     pub fn revoke(&self, client: ClientKey) -> bool {
         let mut passes = self.shared.passes();
-        let had = passes.by_client.remove(&client).is_some();
-        if had {
+        let had = passes.by_client.remove(&client);
+        if let Some(pass) = &had {
+            passes.news.tell(client, || (Happened::Revoked, Some(pass.unpack())));
             self.shared.pass_changed(&mut passes, client);
         }
-        had
+        had.is_some()
     }
 
     /// Takes back one test of a pass that was earned by screening. False: there was nothing to take back; what the operator
     /// gave stays.
     pub fn withdraw(&self, client: ClientKey, test: Test) -> bool {
         let mut passes = self.shared.passes();
-        let withdrawn = passes.by_client.get_mut(&client).is_some_and(|pass| pass.withdraw(test));
+        let Passes { by_client, news, .. } = &mut *passes;
+        let withdrawn = by_client.get_mut(&client).is_some_and(|pass| {
+            let withdrawn = pass.withdraw(test);
+            if withdrawn {
+                news.tell(client, || (Happened::Withdrawn(test), Some(pass.unpack())));
+            }
+            withdrawn
+        });
         if withdrawn {
             self.shared.pass_changed(&mut passes, client);
             self.shared.heirs.tell(|| Said::Withdrawn { client: client.address(), test });

@@ -8,7 +8,7 @@ use crate::clock::UnixTime;
 use crate::pass::{Stamps, Test};
 
 /// The longest comment that is kept, in bytes.
-pub(super) const COMMENT_MAX: usize = 1024;
+pub const COMMENT_MAX: usize = 1024;
 
 /// Where a pass came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -58,6 +58,20 @@ pub struct Pass {
     pub origin: Origin,
     /// What the operator wrote about it.
     pub comment: Option<String>,
+}
+
+impl Pass {
+    /// Two records of one client as one: each expiry the later, `created` the earlier; of origin and comment the stronger
+    /// origin, and the comment of `self` if it has one.
+    #[must_use]
+    pub fn joined(&self, other: &Self) -> Self {
+        Self {
+            stamps: self.stamps.merged(&other.stamps),
+            created: self.created.min(other.created),
+            origin: self.origin.outlives(other.origin),
+            comment: self.comment.clone().or_else(|| other.comment.clone()),
+        }
+    }
 }
 
 /// What a grant did.
@@ -137,6 +151,26 @@ impl Packed {
         let pass = Self { until, created: old.created, origin, comment };
         let grant = if pass == *old { Grant::Unchanged } else { Grant::Changed };
         (pass, grant)
+    }
+
+    /// The pass after one that was written down before is put back on top of `old`: as it was, unless `old` counts for
+    /// anything still. Then the two are one, see [`Pass::joined`].
+    pub(super) fn restored(old: Option<&Self>, back: &Pass, now: UnixTime) -> (Self, Grant) {
+        let back = Pass { created: back.created.min(now), ..back.clone() };
+        let Some(old) = old.filter(|old| old.last_expiry() > now) else { return (Self::of(&back), Grant::New) };
+        let pass = Self::of(&old.unpack().joined(&back));
+        let grant = if pass == *old { Grant::Unchanged } else { Grant::Changed };
+        (pass, grant)
+    }
+
+    fn of(pass: &Pass) -> Self {
+        let comment = pass.comment.as_deref().map(shortened).filter(|text| !text.is_empty());
+        Self {
+            until: Test::ALL.map(|test| pass.stamps.get(test).map_or(0, |until| until.0)),
+            created: pass.created.0,
+            origin: pass.origin,
+            comment: comment.map(Into::into),
+        }
     }
 
     /// Forgets that a test was passed, unless the operator said so. False: it was not.
@@ -247,6 +281,21 @@ mod tests {
         let (new, grant) = granted(Some(&old), 2_000, Origin::Screened, None);
         assert_eq!(grant, Grant::New);
         assert_eq!((new.created, new.origin, new.comment), (NOW.0, Origin::Screened, None));
+    }
+
+    #[test]
+    fn what_is_put_back_is_as_it_was_and_takes_nothing_away() {
+        let back = Pass { stamps: until(5_000), created: UnixTime(10), origin: Origin::Screened, comment: None };
+        let (alone, grant) = Packed::restored(None, &back, NOW);
+        assert_eq!((alone.unpack(), grant), (back.clone(), Grant::New));
+        let (manual, _) = granted(None, 9_000, Origin::Manual, Some("asked by phone"));
+        let (both, grant) = Packed::restored(Some(&manual), &back, NOW);
+        assert_eq!(grant, Grant::Changed);
+        assert_eq!((both.stamps(), both.created, both.origin), (until(9_000), 10, Origin::Manual));
+        assert_eq!(both.comment, manual.comment);
+        assert_eq!(Packed::restored(Some(&both), &back, NOW), (both.clone(), Grant::Unchanged));
+        let (gone, _) = Packed::granted(None, &until(900), Origin::Manual, Some("for the day"), UnixTime(500));
+        assert_eq!(Packed::restored(Some(&gone), &back, NOW).0, alone, "what has expired has no say");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::control::Server;
 
 use super::daemon::Daemon;
+
+/// How long whoever asked may take to read the answer when the daemon ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// The control socket.
 #[derive(Debug)]
@@ -52,10 +56,13 @@ impl Answering {
             state.end.cancel();
             state.task.take()
         };
-        if let Some(task) = task
-            && let Err(error) = task.await
-        {
-            tracing::warn!("the control socket's task broke: {error}");
+        match task {
+            None => {}
+            Some(task) => match tokio::time::timeout(LAST_ANSWERS, task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!("the control socket's task broke: {error}"),
+                Err(_) => tracing::warn!("somebody asked at the control socket and does not read the answer: cut off"),
+            },
         }
     }
 

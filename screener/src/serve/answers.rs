@@ -3,25 +3,24 @@
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
+use bytes::Bytes;
 use ipnet::IpNet;
+use tokio::sync::mpsc;
 
 use crate::clock::{Now, UnixTime};
-use crate::control::api::{self, DenyRequest, ExportRequest, ImportRequest, PageRequest, PassRequest, PermitRequest};
+use crate::control::api::{self, DenyRequest, ExportRequest, ImportRequest, PermitRequest};
+use crate::control::api_pass::{self, DeleteRequest, ListRequest, PassRequest, RestoreRequest, WatchRequest};
 use crate::control::{Answers, Refusal, api_dnsbl, api_pool};
 use crate::feed::{DenyAction, Match, StaticAction};
 use crate::kernel;
-use crate::ledger::{History, Origin, Pass, What};
+use crate::ledger::{History, Pass, What};
 use crate::observe;
-use crate::pass::{Stamps, Test};
+use crate::pass::Test;
 
 use super::certificate;
 use super::daemon::{Daemon, Mode};
 use super::{reload, takeover};
-
-/// How long a pass by hand lasts unless it is said.
-const MANUAL_PASS: Duration = Duration::from_secs(30 * 86_400);
 
 impl Answers for Daemon {
     fn status(&self) -> api::Status {
@@ -121,7 +120,7 @@ impl Answers for Daemon {
             hits: found.as_ref().map_or(0, |found| found.hits),
             entry: found.as_ref().map(entry),
             tag: deny == Some(DenyAction::Tag),
-            pass: pass.as_ref().map(|pass| self.pass_shown(&key.to_string(), pass)),
+            pass: pass.as_ref().map(|pass| self.pass_shown(key, pass)),
             linked: history.as_ref().and_then(linked),
             first_seen: history.as_ref().map(|history| stamp(history.first_seen)),
             last_seen: history.as_ref().map(|history| stamp(history.last_seen)),
@@ -130,39 +129,28 @@ impl Answers for Daemon {
         }
     }
 
-    fn passes(&self, page: &PageRequest) -> Vec<api::Pass> {
-        let most = page.most.unwrap_or(PageRequest::MOST).min(PageRequest::MOST);
-        let passes = self.ledger.passes_after(page.after.map(|after| self.key(after)), most);
-        passes.iter().map(|(client, pass)| self.pass_shown(&client.to_string(), pass)).collect()
+    fn passes(&self, request: &ListRequest) -> Result<api_pass::Page, Refusal> {
+        self.passes_page(request)
     }
 
-    fn pass_add(&self, address: IpAddr, request: &PassRequest) -> Result<api::Pass, Refusal> {
-        let now = Now::read().unix;
-        let ttl = request.ttl_seconds.map_or(MANUAL_PASS, Duration::from_secs);
-        if ttl.is_zero() {
-            return Err(Refusal::Wrong(
-                "a pass of no time is none: to take one away use `screener pass del`".to_owned(),
-            ));
-        }
-        let key = self.key(address);
-        let stamps = Stamps::all_until(now.plus(ttl));
-        self.ledger.grant(key, &stamps, Origin::Manual, request.comment.as_deref(), now);
-        self.ledger.note(key, What::Granted, request.comment.clone().unwrap_or_default(), now);
-        let pass = self.ledger.pass(key);
-        let shown = pass.map(|pass| self.pass_shown(&key.to_string(), &pass));
-        shown.ok_or_else(|| Refusal::Failed("the pass was taken away again at the same moment".to_owned()))
+    fn pass_add(&self, address: IpAddr, request: &PassRequest) -> Result<api_pass::Added, Refusal> {
+        self.pass_added(address, request)
     }
 
-    fn pass_del(&self, address: IpAddr) -> bool {
-        let key = self.key(address);
-        // A pool's pass would give it another one at once: who takes a pass away wants the client screened.
-        let pool = self.pools.find(address).filter(|pool| pool.stamps != Stamps::default());
-        let by_pool = pool.and_then(|_| self.pools.revoke(address)).is_some();
-        let had = self.ledger.revoke(key) || by_pool;
-        if had {
-            self.ledger.note(key, What::Revoked, String::new(), Now::read().unix);
-        }
-        had
+    fn pass_del(self: Arc<Self>, address: IpAddr) -> Result<api_pass::Deleted, Refusal> {
+        self.pass_deleted(address)
+    }
+
+    fn passes_del(&self, request: &DeleteRequest) -> Result<api_pass::DeletedPage, Refusal> {
+        self.passes_deleted(request)
+    }
+
+    fn passes_restore(&self, request: &RestoreRequest) -> Result<api_pass::RestoreReport, Refusal> {
+        self.passes_restored(request)
+    }
+
+    fn pass_watch(self: Arc<Self>, request: &WatchRequest) -> Result<mpsc::Receiver<Bytes>, Refusal> {
+        self.passes_watched(request)
     }
 
     fn pools(&self) -> Vec<api_pool::Pool> {
@@ -254,29 +242,6 @@ impl Daemon {
             ("dnsbl", format!("DNS list {} is not believed and left alone for a while: {why}", list.list))
         }));
         conditions
-    }
-
-    fn pass_shown(&self, client: &str, pass: &Pass) -> api::Pass {
-        let enabled = self.live.load().policy.enabled();
-        let expires = Test::ALL
-            .into_iter()
-            // A test that is not done has no say; what an operator granted for it is kept for when it is.
-            .filter(|&test| enabled.contains(test) || pass.stamps.get(test).is_some())
-            .map(|test| (test.name().to_owned(), pass.stamps.get(test).map(stamp)))
-            .collect();
-        api::Pass {
-            client: client.to_owned(),
-            expires,
-            created: stamp(pass.created),
-            origin: match pass.origin {
-                Origin::Screened => "screened",
-                Origin::Manual => "manual",
-                Origin::Pool => "pool",
-                Origin::Shared => "shared",
-            }
-            .to_owned(),
-            comment: pass.comment.clone(),
-        }
     }
 }
 

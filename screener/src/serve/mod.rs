@@ -18,6 +18,8 @@ mod lists;
 mod live;
 mod metrics_door;
 mod mirror;
+mod news;
+mod passes;
 mod policy;
 mod pools;
 mod reload;

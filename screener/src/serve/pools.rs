@@ -37,6 +37,11 @@ pub(super) fn begin(daemon: &Arc<Daemon>) {
 /// A reload has brought other pools.
 pub(super) fn reconfigured(daemon: &Arc<Daemon>, wanted: &[config::Pool]) {
     daemon.pools.reconfigure(wanted);
+    look_again(daemon);
+}
+
+/// A pool's pass may have gone: looks for copies of it that go with it, in the background.
+pub(super) fn look_again(daemon: &Arc<Daemon>) {
     let daemon = Arc::clone(daemon);
     tokio::spawn(async move { sweep(&daemon).await });
 }
@@ -137,8 +142,7 @@ impl Daemon {
     /// A test that a client had passed speaks against it now.
     pub(super) fn withdraw_from_pool(self: &Arc<Self>, address: IpAddr, test: Test) {
         if self.pools.withdraw(address, test).is_some() {
-            let daemon = Arc::clone(self);
-            tokio::spawn(async move { sweep(&daemon).await });
+            look_again(self);
         }
     }
 

@@ -4,6 +4,7 @@ mod disk;
 mod heir;
 mod kill;
 mod model;
+mod passes;
 mod schema;
 
 use std::path::Path;

@@ -12,7 +12,8 @@ use super::Name;
 use super::restore::protected;
 use crate::clock::Now;
 use crate::control::Client;
-use crate::control::api::{self, DenyRequest, PassRequest, PermitRequest};
+use crate::control::api::{self, DenyRequest, PermitRequest};
+use crate::control::api_pass::{Added, PassRequest};
 use crate::feed::{self, DenyAction, StaticAction, parse_prefix};
 use crate::kernel::{KernelError, Pinned, StaticKind, text};
 
@@ -109,8 +110,8 @@ impl Set {
             Some(mut maps) => maps.put_pass(key, Now::read().unix.plus(ttl))?,
             None => ask(async {
                 same_pin(client, pin).await?;
-                let request = PassRequest { ttl_seconds: Some(ttl.as_secs()), comment: None };
-                let _: api::Pass = client.put(&format!("/v1/passes/{}", key.address()), &request).await?;
+                let request = PassRequest { ttl_seconds: Some(ttl.as_secs()), ..PassRequest::default() };
+                let _: Added = client.put(&format!("/v1/passes/{}", key.address()), &request).await?;
                 Ok(Answer::Yes)
             })
             .map(drop)?,
