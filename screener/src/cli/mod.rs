@@ -12,6 +12,7 @@ mod entries;
 mod explain;
 mod input;
 mod kernel;
+mod ledger;
 mod output;
 mod pass;
 mod permit;
@@ -61,6 +62,9 @@ enum Verb {
     /// The clients that have passed
     #[command(subcommand)]
     Pass(pass::Pass),
+    /// What the daemon remembers, as a file
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
     /// Senders that share a pass, by a domain's SPF record
     #[command(subcommand)]
     Pool(pool::Pool),
@@ -136,6 +140,7 @@ impl Cli {
             Verb::Status(verb) => ask(verb.carry_out(&client)),
             Verb::Explain(verb) => ask(verb.carry_out(&client)),
             Verb::Pass(verb) => ask(verb.carry_out(&client)),
+            Verb::Ledger(verb) => ask(verb.carry_out(&client)),
             Verb::Pool(verb) => ask(verb.carry_out(&client)),
             Verb::Permit(verb) => ask(verb.carry_out(&client)),
             Verb::Deny(verb) => ask(verb.carry_out(&client)),

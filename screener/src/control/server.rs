@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{self, DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
@@ -27,7 +28,7 @@ use super::api_dnsbl;
 use super::api_pass::{self, DeleteRequest, ListRequest, PassRequest, RestoreRequest, WatchRequest};
 use super::api_pool::{self, RefreshRequest};
 use super::lock::Lock;
-use super::passes;
+use super::passes::{self, Lines};
 use crate::config::Control;
 use crate::pool::RefreshError;
 
@@ -83,6 +84,8 @@ pub trait Answers: Send + Sync + 'static {
     fn deny_import(&self, request: &ImportRequest) -> Result<api::ImportReport, Refusal>;
     /// Deny entries, a line each, as `deny_import`'s clients read them.
     fn deny_export(&self, request: &ExportRequest) -> String;
+    /// The whole ledger as lines (`ledger::write_copy`), as fast as they are read.
+    fn ledger_copy(self: Arc<Self>) -> mpsc::Receiver<Bytes>;
     /// Prometheus text.
     fn metrics(&self) -> String;
     /// Reads the configuration again and takes it in, as a whole or not at all. Waits for what that takes.
@@ -207,6 +210,7 @@ impl Server {
             .route("/v1/denies", post(deny_import::<A>).layer(DefaultBodyLimit::max(ImportRequest::MOST_BYTES)))
             .route("/v1/export/denies", get(deny_export::<A>))
             .route("/v1/denies/{*prefix}", put(deny_add::<A>).delete(deny_del::<A>))
+            .route("/v1/ledger/copy", get(ledger_copy::<A>))
             .route("/v1/reload", post(reload::<A>))
             .route("/v1/takeover", post(takeover::<A>))
             .route("/v1/upgrade", post(upgrade::<A>))
@@ -359,6 +363,10 @@ async fn deny_import<A: Answers>(State(daemon): State<Arc<A>>, Json(request): Js
 async fn deny_export<A: Answers>(State(daemon): State<Arc<A>>, Query(request): Query<ExportRequest>) -> Response {
     let text = spawn_blocking(move || daemon.deny_export(&request)).await;
     text.map_or_else(|error| broken(&error), IntoResponse::into_response)
+}
+
+async fn ledger_copy<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
+    Body::new(Lines(daemon.ledger_copy())).into_response()
 }
 
 async fn takeover<A: Answers>(State(daemon): State<Arc<A>>) -> Response {

@@ -20,7 +20,7 @@ use crate::pass::Test;
 
 use super::certificate;
 use super::daemon::{Daemon, Mode};
-use super::{reload, takeover};
+use super::{backup, reload, takeover};
 
 impl Answers for Daemon {
     fn status(&self) -> api::Status {
@@ -199,6 +199,10 @@ impl Answers for Daemon {
 
     fn deny_export(&self, request: &ExportRequest) -> String {
         self.export_denies(request)
+    }
+
+    fn ledger_copy(self: Arc<Self>) -> mpsc::Receiver<Bytes> {
+        backup::begin(self)
     }
 
     fn metrics(&self) -> String {
