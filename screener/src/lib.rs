@@ -22,4 +22,5 @@ pub mod proxy;
 pub mod rate;
 pub mod serve;
 pub mod session;
+pub mod share;
 pub mod tls;

@@ -44,7 +44,7 @@ fn check_config_names_file_line_and_key() {
             ("[listen]\nmoed = \"steer\"\n", "test.toml:2:1"),
             ("[tests.pregreet]\nwait = \"six\"\n", "test.toml:2:8: tests.pregreet.wait"),
             ("[kernel]\nsyn_rate = \"fast\"\n", "test.toml:2:12: kernel.syn_rate: \"fast\" is no rate: write it like"),
-            ("[ledger]\nshared = \"redis://store.example\"\n", "ledger.shared: not in this version yet"),
+            ("[ledger]\nshared = \"store.example\"\n", "ledger.shared: no address of a store: write redis://HOST"),
             ("[[deny]]\nprefix = \"192.0.2.1/24\"\n", "192.0.2.0/24"),
             ("[[tests.dnsbl.list]]\nzone = \"a.example\"\ncodes = { \"127.0.0.[9..2]\" = 1 }\n", "test.toml:3:"),
             ("listen = [", "test.toml:1:"),
@@ -80,8 +80,13 @@ fn denies_and_passes_are_kept_guarded_and_explained() {
 
         expect(&mx, &["explain", "198.51.100.7"], 0, "Denied by 198.51.100.0/24 from cli (ticket 4711)")?;
         expect(&mx, &["explain", "192.0.2.200"], 0, "Permitted by 192.0.2.128/25 from config (our own relays)")?;
-        expect(&mx, &["explain", "203.0.113.9"], 0, "It has passed and it goes straight to the MTA's own socket")?;
-        expect(&mx, &["explain", "203.0.113.77"], 1, "It has no pass: it would be screened (pregreet, pipelining")?;
+        expect(&mx, &["explain", "203.0.113.9"], 0, "On the list. The operator gave it a pass (asked by phone)")?;
+        expect(
+            &mx,
+            &["explain", "203.0.113.77"],
+            1,
+            "Not on the list. It has no pass. Nothing is known of it. When it comes, it would be screened (pregreet, pipelining",
+        )?;
         // What an entry says must be in the kernel when the command returns.
         let maps = screener.json(&["kernel", "status", "--json"])?;
         ensure!(entries(&maps, "DENY4") == Some(1) && entries(&maps, "DENY6") == Some(1), "{maps}");

@@ -201,7 +201,7 @@ fn a_client_under_test_finishes_with_the_old_daemon_and_its_pass_reaches_the_new
             },
         )?;
         let explained = screener.explain(source)?;
-        ensure!(explained["events"].to_string().contains("handed_off"), "{explained}");
+        ensure!(explained["contacts"][0]["outcome"] == "handed_off", "{explained}");
         Ok(())
     });
 }

@@ -30,7 +30,7 @@ pub(crate) struct Setup {
 }
 
 /// What has to be there to run the lab: a program and the package that brings it.
-const LAB: [(&str, &str); 13] = [
+const LAB: [(&str, &str); 16] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("postfix", "postfix"),
@@ -41,6 +41,10 @@ const LAB: [(&str, &str); 13] = [
     ("openssl", "openssl"),
     ("nft", "nftables"),
     ("ipset", "ipset"),
+    // The store that several hosts share, and what tells where it is.
+    ("redis-server", "redis-server"),
+    ("redis-sentinel", "redis-sentinel"),
+    ("redis-cli", "redis-tools"),
     // Senders of mail. Python: Debian's, whatever else is on the path.
     ("msmtp", "msmtp"),
     ("swaks", "swaks"),

@@ -189,6 +189,14 @@ fn only_the_kernel_room_knows_aya() {
 }
 
 #[test]
+fn only_the_share_room_knows_redis() {
+    check_lines(
+        |name| name.starts_with("screener/src/") && !name.starts_with("screener/src/share/"),
+        |line| code(line).contains("redis::").then_some("ask share/ for it: nobody else uses redis"),
+    );
+}
+
+#[test]
 fn the_packet_parser_knows_no_map() {
     check_lines(
         |name| name.starts_with("screener-ebpf/src/parse"),

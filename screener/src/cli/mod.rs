@@ -10,6 +10,7 @@ mod dnsbl;
 mod doctor;
 mod entries;
 mod explain;
+mod forget;
 mod input;
 mod kernel;
 mod ledger;
@@ -59,6 +60,8 @@ enum Verb {
     Status(status::Status),
     /// What happened to a host, and what would happen now
     Explain(explain::Explain),
+    /// Erase what is known of a host
+    Forget(forget::Forget),
     /// The clients that have passed
     #[command(subcommand)]
     Pass(pass::Pass),
@@ -139,6 +142,7 @@ impl Cli {
             Verb::Upgrade(verb) => ask(verb.carry_out(&client)),
             Verb::Status(verb) => ask(verb.carry_out(&client)),
             Verb::Explain(verb) => ask(verb.carry_out(&client)),
+            Verb::Forget(verb) => ask(verb.carry_out(&client)),
             Verb::Pass(verb) => ask(verb.carry_out(&client)),
             Verb::Ledger(verb) => ask(verb.carry_out(&client)),
             Verb::Pool(verb) => ask(verb.carry_out(&client)),

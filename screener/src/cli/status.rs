@@ -57,6 +57,19 @@ fn show(status: &api::Status) -> anyhow::Result<()> {
         output::line("stress: sessions are so many that waits are shortened (over 90 % of limits.connections)")?;
     }
     output::line(format!("passes: {}, deny entries: {}", status.passes, status.denies))?;
+    if let Some(shared) = &status.shared {
+        let lag = shared.round_trip_ms.map_or_else(String::new, |ms| format!(", answers in {ms:.1} ms"));
+        output::line(format!(
+            "shared store: {} as {}: {}{lag}, last contact {}; {} told, {} heard, {} to be told",
+            shared.store,
+            shared.name,
+            shared.state,
+            output::or_dash(shared.last_contact.as_ref()),
+            shared.told,
+            shared.heard,
+            shared.queued
+        ))?;
+    }
     if let Some(tls) = &status.tls {
         output::line(match (&tls.not_after, tls.days_left) {
             (Some(until), Some(days)) => format!("TLS: {}, until {until} ({days} days left)", tls.names.join(", ")),

@@ -4,6 +4,7 @@
 //! the table does not compile, so none can change in silence. Never says how a change is carried out.
 
 use super::error::Place;
+use super::shared::Shared;
 use super::tree::{
     Backend, Config, Control, DeepTest, DnsList, DnsblTest, Kernel, Ledger, Limits, Listen, Observe, PregreetTest,
     Replies, Tests,
@@ -75,7 +76,7 @@ pub(super) fn between(running: &Config, read: &mut Config) -> Changes {
     let Tests { tagged, pregreet, dnsbl, pipelining, non_smtp_command, forbidden, bare_newline } = &running.tests;
     table!(it, running, read, Config(""):
         file apart, hostname now, listen apart, backend apart, replies apart, limits apart, tls now, tests apart, ledger apart,
-        kernel apart, permits apart, denies apart, feeds now, pools apart, link now, control apart, observe apart);
+        shared apart, kernel apart, permits apart, denies apart, feeds now, pools apart, link now, control apart, observe apart);
     table!(it, &running.listen, read.listen, Listen("listen."):
         mode restart, addresses now, pass_on now, own_networks now, proxy_from now);
     table!(it, &running.backend, read.backend, Backend("backend."): address now, handoff now, after_tests now);
@@ -98,6 +99,9 @@ pub(super) fn between(running: &Config, read: &mut Config) -> Changes {
     table!(it, bare_newline, read.tests.bare_newline, DeepTest("tests.bare_newline."): enable now, action now, ttl now);
     table!(it, &running.ledger, read.ledger, Ledger("ledger."):
         path restart, ipv6_prefix restart, retention now, shared restart);
+    table!(it, &running.shared, read.shared, Shared("shared."):
+        prefix restart, name restart, manual restart, password_file restart, sentinel_password_file restart,
+        ca_file restart);
     table!(it, &running.kernel, read.kernel, Kernel("kernel."):
         interfaces now, xdp now, ports now, pin restart, offenders now, syn_rate now);
     it.now("pool", &running.pools, &read.pools);

@@ -98,6 +98,7 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
                 .to_owned(),
         );
     }
+    notes.extend(super::shared::notes(config));
     for deny in &config.denies {
         if let Some(permit) = config.permits.iter().find(|permit| permit.prefix.contains(&deny.prefix)) {
             notes.push(format!("deny {} never acts: permit {} covers it", deny.prefix, permit.prefix));
@@ -213,7 +214,11 @@ impl Judge<'_, '_> {
     }
 
     /// `None` if it is empty.
-    fn unless_blank<T>(&mut self, value: &At<String>, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+    pub(super) fn unless_blank<T>(
+        &mut self,
+        value: &At<String>,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<T> {
         if value.get_ref().is_empty() { None } else { read(self) }
     }
 
@@ -233,6 +238,7 @@ impl Judge<'_, '_> {
             tls: self.tls(raw),
             tests: self.tests(raw),
             ledger: self.ledger(raw),
+            shared: self.shared(raw),
             kernel: self.kernel(raw),
             permits: self.permits(raw),
             denies: self.denies(raw),
@@ -332,7 +338,7 @@ impl Judge<'_, '_> {
             path: self.path(&raw.path),
             ipv6_prefix: Ipv6KeyLength::try_from(bits).unwrap_or_default(),
             retention: self.duration(&raw.retention, Duration::ZERO..=YEARS),
-            shared: Some(raw.shared.get_ref().clone()).filter(|shared| !shared.expose().is_empty()),
+            shared: self.shared_store(&raw.shared),
         }
     }
 

@@ -13,6 +13,7 @@ mod origin;
 mod pool;
 mod raw;
 mod replies;
+mod shared;
 mod source;
 mod tree;
 mod unbuilt;
@@ -24,6 +25,7 @@ use std::path::Path;
 pub use changes::Changes;
 pub use error::{ConfigError, Place, Problem};
 pub use origin::Origin;
+pub use shared::{Shared, SharedStore, StoreHost, StorePlace};
 pub use tree::{
     Backend, Code, Config, Control, DeepTest, Deny, DnsList, DnsblTest, ErrorCode, Feed, FeedSource, Kernel, Ledger,
     Limits, Link, Listen, Observe, Permit, Pool, PregreetTest, Replies, Tests, Tls,

@@ -42,6 +42,7 @@ pub(super) struct Raw {
     pub(super) tls: Tls,
     pub(super) tests: Tests,
     pub(super) ledger: Ledger,
+    pub(super) shared: Shared,
     pub(super) kernel: Kernel,
     pub(super) permit: Vec<At<Permit>>,
     pub(super) deny: Vec<At<Deny>>,
@@ -339,6 +340,31 @@ impl Default for Ledger {
             ipv6_prefix: default(64),
             retention: text("7d"),
             shared: default(Secret::default()),
+        }
+    }
+}
+
+/// `[shared]`
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Shared {
+    pub(super) prefix: At<String>,
+    pub(super) name: At<String>,
+    pub(super) manual: bool,
+    pub(super) password_file: At<String>,
+    pub(super) sentinel_password_file: At<String>,
+    pub(super) ca_file: At<String>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            prefix: text("screener"),
+            name: text(""),
+            manual: false,
+            password_file: text(""),
+            sentinel_password_file: text(""),
+            ca_file: text(""),
         }
     }
 }

@@ -11,9 +11,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::error::Place;
+use super::shared::{Shared, SharedStore};
 use super::value::{
     AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, ListLevel, LocalAddress,
-    LogFormat, Mode, ProgramName, Secret, Stressed, Tagged, TestAction, XdpMode, Zone,
+    LogFormat, Mode, ProgramName, Stressed, Tagged, TestAction, XdpMode, Zone,
 };
 use crate::client::Ipv6KeyLength;
 use crate::feed::{DenyAction, StaticAction};
@@ -41,6 +42,8 @@ pub struct Config {
     pub tests: Tests,
     /// `[ledger]`
     pub ledger: Ledger,
+    /// `[shared]`
+    pub shared: Shared,
     /// `[kernel]`
     pub kernel: Kernel,
     /// `[[permit]]`, without the own networks.
@@ -314,8 +317,8 @@ pub struct Ledger {
     pub ipv6_prefix: Ipv6KeyLength,
     /// How long a client is remembered after its last pass expired.
     pub retention: Duration,
-    /// The URL of a shared store; may hold a password.
-    pub shared: Option<Secret>,
+    /// The store that is shared with other hosts.
+    pub shared: Option<SharedStore>,
 }
 
 /// `[kernel]`

@@ -16,18 +16,10 @@ struct Unbuilt {
 }
 
 /// The list.
-const UNBUILT: &[Unbuilt] = &[
-    Unbuilt {
-        set: |raw| {
-            if raw.ledger.shared.get_ref().expose().is_empty() { vec![] } else { vec![raw.ledger.shared.span()] }
-        },
-        instead: "remove it or set it to \"\"",
-    },
-    Unbuilt {
-        set: |raw| raw.feed.iter().map(|feed| feed.get_ref().name.span()).collect(),
-        instead: "remove this [[feed]]; single prefixes can stand under [[deny]]",
-    },
-];
+const UNBUILT: &[Unbuilt] = &[Unbuilt {
+    set: |raw| raw.feed.iter().map(|feed| feed.get_ref().name.span()).collect(),
+    instead: "remove this [[feed]]; single prefixes can stand under [[deny]]",
+}];
 
 /// What is accepted because it is a default, though nothing comes of it yet. Shown in `status`.
 pub(super) fn notes(config: &super::Config) -> Vec<String> {

@@ -40,6 +40,9 @@ pub struct Status {
     pub dnsbl: Vec<List>,
     /// The ledger.
     pub ledger: Ledger,
+    /// The store that is shared with other hosts; `None`: nothing is shared.
+    #[serde(default)]
+    pub shared: Option<Shared>,
     /// The certificate; `None`: STARTTLS is the MTA's.
     #[serde(default)]
     pub tls: Option<Tls>,
@@ -159,6 +162,33 @@ pub struct Tls {
     pub refused: Option<String>,
 }
 
+/// The store that is shared with other hosts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Shared {
+    /// Where it is, without user and password.
+    pub store: String,
+    /// What this host is called there.
+    pub name: String,
+    /// `sharing`; `joining` while both sides are made equal; `away`.
+    pub state: String,
+    /// Clients about whom the others are still to be told.
+    pub queued: usize,
+    /// How often there were too many of them to be kept singly, since the start. Nothing is lost by that.
+    pub queue_overflows: u64,
+    /// Words of this host that were new there, since the start.
+    pub told: u64,
+    /// Words of other hosts that were new here.
+    pub heard: u64,
+    /// Records that could not be understood.
+    pub unreadable: u64,
+    /// How often it could not be used.
+    pub failures: u64,
+    /// When it last answered.
+    pub last_contact: Option<String>,
+    /// How long it took to answer, at the last look.
+    pub round_trip_ms: Option<f64>,
+}
+
 /// The ledger's store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
@@ -187,62 +217,6 @@ pub struct Static {
     pub hits: u64,
     /// The last of them.
     pub last_seen: Option<String>,
-}
-
-/// `GET /v1/explain/{address}`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explanation {
-    /// The client that the address belongs to.
-    pub client: String,
-    /// What would happen now: `permit`, `deny`, `pass` or `screen`.
-    pub verdict: String,
-    /// The deny entry's action.
-    pub action: Option<DenyAction>,
-    /// The answer for a person.
-    pub summary: String,
-    /// The static entry that decides.
-    #[serde(rename = "static")]
-    pub entry: Option<Static>,
-    /// Its pass.
-    pub pass: Option<super::api_pass::Pass>,
-    /// The pool of senders that it belongs to.
-    #[serde(default)]
-    pub pool: Option<super::api_pool::Membership>,
-    /// With which other address it was linked last, and by what.
-    #[serde(default)]
-    pub linked: Option<String>,
-    /// Whether it comes by the tagged class's listener.
-    pub tag: bool,
-    /// When it was first noticed.
-    pub first_seen: Option<String>,
-    /// When it was last noticed.
-    pub last_seen: Option<String>,
-    /// Sessions that reached the daemon.
-    pub sessions: u64,
-    /// The last events, oldest first.
-    pub events: Vec<Happening>,
-    /// Hits of the static entry that decides.
-    pub hits: u64,
-}
-
-impl Explanation {
-    /// Whether anything at all is known about the client.
-    pub fn is_known(&self) -> bool {
-        self.entry.is_some() || self.pass.is_some() || self.pool.is_some() || self.first_seen.is_some()
-    }
-}
-
-/// One event of a client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Happening {
-    /// When it last happened.
-    pub at: String,
-    /// How many times in a row.
-    pub times: u64,
-    /// What.
-    pub what: String,
-    /// The particulars.
-    pub detail: String,
 }
 
 /// The body of `PUT /v1/denies/{prefix}`.

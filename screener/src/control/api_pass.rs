@@ -109,6 +109,9 @@ pub struct ListRequest {
     /// From there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+    /// Of clients that have called themselves so in EHLO: a name with `*` or `?`, or the end of a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 impl ListRequest {

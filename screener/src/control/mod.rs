@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod api_dnsbl;
+pub mod api_explain;
 pub mod api_pass;
 pub mod api_pool;
 mod client;

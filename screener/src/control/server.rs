@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::{self, DenyRequest, ExportRequest, ImportRequest, PermitRequest};
 use super::api_dnsbl;
+use super::api_explain::{Explanation, ForgetRequest, Forgotten};
 use super::api_pass::{self, DeleteRequest, ListRequest, PassRequest, RestoreRequest, WatchRequest};
 use super::api_pool::{self, RefreshRequest};
 use super::lock::Lock;
@@ -45,7 +46,9 @@ pub trait Answers: Send + Sync + 'static {
     /// How the DNS lists stand.
     fn dnsbl(&self) -> api_dnsbl::Dnsbl;
     /// What happened to a client, and what would happen now.
-    fn explain(&self, address: IpAddr) -> api::Explanation;
+    fn explain(&self, address: IpAddr) -> Explanation;
+    /// Erases what is known of a client. Waits for the disk.
+    fn forget(self: Arc<Self>, request: &ForgetRequest) -> Result<Forgotten, Refusal>;
     /// A page of passes, in the order of their addresses. Called where waiting is allowed.
     fn passes(&self, request: &ListRequest) -> Result<api_pass::Page, Refusal>;
     /// Gives a pass.
@@ -199,6 +202,7 @@ impl Server {
             .route("/v1/status", get(status::<A>))
             .route("/v1/dnsbl", get(dnsbl::<A>))
             .route("/v1/explain/{address}", get(explain::<A>))
+            .route("/v1/forget", post(forget::<A>))
             .merge(passes::routes::<A>())
             .route("/v1/pools", get(pools::<A>))
             .route("/v1/pools/{domain}", get(pool::<A>))
@@ -288,6 +292,10 @@ async fn explain<A: Answers>(State(daemon): State<Arc<A>>, extract::Path(address
         Ok(address) => Json(daemon.explain(address)).into_response(),
         Err(refusal) => refusal.into_response(),
     }
+}
+
+async fn forget<A: Answers>(State(daemon): State<Arc<A>>, Json(request): Json<ForgetRequest>) -> Response {
+    changed(move || daemon.forget(&request)).await
 }
 
 async fn pools<A: Answers>(State(daemon): State<Arc<A>>) -> Response {

@@ -306,6 +306,16 @@ impl Kernel {
         lock(&self.passes).last_used(client)
     }
 
+    /// Until when the kernel leaves a client to the MTA; `None`: it does not.
+    pub fn pass_until(&self, client: ClientKey) -> Result<Option<UnixTime>, KernelError> {
+        lock(&self.passes).get(client)
+    }
+
+    /// Forgets when a client's pass was last used. False: it was not, or there is none.
+    pub fn forget_pass_use(&self, client: ClientKey) -> Result<bool, KernelError> {
+        lock(&self.passes).forget_use(client)
+    }
+
     /// Every counter, in a fixed order. They count on from daemon to daemon.
     pub fn counters(&self) -> Result<Vec<CounterValue>, KernelError> {
         lock(&self.counters).read()

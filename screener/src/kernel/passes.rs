@@ -80,6 +80,13 @@ impl<K: Pod + Hash + Eq + Default> Table<K> {
         Ok(())
     }
 
+    /// Forgets the time of last use. False: there is none.
+    fn forget_use(&mut self, key: &K) -> Result<bool, KernelError> {
+        let Some(pass) = self.get(key)?.filter(|pass| pass.last_used_boot_ns != 0) else { return Ok(false) };
+        self.map.insert(key, Pass { last_used_boot_ns: 0, ..pass }, 0).map_err(|error| self.failed(error))?;
+        Ok(true)
+    }
+
     fn remove(&mut self, key: &K) -> Result<bool, KernelError> {
         match self.map.remove(key) {
             Ok(()) => {
@@ -258,6 +265,13 @@ impl Passes {
     pub(super) fn last_used(&self, client: ClientKey) -> Result<Option<UnixTime>, KernelError> {
         let used = self.read(client)?.map(|pass| pass.last_used_boot_ns).filter(|&used| used != 0);
         Ok(used.map(|used| BootClock::read().to_unix(used)))
+    }
+
+    pub(super) fn forget_use(&mut self, client: ClientKey) -> Result<bool, KernelError> {
+        match client {
+            ClientKey::V4(address) => self.v4.forget_use(&address.octets()),
+            ClientKey::V6(address) => self.v6.forget_use(&address.octets()),
+        }
     }
 
     /// How many entries each map holds.

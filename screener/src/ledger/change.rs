@@ -44,7 +44,7 @@ impl Watcher {
 #[derive(Debug)]
 pub struct Changes {
     shared: Arc<Shared>,
-    watcher: Arc<Watcher>,
+    pub(super) watcher: Arc<Watcher>,
     /// Behind which client the next page of the beginning starts; `None`: all were handed out.
     beginning: Option<Bound<ClientKey>>,
 }
@@ -63,6 +63,11 @@ impl Changes {
     /// told by now is not in the ledger.
     pub fn caught_up(&self) -> bool {
         self.beginning.is_none()
+    }
+
+    /// Only what changes from now on is handed out.
+    pub(super) fn skip_the_beginning(&mut self) {
+        self.beginning = None;
     }
 
     /// At most `most` changes, without waiting.

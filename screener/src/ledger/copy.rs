@@ -16,6 +16,7 @@ use super::key::{self, client_address};
 use super::pages::{CHUNK, Key, everything, present};
 use super::pass::Packed;
 use super::schema::Schema;
+use super::shared::Epochs;
 use super::statics::StoredStatic;
 use super::store::{Batch, Store, beside};
 use super::{Ledger, Shared};
@@ -102,6 +103,9 @@ fn lines(batch: &Batch) -> Vec<u8> {
     for (client, pass) in &batch.passes {
         put(&mut text, b'p', &key::client_bytes(*client), pass.as_ref().map(|pass| hex(&pass.encode())));
     }
+    for (client, epochs) in &batch.epochs {
+        put(&mut text, b'r', &key::client_bytes(*client), epochs.as_ref().map(|epochs| hex(&epochs.encode())));
+    }
     for (client, history) in &batch.histories {
         let json = history.as_ref().and_then(|history| serde_json::to_vec(history).ok());
         put(&mut text, b'h', &key::client_bytes(*client), json);
@@ -146,6 +150,10 @@ fn take(line: &[u8], batch: &mut Batch) -> Option<()> {
         b"p" => {
             let pass = value.map(|value| unhex(value).and_then(|value| Packed::decode(&value)));
             batch.passes.push((client()?, flat(pass)?));
+        }
+        b"r" => {
+            let epochs = value.map(|value| unhex(value).and_then(|value| Epochs::decode(&value)));
+            batch.epochs.push((client()?, flat(epochs)?));
         }
         b"h" => {
             let history = value.map(|json| serde_json::from_slice(json).ok());

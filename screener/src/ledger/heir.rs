@@ -9,7 +9,7 @@ use std::sync::mpsc::SyncSender;
 use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
 
-use super::{Ledger, Origin, What};
+use super::{Ledger, Origin, SessionNote, What};
 use crate::client::ClientKey;
 use crate::clock::UnixTime;
 use crate::pass::{Stamps, Test};
@@ -46,6 +46,13 @@ pub enum Said {
         detail: String,
         /// When.
         at: UnixTime,
+    },
+    /// A session ended.
+    Session {
+        /// Whose.
+        client: IpAddr,
+        /// What it left behind.
+        note: Box<SessionNote>,
     },
 }
 
@@ -94,6 +101,7 @@ impl Ledger {
                 self.withdraw(key(client), test);
             }
             Said::Noted { client, what, detail, at } => self.note(key(client), what, detail, at),
+            Said::Session { client, note } => self.note_session(key(client), *note),
         }
     }
 }

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use redb::backends::InMemoryBackend;
 use redb::{
     Builder, Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
-    StorageBackend as _,
+    StorageBackend as _, TableError,
 };
 
 use super::failure::{Failure, guarded};
@@ -19,8 +19,9 @@ use super::history::History;
 use super::key::{self, ClientBytes};
 use super::pass::Packed;
 use super::schema::Schema;
+use super::shared::Epochs;
 use super::statics::StoredStatic;
-use super::store::{CACHE, HISTORIES, PASSES, STATICS, schema_of};
+use super::store::{CACHE, HISTORIES, PASSES, REVOCATIONS, STATICS, schema_of};
 use crate::client::{ClientKey, Ipv6KeyLength};
 
 /// What a file held.
@@ -28,6 +29,7 @@ use crate::client::{ClientKey, Ipv6KeyLength};
 pub(super) struct Loaded {
     /// In the order of the clients.
     pub(super) passes: Vec<(ClientKey, Packed)>,
+    pub(super) epochs: Vec<(ClientKey, Epochs)>,
     pub(super) histories: Vec<(ClientKey, History)>,
     pub(super) statics: Vec<(IpNet, Arc<StoredStatic>)>,
     /// Keys of the file under which nothing stands in memory: records of another IPv6 key length, now kept under a
@@ -62,6 +64,7 @@ pub(super) fn load(database: &Database, schema: Schema, length: Ipv6KeyLength) -
         // A panic of redb's on a thread of its own is damage too.
         let histories = scope.spawn(|| guarded(|| histories(&database.begin_read()?, length)));
         let mut loaded = passes(&database.begin_read()?, schema, length)?;
+        revocations(&database.begin_read()?, length, &mut loaded)?;
         statics(&database.begin_read()?, &mut loaded)?;
         let panicked = |_| Err(Failure::Unavailable("reading it was broken off".to_owned()));
         let histories = histories.join().unwrap_or_else(panicked)?;
@@ -90,6 +93,25 @@ fn passes(transaction: &ReadTransaction, schema: Schema, length: Ipv6KeyLength) 
         }
     }
     Ok(loaded)
+}
+
+fn revocations(transaction: &ReadTransaction, length: Ipv6KeyLength, loaded: &mut Loaded) -> Result<(), Failure> {
+    let table = match transaction.open_table(REVOCATIONS) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for row in table.iter()? {
+        let (key, value) = row?;
+        match (client_of(key.value(), length), Epochs::decode(value.value())) {
+            (Some((client, old)), Some(epochs)) => {
+                loaded.stale.extend(old);
+                loaded.epochs.push((client, epochs));
+            }
+            _ => loaded.unreadable += 1,
+        }
+    }
+    Ok(())
 }
 
 fn histories(transaction: &ReadTransaction, length: Ipv6KeyLength) -> Result<Loaded, Failure> {

@@ -11,8 +11,10 @@ mod change;
 mod copy;
 mod failure;
 mod heir;
+mod histories;
 mod history;
 mod key;
+mod known;
 mod load;
 mod news;
 mod origin;
@@ -21,6 +23,7 @@ mod pass;
 mod pending;
 mod restore;
 mod schema;
+mod shared;
 mod statics;
 mod status;
 mod store;
@@ -43,9 +46,10 @@ use thiserror::Error;
 pub use change::{Change, Changes};
 pub use copy::{Copied, CopyError, may_write_copy, write_copy};
 pub use heir::Said;
-pub use history::{Event, History, What};
+pub use history::{Contact, Dropped, Ended, Event, Finding, History, Listed, Name, Refused, SessionNote, What};
 pub use news::{Happened, News};
 pub use pass::{COMMENT_MAX, Grant, Origin, Pass};
+pub use shared::{Sharing, Taken, Witness};
 pub use statics::StoredStatic;
 pub use status::LedgerStatus;
 pub use walk::Found;
@@ -56,11 +60,12 @@ use crate::pass::{Stamps, Test};
 use change::Watcher;
 use failure::Failure;
 use heir::Heirs;
-use history::{Histories, Limits};
+use histories::{Histories, Limits};
 use load::Loaded;
 use pass::Packed;
 use pending::Pending;
 use schema::Schema;
+use shared::Epochs;
 use status::StoreStatus;
 use store::{Aside, Store};
 use writer::Writer;
@@ -78,8 +83,8 @@ pub struct Options {
     /// Clients whose history is kept.
     pub history_clients: usize,
     /// Memory for histories, in bytes (an estimate, texts included). A client with a handful of events takes about
-    /// 700 bytes, one with 16 long ones 5 kB; the million clients of a large host would be a gigabyte, so the oldest go
-    /// first at whichever of the two bounds is met.
+    /// 900 bytes, one of which as much is known as is kept 10 kB; the million clients of a large host would be a gigabyte, so
+    /// the oldest go first at whichever of the two bounds is met.
     pub history_bytes: usize,
     /// How long after a change its batch is begun at the latest. Until it is on the disk it takes one or two flushes of the
     /// disk more, which shall lie within the quarter of a second that is promised.
@@ -91,6 +96,8 @@ pub struct Options {
     pub queue: usize,
     /// How long after a failure the disk is tried again.
     pub retry: Duration,
+    /// Revocations are remembered, for the hosts that share a store with this one.
+    pub shared: bool,
 }
 
 impl Default for Options {
@@ -104,6 +111,7 @@ impl Default for Options {
             batch_changes: 1000,
             queue: 1_000_000,
             retry: Duration::from_secs(5),
+            shared: false,
         }
     }
 }
@@ -153,6 +161,8 @@ pub struct Expired {
 #[derive(Debug, Default)]
 struct Passes {
     by_client: BTreeMap<ClientKey, Packed>,
+    /// When clients were last revoked: see `shared`.
+    epochs: BTreeMap<ClientKey, Epochs>,
     watchers: Vec<Weak<Watcher>>,
     news: news::Watched,
 }
@@ -219,9 +229,16 @@ impl Shared {
 
     /// To be called under the lock of the passes, so that nobody sees the pass without the note.
     fn pass_changed(&self, passes: &mut Passes, client: ClientKey) {
+        self.pass_changed_but_for(passes, client, None);
+    }
+
+    /// As [`Shared::pass_changed`]; one of the watchers knows already.
+    fn pass_changed_but_for(&self, passes: &mut Passes, client: ClientKey, told: Option<&Arc<Watcher>>) {
         passes.watchers.retain(|watcher| {
             watcher.upgrade().is_some_and(|watcher| {
-                watcher.note(client);
+                if !told.is_some_and(|told| Arc::ptr_eq(told, &watcher)) {
+                    watcher.note(client);
+                }
                 true
             })
         });
@@ -354,12 +371,14 @@ impl Ledger {
     /// Takes a pass away. False: there was none.
     pub fn revoke(&self, client: ClientKey) -> bool {
         let mut passes = self.shared.passes();
-        let had = passes.by_client.remove(&client);
-        if let Some(pass) = &had {
-            passes.news.tell(client, || (Happened::Revoked, Some(pass.unpack())));
-            self.shared.pass_changed(&mut passes, client);
+        let Some(pass) = passes.by_client.remove(&client) else { return false };
+        // A copy of a pool's pass says nothing about the client itself.
+        if pass.origin() != Origin::Pool {
+            self.shared.revoked(&mut passes, client, None);
         }
-        had.is_some()
+        passes.news.tell(client, || (Happened::Revoked, Some(pass.unpack())));
+        self.shared.pass_changed(&mut passes, client);
+        true
     }
 
     /// Takes back one test of a pass that was earned by screening. False: there was nothing to take back; what the operator
@@ -367,7 +386,9 @@ impl Ledger {
     pub fn withdraw(&self, client: ClientKey, test: Test) -> bool {
         let mut passes = self.shared.passes();
         let Passes { by_client, news, .. } = &mut *passes;
-        let withdrawn = by_client.get_mut(&client).is_some_and(|pass| {
+        let pass = by_client.get_mut(&client);
+        let origin = pass.as_ref().map(|pass| pass.origin());
+        let withdrawn = pass.is_some_and(|pass| {
             let withdrawn = pass.withdraw(test);
             if withdrawn {
                 news.tell(client, || (Happened::Withdrawn(test), Some(pass.unpack())));
@@ -375,6 +396,9 @@ impl Ledger {
             withdrawn
         });
         if withdrawn {
+            if origin != Some(Origin::Pool) {
+                self.shared.revoked(&mut passes, client, Some(test));
+            }
             self.shared.pass_changed(&mut passes, client);
             self.shared.heirs.tell(|| Said::Withdrawn { client: client.address(), test });
         }
@@ -400,35 +424,11 @@ impl Ledger {
         Changes::new(Arc::clone(&self.shared), watcher)
     }
 
-    /// Notes what a client did. Of `detail` 256 bytes are kept.
-    pub fn note(&self, client: ClientKey, what: What, detail: String, now: UnixTime) {
-        self.shared.heirs.tell(|| Said::Noted { client: client.address(), what, detail: detail.clone(), at: now });
-        let evicted = {
-            let mut histories = self.shared.histories();
-            histories.note(client, what, detail, now)
-        };
-        self.shared.store_status().evicted(evicted.len());
-        self.shared.histories_changed(evicted.into_iter().chain([client]));
-    }
-
-    /// What is known about a client.
-    pub fn history(&self, client: ClientKey) -> Option<History> {
-        self.shared.histories().get(client).cloned()
-    }
-
-    /// Erases what is known about a client; its pass stays. False: nothing was known.
-    pub fn forget(&self, client: ClientKey) -> bool {
-        let had = self.shared.histories().remove(client).is_some();
-        if had {
-            self.shared.histories_changed([client]);
-        }
-        had
-    }
-
-    /// Removes each pass whose every test expired longer than `retention` ago, and each history as old.
+    /// Removes each pass whose every test expired longer than `retention` ago, and each history of a client without a pass that
+    /// was not seen for as long.
     ///
-    /// A test's expiry stands on its own: a pass stays as long as any test of it does. To be called now and then; the
-    /// tables are locked for a page at a time.
+    /// A test's expiry stands on its own: a pass stays as long as any test of it does, and with it the history that says why.
+    /// To be called now and then; the tables are locked for a page at a time.
     pub fn expire(&self, now: UnixTime, retention: Duration) -> Expired {
         let limit = UnixTime(now.0.saturating_sub(retention.as_secs()));
         let mut expired = Expired::default();
@@ -453,13 +453,22 @@ impl Ledger {
                 None => break,
             }
         }
+        self.shared.forget_revocations(now);
+        let mut after = None;
         loop {
-            let old = self.shared.histories().expire(limit, PAGE);
-            if old.is_empty() {
-                return expired;
-            }
-            expired.histories += old.len();
-            self.shared.histories_changed(old);
+            let old = self.shared.histories().old(after, limit, PAGE);
+            let Some(&last) = old.last() else { return expired };
+            after = Some(last);
+            let old: Vec<_> = {
+                let passes = self.shared.passes();
+                old.into_iter().filter(|(_, _, client)| !passes.by_client.contains_key(client)).collect()
+            };
+            let gone: Vec<_> = {
+                let mut histories = self.shared.histories();
+                old.into_iter().filter(|&aged| histories.remove_unchanged(aged)).map(|(_, _, client)| client).collect()
+            };
+            expired.histories += gone.len();
+            self.shared.histories_changed(gone);
         }
     }
 
@@ -551,7 +560,14 @@ impl Shared {
             }
         }
         // From a sorted sequence the tree is built densely.
-        self.passes().by_client = loaded.passes.into_iter().collect();
+        {
+            let mut passes = self.passes();
+            passes.by_client = loaded.passes.into_iter().collect();
+            for (client, epochs) in loaded.epochs {
+                let known = passes.epochs.entry(client).or_default();
+                *known = known.joined(&epochs);
+            }
+        }
         *self.statics() = loaded.statics.into_iter().collect();
         let mut evicted = Vec::new();
         {

@@ -28,7 +28,13 @@ pub(super) fn present(shared: &Shared, keys: &[Key]) -> Batch {
     {
         let passes = shared.passes();
         let keys = keys.iter().filter_map(|key| if let Key::Pass(client) = key { Some(*client) } else { None });
-        batch.passes.extend(keys.map(|client| (client, passes.by_client.get(&client).cloned())));
+        let keep_epochs = shared.options.shared || !passes.epochs.is_empty();
+        for client in keys {
+            batch.passes.push((client, passes.by_client.get(&client).cloned()));
+            if keep_epochs {
+                batch.epochs.push((client, passes.epochs.get(&client).copied()));
+            }
+        }
     }
     {
         let histories = shared.histories();
@@ -57,6 +63,14 @@ pub(super) fn everything(shared: &Shared) -> impl Iterator<Item = Batch> + '_ {
         after = Bound::Excluded(page.last()?.0);
         Some(Batch { passes: page, ..Batch::default() })
     });
+    let mut after = Bound::Unbounded;
+    let epochs = std::iter::from_fn(move || {
+        let table = shared.passes();
+        let page = table.epochs.range((after, Bound::Unbounded)).take(CHUNK);
+        let page: Vec<_> = page.map(|(&client, &epochs)| (client, Some(epochs))).collect();
+        after = Bound::Excluded(page.last()?.0);
+        Some(Batch { epochs: page, ..Batch::default() })
+    });
     let clients: Vec<ClientKey> = shared.histories().keys().collect();
     let mut clients = clients.into_iter();
     let histories = std::iter::from_fn(move || {
@@ -64,5 +78,5 @@ pub(super) fn everything(shared: &Shared) -> impl Iterator<Item = Batch> + '_ {
         (!keys.is_empty()).then(|| present(shared, &keys))
     });
     let prefixes: Vec<_> = shared.statics().keys().copied().map(Key::Static).collect();
-    passes.chain(histories).chain(std::iter::once_with(move || present(shared, &prefixes)))
+    passes.chain(epochs).chain(histories).chain(std::iter::once_with(move || present(shared, &prefixes)))
 }

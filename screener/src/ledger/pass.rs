@@ -20,7 +20,7 @@ pub enum Origin {
     Manual,
     /// A copy of the pass that the client's pool of senders shares.
     Pool,
-    /// Another host of ours gave it, through the shared store.
+    /// The client passed the tests of another host, which said so by the shared store; the comment is that host's name.
     Shared,
 }
 
@@ -120,6 +120,14 @@ impl Packed {
         stamps
     }
 
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    pub(super) fn comment(&self) -> Option<&str> {
+        self.comment.as_deref()
+    }
+
     /// The last moment at which any test counts as passed; zero if there is none.
     pub(super) fn last_expiry(&self) -> UnixTime {
         UnixTime(self.until.into_iter().max().unwrap_or(0))
@@ -146,8 +154,10 @@ impl Packed {
         let Some(old) = old.filter(|old| old.last_expiry() > now) else {
             return (Self { until, created: now.0, origin, comment: comment.map(Into::into) }, Grant::New);
         };
+        // The name of the other host goes with its word.
+        let kept = old.comment.clone().filter(|_| old.origin != Origin::Shared || origin == Origin::Shared);
         let origin = old.origin.outlives(origin);
-        let comment = comment.map(Into::into).or_else(|| old.comment.clone());
+        let comment = comment.map(Into::into).or(kept);
         let pass = Self { until, created: old.created, origin, comment };
         let grant = if pass == *old { Grant::Unchanged } else { Grant::Changed };
         (pass, grant)
@@ -273,6 +283,14 @@ mod tests {
         assert_eq!(Packed::decode(&more.encode()), Some(more.clone()));
         let (by_hand, _) = granted(Some(&more), 3_000, Origin::Manual, None);
         assert_eq!(by_hand.origin, Origin::Manual);
+    }
+
+    #[test]
+    fn who_passes_here_too_has_its_own_pass_and_not_another_hosts() {
+        let (other, _) = granted(None, 2_000, Origin::Shared, Some("mx2.example.com"));
+        assert_eq!(Packed::decode(&other.encode()), Some(other.clone()));
+        let (own, grant) = granted(Some(&other), 3_000, Origin::Screened, None);
+        assert_eq!((own.origin, own.comment, grant), (Origin::Screened, None, Grant::Changed));
     }
 
     #[test]

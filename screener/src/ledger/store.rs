@@ -21,6 +21,7 @@ use super::key::{self, ClientBytes, PrefixBytes};
 use super::load::{Loaded, load};
 use super::pass::Packed;
 use super::schema::Schema;
+use super::shared::Epochs;
 use super::statics::StoredStatic;
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::UnixTime;
@@ -29,6 +30,9 @@ pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("me
 pub(super) const PASSES: TableDefinition<'_, &ClientBytes, &[u8]> = TableDefinition::new("passes");
 pub(super) const HISTORIES: TableDefinition<'_, &ClientBytes, &[u8]> = TableDefinition::new("histories");
 pub(super) const STATICS: TableDefinition<'_, &PrefixBytes, &[u8]> = TableDefinition::new("statics");
+
+/// Who was revoked when. Not there unless passes are or were shared with other hosts.
+pub(super) const REVOCATIONS: TableDefinition<'_, &ClientBytes, &[u8]> = TableDefinition::new("revocations");
 
 /// Under which the number of the schema stands in [`META`].
 pub(super) const SCHEMA_KEY: &str = "schema";
@@ -41,6 +45,7 @@ pub(super) const CACHE: usize = 2 << 20;
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) passes: Vec<(ClientKey, Option<Packed>)>,
+    pub(super) epochs: Vec<(ClientKey, Option<Epochs>)>,
     pub(super) histories: Vec<(ClientKey, Option<History>)>,
     pub(super) statics: Vec<(IpNet, Option<Arc<StoredStatic>>)>,
 }
@@ -177,6 +182,7 @@ impl Store {
             let transaction = self.transaction()?;
             transaction.open_table(META)?.insert(SCHEMA_KEY, Schema::CURRENT.number())?;
             transaction.delete_table(PASSES)?;
+            transaction.delete_table(REVOCATIONS)?;
             transaction.delete_table(HISTORIES)?;
             transaction.delete_table(STATICS)?;
             for batch in batches {
@@ -278,6 +284,16 @@ fn write_batch(transaction: &WriteTransaction, batch: &Batch) -> Result<(), Fail
             Some(pass) => table.insert(&key, pass.encode().as_slice())?,
             None => table.remove(&key)?,
         };
+    }
+    if !batch.epochs.is_empty() {
+        let mut table = transaction.open_table(REVOCATIONS)?;
+        for (client, epochs) in &batch.epochs {
+            let key = key::client_bytes(*client);
+            match epochs {
+                Some(epochs) => table.insert(&key, epochs.encode().as_slice())?,
+                None => table.remove(&key)?,
+            };
+        }
     }
     let mut table = transaction.open_table(HISTORIES)?;
     for (client, history) in &batch.histories {

@@ -143,6 +143,27 @@ impl Metrics {
             let help = "Until when the certificate in use is good, in seconds since 1970";
             gauge(&mut registry, "tls_certificate_not_after_seconds", help, until);
         }
+        if let Some(shared) = &status.shared {
+            let help = "1: passes are shared with other hosts at the moment";
+            gauge(&mut registry, "shared_store_up", help, (shared.state == "sharing").into());
+            gauge(
+                &mut registry,
+                "shared_queued",
+                "Clients about whom other hosts are to be told",
+                shared.queued as u64,
+            );
+            let counted = [
+                ("shared_told", "Words of this host that were new at the shared store", shared.told),
+                ("shared_heard", "Words of other hosts that were new here", shared.heard),
+                ("shared_unreadable", "Records of the shared store that were not understood", shared.unreadable),
+                ("shared_failures", "Times the shared store could not be used", shared.failures),
+            ];
+            for (name, help, count) in counted {
+                let counter: Counter = Counter::default();
+                counter.inc_by(count);
+                registry.register(name, help, counter);
+            }
+        }
         if let Some(kernel) = &status.kernel {
             let help = "One of so many findings in the kernel becomes an event; 0: none";
             gauge(&mut registry, "event_sample", help, kernel.event_sample.into());

@@ -10,16 +10,16 @@ use tokio::sync::mpsc;
 
 use crate::clock::{Now, UnixTime};
 use crate::control::api::{self, DenyRequest, ExportRequest, ImportRequest, PermitRequest};
+use crate::control::api_explain::{Explanation, ForgetRequest, Forgotten};
 use crate::control::api_pass::{self, DeleteRequest, ListRequest, PassRequest, RestoreRequest, WatchRequest};
 use crate::control::{Answers, Refusal, api_dnsbl, api_pool};
-use crate::feed::{DenyAction, Match, StaticAction};
+use crate::feed::{Match, StaticAction};
 use crate::kernel;
-use crate::ledger::{History, Pass, What};
 use crate::observe;
-use crate::pass::Test;
 
 use super::certificate;
-use super::daemon::{Daemon, Mode};
+use super::daemon::Daemon;
+use super::shared::Sharing;
 use super::{backup, reload, takeover};
 
 impl Answers for Daemon {
@@ -73,6 +73,7 @@ impl Answers for Daemon {
                 queued: ledger.queued,
                 last_written: ledger.last_written.map(stamp),
             },
+            shared: self.sharing.as_ref().map(Sharing::shown),
             tls: certificate::shown(&self.live().tls, Now::read().unix),
             degraded: self.conditions().into_iter().map(|(_, text)| text).collect(),
             notes: live.config.notes(),
@@ -83,50 +84,12 @@ impl Answers for Daemon {
         self.lists_shown()
     }
 
-    fn explain(&self, address: IpAddr) -> api::Explanation {
-        let key = self.key(address);
-        let pass = self.ledger.pass(key);
-        let valid_until = pass.as_ref().and_then(|pass| self.valid_until(pass));
-        let history = self.ledger.history(key);
-        let pool = self.membership_shown(address);
-        let statics = self.statics();
-        let found = statics.lookup(address.to_canonical());
-        let deny = found.as_ref().and_then(|found| match found.action {
-            StaticAction::Permit => None,
-            StaticAction::Deny(action) => Some(action),
-        });
-        // A tagged client is let in and screened; a dry run changes nothing.
-        let verdict = match (&found, deny) {
-            (Some(_), None) => "permit",
-            (_, Some(DenyAction::Drop | DenyAction::Reject)) => "deny",
-            (_, Some(DenyAction::Tag)) => "screen",
-            _ if valid_until.is_some() || pool.as_ref().is_some_and(|pool| pool.passed_until.is_some()) => "pass",
-            _ => "screen",
-        };
-        let would =
-            Would { daemon: self, found: found.as_ref(), deny, pass: pass.as_ref(), pool: pool.as_ref(), valid_until };
-        let proxy = self.live.load().config.listen.is_proxy(address.to_canonical()).then(|| {
-            "It is a proxy of listen.proxy_from: each of its connections must begin with a PROXY header, and whoever that \
-             names is screened."
-                .to_owned()
-        });
-        let happened = history.as_ref().map_or_else(|| "Nothing is known of what it did.".to_owned(), happened);
-        api::Explanation {
-            client: key.to_string(),
-            verdict: verdict.to_owned(),
-            action: deny,
-            summary: format!("{} {happened}", proxy.unwrap_or_else(|| would.sentence())),
-            pool: pool.clone(),
-            hits: found.as_ref().map_or(0, |found| found.hits),
-            entry: found.as_ref().map(entry),
-            tag: deny == Some(DenyAction::Tag),
-            pass: pass.as_ref().map(|pass| self.pass_shown(key, pass)),
-            linked: history.as_ref().and_then(linked),
-            first_seen: history.as_ref().map(|history| stamp(history.first_seen)),
-            last_seen: history.as_ref().map(|history| stamp(history.last_seen)),
-            sessions: history.as_ref().map_or(0, |history| history.sessions),
-            events: history.iter().flat_map(|history| &history.events).map(happening).collect(),
-        }
+    fn explain(&self, address: IpAddr) -> Explanation {
+        self.explained(address)
+    }
+
+    fn forget(self: Arc<Self>, request: &ForgetRequest) -> Result<Forgotten, Refusal> {
+        self.forgotten(request)
     }
 
     fn passes(&self, request: &ListRequest) -> Result<api_pass::Page, Refusal> {
@@ -247,100 +210,6 @@ impl Daemon {
         }));
         conditions
     }
-}
-
-/// What would happen to a client now.
-struct Would<'a> {
-    daemon: &'a Daemon,
-    found: Option<&'a Match<'a>>,
-    deny: Option<DenyAction>,
-    pass: Option<&'a Pass>,
-    pool: Option<&'a api_pool::Membership>,
-    valid_until: Option<UnixTime>,
-}
-
-impl Would<'_> {
-    fn sentence(&self) -> String {
-        let listed = self.found.map_or_else(String::new, |found| {
-            let comment = found.comment.map_or_else(String::new, |comment| format!(" ({comment})"));
-            let origin = found.source;
-            format!("{} from {origin}{comment}, since {}", found.prefix, stamp(found.added))
-        });
-        match (self.found, self.deny) {
-            (Some(_), None) => format!("Permitted by {listed}: it goes straight to the MTA, whatever else is known."),
-            (Some(found), Some(DenyAction::Drop)) => {
-                format!("Denied by {listed}: its SYNs are dropped without an answer ({} so far).", found.hits)
-            }
-            (Some(found), Some(DenyAction::Reject)) => {
-                format!("Denied by {listed}: its connections are refused ({} so far).", found.hits)
-            }
-            (Some(_), Some(DenyAction::Tag)) => {
-                format!("Tagged by {listed}: it is let in, does every test again each time, and earns no pass.")
-            }
-            (Some(found), Some(DenyAction::Count)) => {
-                format!("A dry run covers it, {listed}: {} SYNs counted, nothing else. {}", found.hits, self.unlisted())
-            }
-            (None, _) => self.unlisted(),
-        }
-    }
-
-    fn unlisted(&self) -> String {
-        if let Some(until) = self.valid_until {
-            let by = match self.daemon.mode {
-                Mode::Steer => "it goes straight to the MTA's own socket",
-                Mode::Front => "it is relayed to the MTA without a wait",
-            };
-            return format!("It has passed and {by} until {}.", stamp(until));
-        }
-        if let Some((pool, until)) = self.pool.and_then(|pool| Some((pool, pool.passed_until.as_ref()?))) {
-            let by = pool.passed_by.map_or_else(String::new, |by| format!(" by {by}"));
-            let (domain, prefix) = (&pool.domain, pool.prefix);
-            return format!(
-                "It belongs to the pool {domain} ({prefix}), which has passed{by}: when it comes it is given to the MTA at \
-                 once, until {until}."
-            );
-        }
-        let enabled = self.daemon.live.load().policy.enabled();
-        let stamps = self.pass.map(|pass| pass.stamps).unwrap_or_default();
-        let owed: Vec<_> = stamps.owed(enabled, Now::read().unix).iter().map(Test::name).collect();
-        let before = if self.pass.is_some() { "Its pass does not cover everything any more" } else { "It has no pass" };
-        format!("{before}: it would be screened ({}).", owed.join(", "))
-    }
-}
-
-/// With which other address the client was linked last, and by what.
-fn linked(history: &History) -> Option<String> {
-    history
-        .events
-        .iter()
-        .rev()
-        .find(|event| event.what == What::Linked)
-        .map(|event| event.detail.trim_start_matches("LINKED with ").to_owned())
-}
-
-/// What the client did last, in a sentence.
-fn happened(history: &History) -> String {
-    let last = history.events.iter().rev().find(|event| event.what != What::Connected);
-    let last = last.map_or_else(String::new, |event| {
-        let times = if event.times > 1 { format!(" ({} times)", event.times) } else { String::new() };
-        let detail = if event.detail.is_empty() { name_of(event.what) } else { event.detail.clone() };
-        format!(" The last was at {}{times}: {detail}.", stamp(event.at))
-    });
-    let sessions = match history.sessions {
-        0 => "It never reached the daemon.".to_owned(),
-        1 => "It reached the daemon once.".to_owned(),
-        many => format!("It reached the daemon {many} times."),
-    };
-    format!("{sessions}{last}")
-}
-
-fn happening(event: &crate::ledger::Event) -> api::Happening {
-    api::Happening { at: stamp(event.at), times: event.times, what: name_of(event.what), detail: event.detail.clone() }
-}
-
-/// The name in JSON, which is also the one in the ledger's file.
-fn name_of(what: What) -> String {
-    serde_json::to_value(what).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 pub(super) fn entry(found: &Match<'_>) -> api::Static {

@@ -20,7 +20,7 @@ use crate::control::api;
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::handoff::HandoffError;
 use crate::kernel::{self, Kernel};
-use crate::ledger::{self, Ledger, Pass, What};
+use crate::ledger::{self, Ledger, Pass};
 use crate::link::Recent;
 use crate::observe::{self, Metrics};
 use crate::pass::{Stamps, Test};
@@ -34,6 +34,8 @@ use super::limits::{Limits, TarpitPlace};
 use super::live::Live;
 use super::metrics_door::MetricsDoor;
 use super::mirror;
+use super::noting::Notes;
+use super::shared::Sharing;
 use super::sockets::Sockets;
 
 /// The daemon.
@@ -49,6 +51,8 @@ pub(super) struct Daemon {
     pub(super) ledger: Ledger,
     pub(super) pools: Pools,
     pub(super) links: Recent,
+    /// What is shared with other hosts; `None`: nothing.
+    pub(super) sharing: Option<Sharing>,
     pub(super) statics: RwLock<StaticSet>,
     /// Held by whoever changes static entries, from the look at what there is until set, kernel and ledger say the same. Only
     /// its holder locks the set for writing, so that those who read it never wait for a long change.
@@ -193,7 +197,6 @@ impl Daemon {
         self.counts.total.fetch_add(1, Ordering::Relaxed);
         if arrival.tagged {
             self.counts.tagged.fetch_add(1, Ordering::Relaxed);
-            self.note(&arrival, What::Tagged, String::new());
         }
         Session::start(Arc::clone(&live.policy), self.features.load_full(), arrival, Now::read())
     }
@@ -221,8 +224,8 @@ impl Daemon {
         }
     }
 
-    /// Logs what happened, and notes it in the client's history.
-    pub(super) fn tell(&self, arrival: &Arrival, event: &Event) {
+    /// Logs what happened, and keeps it for the client's history.
+    pub(super) fn tell(&self, notes: &mut Notes, arrival: &Arrival, event: &Event) {
         let line = observe::line(arrival, event);
         info!(session = %arrival.id, kind = event.kind(), client = %arrival.client, "{line}");
         match event {
@@ -230,9 +233,7 @@ impl Daemon {
             Event::TlsFailed(_) => self.metrics.handshake("failed"),
             _ => {}
         }
-        if let Some(what) = history_of(event) {
-            self.note(arrival, what, detail(line, arrival.client));
-        }
+        notes.event(arrival, event, line);
         if let Event::Linked(other, name) = event {
             self.linked(arrival, *other, name);
         }
@@ -258,9 +259,9 @@ impl Daemon {
     }
 
     /// The MTA has taken a session.
-    pub(super) fn handed_off(&self, live: &Live, arrival: &Arrival) {
+    pub(super) fn handed_off(&self, notes: &mut Notes) {
         self.counts.handed_off.fetch_add(1, Ordering::Relaxed);
-        self.note(arrival, What::HandedOff, live.config.backend.address.to_string());
+        notes.taken();
     }
 
     /// What the MTA offered a client: if that is not what we offer in its place, it has been changed since it was asked.
@@ -331,10 +332,6 @@ impl Daemon {
         (!held).then(|| "kernel.syn_rate holds nobody back: XDP is attached nowhere".to_owned())
     }
 
-    pub(super) fn note(&self, arrival: &Arrival, what: What, detail: String) {
-        self.ledger.note(self.key(arrival.client.ip()), what, detail, Now::read().unix);
-    }
-
     /// Unique for as long as fewer than 65,536 sessions begin in a second, and sortable by time.
     fn next_id(&self) -> SessionId {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -346,45 +343,4 @@ impl Daemon {
 /// The address without an IPv4-mapped form.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// What of an event belongs into the client's history; `None`: nothing that would be asked for later.
-fn history_of(event: &Event) -> Option<What> {
-    Some(match event {
-        Event::Connect => What::Connected,
-        Event::Pregreet(..) | Event::EarlyHello(..) => What::Pregreet,
-        Event::DnsblRank(_) => What::Dnsbl,
-        Event::Pipelining(..) => What::Pipelining,
-        Event::NonSmtpCommand(..) => What::NonSmtpCommand,
-        Event::BareNewline(_) => What::BareNewline,
-        Event::CountLimit(_) | Event::LengthLimit(_) => What::CommandLimit,
-        Event::TimeLimit(_) => What::TimedOut,
-        Event::TlsFailed(_) => What::TlsFailed,
-        Event::Reject { reply, .. } if reply.starts_with('4') => What::Deferred,
-        Event::Reject { .. } | Event::Denylisted => What::Refused,
-        Event::PassNew | Event::PassOld => What::Passed,
-        Event::Linked(..) => What::Linked,
-        Event::Hangup(..) => What::Hangup,
-        Event::Limited(_) => What::Limited,
-        Event::Allowlisted
-        | Event::AllowlistVeto
-        | Event::Disconnect
-        | Event::DataWithoutRcpt(_)
-        | Event::TlsEstablished(_)
-        | Event::KeywordsWithheld(_)
-        | Event::Tarpit
-        | Event::TarpitFull => return None,
-    })
-}
-
-/// The log line without the client's own address and port: the history stands under the address already, and without the
-/// port the same thing again is the same event.
-fn detail(mut line: String, client: SocketAddr) -> String {
-    let endpoint = observe::endpoint(client);
-    while let Some(at) = line.find(&endpoint) {
-        let before = &line[..at];
-        let start = [" from ", " for ", " "].iter().find_map(|word| before.strip_suffix(word)).unwrap_or(before).len();
-        line.replace_range(start..at + endpoint.len(), "");
-    }
-    line
 }

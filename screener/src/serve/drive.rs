@@ -24,6 +24,7 @@ use super::door::{self, Visit};
 use super::limits::{Most, Slot, TarpitPlace};
 use super::links::{self, Links};
 use super::live::Live;
+use super::noting::Notes;
 use super::stream::{ClientStream, HandshakeFailed};
 
 /// How long a client may take to read a reply. Replies are short: one that does not fit into the socket's buffer comes from
@@ -73,6 +74,8 @@ struct Talk {
     live: Arc<Live>,
     session: Session,
     lists: Lists,
+    /// What is kept of the session.
+    notes: Notes,
     /// What a proxy before us said of the client.
     tlvs: Vec<Tlv>,
     /// Whether sessions are many.
@@ -113,8 +116,8 @@ impl Talk {
             }
             Err(ceiling) => (daemon.turn_away(&live, arrival, ceiling), None),
         };
-        let (daemon, lists, tlvs) = (Arc::clone(daemon), Lists::default(), visit.tlvs);
-        (Box::new(Self { daemon, live, session, lists, tlvs, stress, place: None }), slot)
+        let (daemon, lists, notes, tlvs) = (Arc::clone(daemon), Lists::default(), Notes::default(), visit.tlvs);
+        (Box::new(Self { daemon, live, session, lists, notes, tlvs, stress, place: None }), slot)
     }
 
     /// Carries out everything that the engine asks for. What is to be said to the client comes back, and what is next.
@@ -152,8 +155,11 @@ impl Talk {
                     }
                     self.daemon.grant(&self.live, self.session.arrival(), stamps);
                 }
-                Output::Log(event) => self.daemon.tell(self.session.arrival(), &event),
-                Output::Decided(decision) => self.daemon.decided(self.session.arrival(), &decision),
+                Output::Log(event) => self.daemon.tell(&mut self.notes, self.session.arrival(), &event),
+                Output::Decided(decision) => {
+                    self.notes.decided(&decision, &said);
+                    self.daemon.decided(self.session.arrival(), &decision);
+                }
             }
         }
         (next, said)
@@ -167,6 +173,11 @@ impl Talk {
             let Arrival { id, client, .. } = self.session.arrival();
             super::lists::follow(Arc::clone(&self.daemon), self.daemon.key(client.ip()), *id, *check);
         }
+    }
+
+    /// The session is over, or the MTA's: what it leaves behind is noted. Called once, before anything that takes long.
+    fn leave_notes(&mut self) {
+        self.daemon.noted(self.session.arrival(), std::mem::take(&mut self.notes));
     }
 
     fn tell(&mut self, input: Input<'_>) {
@@ -199,23 +210,29 @@ fn screen(talk: &mut Talk, mut stream: ClientStream) -> impl Future<Output = io:
                 if let Err(error) = write(&mut stream, &said).await {
                     talk.lost(&error);
                     talk.carry_out();
+                    talk.leave_notes();
                     return Err(error);
                 }
                 next
             };
             match next {
-                Next::Close => return Box::pin(linger(stream)).await.map(|()| None),
+                Next::Close => {
+                    talk.leave_notes();
+                    return Box::pin(linger(stream)).await.map(|()| None);
+                }
                 Next::StartTls => match Box::pin(start_tls(talk, stream)).await {
                     Some(after) => stream = after,
                     None => {
                         // What the session leaves behind; there is nobody left to send anything to.
                         talk.carry_out();
+                        talk.leave_notes();
                         return Ok(None);
                     }
                 },
                 Next::HandOff(handoff) => match Box::pin(hand_off(talk, &stream, &handoff)).await {
                     Ok(outcome) => {
-                        talk.daemon.handed_off(&talk.live, talk.session.arrival());
+                        talk.daemon.handed_off(&mut talk.notes);
+                        talk.leave_notes();
                         return Ok(match outcome {
                             Outcome::Given => None,
                             Outcome::Reached(handed_off) => Some(Box::new(Relay { stream, handed_off })),

@@ -110,6 +110,11 @@ impl Limits {
         self.lock().total
     }
 
+    /// How many sessions one client has.
+    pub(super) fn of(&self, client: ClientKey) -> usize {
+        self.lock().by_client.get(&client).copied().unwrap_or(0)
+    }
+
     /// How many of them are in the tarpit.
     pub(super) fn tarpitted(&self) -> usize {
         self.lock().tarpitted

@@ -113,7 +113,8 @@ fn due(daemon: &Daemon) -> Vec<ClientKey> {
 fn is_due(daemon: &Daemon, policy: &Policy, client: ClientKey, pass: &Pass, now: UnixTime) -> bool {
     let Some(until) = pass.stamps.get(Test::Dnsbl).filter(|&until| until > now) else { return false };
     let longest = policy.dnsbl.as_ref().map_or(EARLIEST, |dnsbl| dnsbl.max_ttl);
-    if pass.origin != Origin::Screened || until.since(now) > moment(client, longest) {
+    let own = matches!(pass.origin, Origin::Screened | Origin::Shared);
+    if !own || until.since(now) > moment(client, longest) {
         return false;
     }
     // The lists' is the one stamp that has to be renewed: where another expires first, the client is screened anyway.

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::kernel::text::Line;
 use crate::kernel::{EventStream, Kernel, KernelError};
-use crate::ledger::{Change, Changes, Ledger, Pass, What};
+use crate::ledger::{Change, Changes, Dropped, Ledger, Pass, What};
 use crate::pass::TestSet;
 
 use super::daemon::Daemon;
@@ -162,12 +162,16 @@ pub(super) async fn hear(daemon: Arc<Daemon>, mut events: EventStream) {
             daemon.ledger.note(daemon.key(event.address), What::Limited, detail, event.at);
             continue;
         }
-        let prefix = daemon.statics().hit(event.address, event.weight.into(), event.at);
+        let (prefix, source) = {
+            let statics = daemon.statics();
+            let source = statics.lookup(event.address).map(|found| found.source.to_string());
+            (statics.hit(event.address, event.weight.into(), event.at), source.unwrap_or_default())
+        };
         // A tagged or counted client goes on to the daemon, which notes it there.
         if let Some(StaticAction::Deny(DenyAction::Drop | DenyAction::Reject)) = event.action {
             // Without a prefix: the entry has gone since.
-            let detail = prefix.map_or_else(String::new, |prefix| prefix.to_string());
-            daemon.ledger.note(daemon.key(event.address), What::Denied, detail, event.at);
+            let (since, at, packets) = (event.at, event.at, event.weight.into());
+            daemon.ledger.note_drop(daemon.key(event.address), Dropped { prefix, source, since, at, packets });
         }
     }
 }

@@ -11,6 +11,7 @@ mod degraded;
 mod delivered;
 mod door;
 mod drive;
+mod explain;
 mod interfaces;
 mod limits;
 mod links;
@@ -20,10 +21,13 @@ mod live;
 mod metrics_door;
 mod mirror;
 mod news;
+mod noting;
 mod passes;
+mod pattern;
 mod policy;
 mod pools;
 mod reload;
+mod shared;
 mod signals;
 mod sockets;
 mod stand;
@@ -62,6 +66,7 @@ use degraded::Degraded;
 use limits::Limits;
 use live::Live;
 use metrics_door::MetricsDoor;
+use shared::Sharing;
 use signals::{Signals, Told};
 use sockets::{Door, Inherited, Listening, Sockets};
 use stand::{Content, Filled, Stand};
@@ -118,6 +123,7 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
         ledger,
         links: Recent::new(started.instant),
         pools: Pools::open(config.ledger.path.with_file_name(POOLS), &config.pools),
+        sharing: Sharing::new(config),
         statics: statics.into(),
         changing: Mutex::default(),
         kernel,
@@ -152,6 +158,7 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
 
     lists::begin(&daemon);
     pools::begin(&daemon);
+    shared::begin(&daemon)?;
     certificate::begin(&daemon);
     if let Some(text) = daemon.rate_not_held() {
         warn!("{text}");
@@ -344,7 +351,8 @@ fn listen(daemon: &Arc<Daemon>, fronts: Vec<Listening>, old: Vec<Listening>) -> 
 }
 
 fn ledger_options(config: &Config) -> ledger::Options {
-    ledger::Options { ipv6_key: config.ledger.ipv6_prefix, ..ledger::Options::default() }
+    let shared = config.ledger.shared.is_some();
+    ledger::Options { ipv6_key: config.ledger.ipv6_prefix, shared, ..ledger::Options::default() }
 }
 
 /// As many descriptors as the system allows: a session takes one, a relayed one two.

@@ -21,6 +21,7 @@ use crate::ledger::{Found, Grant, Origin, Pass, What};
 use crate::pass::{Stamps, Test, TestSet};
 
 use super::daemon::Daemon;
+use super::pattern::Pattern;
 use super::pools;
 
 /// How long a pass by hand lasts unless it is said.
@@ -53,6 +54,14 @@ impl Clients {
     }
 }
 
+/// What [`Daemon::pass_taken`] did.
+pub(super) struct Taken {
+    /// There was a pass.
+    pub(super) had: bool,
+    /// Whose pass went too.
+    pub(super) pool: Option<Arc<str>>,
+}
+
 /// The conditions of a list.
 struct Filter {
     test: Option<Test>,
@@ -62,6 +71,7 @@ struct Filter {
     expiring: Option<Duration>,
     older: Option<Duration>,
     newer: Option<Duration>,
+    name: Option<Pattern>,
     enabled: TestSet,
     now: UnixTime,
 }
@@ -83,6 +93,7 @@ impl Filter {
             expiring: span(request.expiring_seconds),
             older: span(request.older_seconds),
             newer: span(request.newer_seconds),
+            name: request.name.as_deref().map(Pattern::new),
             enabled,
             now,
         })
@@ -128,7 +139,9 @@ impl Daemon {
         for _ in 0..LOOKED / LOCKED {
             let Found { passes, next } = self.ledger.passes_within(clients.behind(after), clients.last, LOCKED);
             for (client, pass) in &passes {
-                if filter.wants(pass) {
+                // The name last: it takes a look at what is known of the client.
+                let called = |name: &Pattern| self.ledger.is_called(*client, |known| name.fits(known));
+                if filter.wants(pass) && filter.name.as_ref().is_none_or(called) {
                     page.passes.push(Shown::of(*client, pass, enabled));
                     if page.passes.len() == most {
                         page.next = Some(client.address());
@@ -198,22 +211,31 @@ impl Daemon {
         }
     }
 
+    /// Takes a client's pass away, and that of its pool, which would give it another one at once: who does this wants the
+    /// client screened.
+    pub(super) fn pass_taken(self: &Arc<Self>, address: IpAddr) -> Taken {
+        let pool = self.pools.find(address).filter(|pool| pool.stamps != Stamps::default());
+        let pool = pool.and_then(|_| self.pools.revoke(address)).map(|pool| pool.domain);
+        let had = self.ledger.revoke(self.key(address)) || pool.is_some();
+        if pool.is_some() {
+            pools::look_again(self);
+        }
+        Taken { had, pool }
+    }
+
     /// For `pass del`.
     pub(super) fn pass_deleted(self: &Arc<Self>, address: IpAddr) -> Result<Deleted, Refusal> {
         let key = self.key(address);
         let network = key.network(self.key_length);
         let mut notes = Vec::new();
-        // A pool's pass would give it another one at once: who takes a pass away wants the client screened.
-        let pool = self.pools.find(address).filter(|pool| pool.stamps != Stamps::default());
-        if let Some(pool) = pool.and_then(|_| self.pools.revoke(address)) {
+        let Taken { had, pool } = self.pass_taken(address);
+        if let Some(domain) = pool {
             notes.push(format!(
-                "the pass of its pool {} went with it, or it would have had one again at once: the pool's other senders are \
-                 screened again too",
-                pool.domain
+                "the pass of its pool {domain} went with it, or it would have had one again at once: the pool's other senders \
+                 are screened again too"
             ));
-            pools::look_again(self);
         }
-        if !self.ledger.revoke(key) && notes.is_empty() {
+        if !had {
             return Err(Refusal::Missing(format!("{address} has no pass")));
         }
         let now = Now::read().unix;

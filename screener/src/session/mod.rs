@@ -36,7 +36,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::clock::Now;
+use crate::clock::{Now, UnixTime};
 use crate::pass::{Stamps, Test};
 
 use dialogue::Dialogue;
@@ -59,6 +59,13 @@ pub use policy::{Action, AfterTests, DeepPolicy, DnsblPolicy, Pace, Policy, Preg
 /// Names one session in replies, log lines and JSON events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId(pub u64);
+
+impl SessionId {
+    /// When the session began: the name is the second, and a number within it.
+    pub fn began(self) -> UnixTime {
+        UnixTime(self.0 >> 16)
+    }
+}
 
 impl std::fmt::Display for SessionId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

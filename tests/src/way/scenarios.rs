@@ -179,7 +179,8 @@ fn explain(lab: &mut Lab, family: Family) -> Result<String> {
 }
 
 fn has_event(told: &Value, what: &str) -> bool {
-    told["events"].as_array().is_some_and(|events| events.iter().any(|event| event["what"] == what))
+    let kept_out = what == "denied" && told["drops"].as_array().is_some_and(|drops| !drops.is_empty());
+    kept_out || told["events"].as_array().is_some_and(|events| events.iter().any(|event| event["what"] == what))
 }
 
 fn kill(lab: &mut Lab, family: Family) -> Result<String> {

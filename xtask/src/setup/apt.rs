@@ -16,9 +16,14 @@ use crate::process;
 const ANSWERS: [(&str, &str); 1] = [("postfix", "postfix postfix/main_mailer_type select No configuration")];
 
 /// Units that a package switches on for the next boot and that would then serve strangers: rbldnsd's socket binds port
-/// 53 of every address, haproxy listens wherever somebody's configuration says. (Postfix without a configuration stays
+/// 53 of every address, haproxy listens wherever somebody's configuration says, Redis and its Sentinel on loopback. (Postfix without a configuration stays
 /// down by itself.)
-const UNITS: [(&str, &str); 2] = [("rbldnsd", "rbldnsd.socket"), ("haproxy", "haproxy.service")];
+const UNITS: [(&str, &str); 4] = [
+    ("rbldnsd", "rbldnsd.socket"),
+    ("haproxy", "haproxy.service"),
+    ("redis-server", "redis-server.service"),
+    ("redis-sentinel", "redis-sentinel.service"),
+];
 
 /// Set in the environment of our installs; the policy below holds for these alone.
 const MARK: &str = "SCREENER_SETUP";

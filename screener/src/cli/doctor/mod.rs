@@ -10,6 +10,7 @@ mod kernel;
 mod mta;
 mod pins;
 mod ports;
+mod shared;
 mod tls;
 
 use std::path::PathBuf;
@@ -47,6 +48,7 @@ impl Doctor {
         mta::look(&config, &mut findings).await;
         tls::look(&config, &mut findings).await;
         dns::look(&config, &mut findings).await;
+        shared::look(&config, &mut findings).await;
         let findings = findings.into_list();
         let healthy = findings.iter().all(|finding| finding.state != State::Problem);
         if self.form.json {

@@ -52,6 +52,9 @@ pub(super) struct Which {
     /// Only those that came about so
     #[arg(long, value_parser = origin_names())]
     origin: Option<String>,
+    /// Only of clients that called themselves so in EHLO: mail*.example.com, or example.com for all below it
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
     /// Only those that leave some test owed: the client is screened when it comes
     #[arg(long, conflicts_with = "valid")]
     expired: bool,
@@ -73,6 +76,7 @@ impl Which {
             older_seconds: seconds(self.older),
             newer_seconds: seconds(self.newer),
             origin: self.origin,
+            name: self.name,
             ..ListRequest::default()
         }
     }

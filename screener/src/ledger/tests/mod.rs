@@ -3,10 +3,12 @@
 mod copy;
 mod disk;
 mod heir;
+mod history;
 mod kill;
 mod model;
 mod passes;
 mod schema;
+mod shared;
 
 use std::path::Path;
 use std::sync::Arc;
