@@ -140,7 +140,7 @@ pub mod action {
 
 /// What is known of a client that has passed. Times are `CLOCK_BOOTTIME` (it does not stop while the machine sleeps).
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pass {
     /// The pass holds before this moment, in nanoseconds since boot.
     pub expires_boot_ns: u64,

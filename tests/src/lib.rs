@@ -11,6 +11,7 @@ pub mod cell;
 pub mod certificate;
 pub mod cli;
 pub mod client;
+pub mod control;
 pub mod correspondence;
 pub mod dns;
 pub mod dnsl;

@@ -33,6 +33,11 @@ enum What {
     ///
     /// A real rbldnsd and a real unbound; questions a second, cached answers a second, memory for a million of them.
     Dns(Dns),
+
+    /// The ledger, beside a plain map and the bare store under it
+    ///
+    /// Lookups and updates a second, memory and disk for a million passes, the time to start with them.
+    Ledger(Measure),
 }
 
 #[derive(Args)]
@@ -69,6 +74,7 @@ impl Bench {
             }
             What::Smtp(smtp) => smtp.run("smtp"),
             What::Dns(dns) => dns.run(),
+            What::Ledger(ledger) => ledger.run_crate("ledger"),
         }
     }
 }
@@ -82,6 +88,17 @@ impl Dns {
 }
 
 impl Measure {
+    /// One of the daemon's own benches, which needs no lab.
+    fn run_crate(&self, bench: &str) -> Result<()> {
+        let mut cargo = process::cargo("bench");
+        cargo.args(["--locked", "--package", "screener", "--bench", bench, "--"]);
+        cargo.args(self.json.then_some("--json")).args(self.quick.then_some("--quick"));
+        if let Some(rounds) = self.rounds {
+            cargo.args(["--rounds", &rounds.to_string()]);
+        }
+        process::run(&mut cargo)
+    }
+
     fn run(&self, half: &str) -> Result<()> {
         build::binaries(Profile::Release)?;
         let binaries = process::binaries("release")?;

@@ -13,6 +13,7 @@ mod explain;
 mod forget;
 mod input;
 mod kernel;
+mod ledger;
 mod output;
 mod pass;
 mod permit;
@@ -64,6 +65,9 @@ enum Verb {
     /// The clients that have passed
     #[command(subcommand)]
     Pass(pass::Pass),
+    /// What the daemon remembers, as a file
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
     /// Senders that share a pass, by a domain's SPF record
     #[command(subcommand)]
     Pool(pool::Pool),
@@ -140,6 +144,7 @@ impl Cli {
             Verb::Explain(verb) => ask(verb.carry_out(&client)),
             Verb::Forget(verb) => ask(verb.carry_out(&client)),
             Verb::Pass(verb) => ask(verb.carry_out(&client)),
+            Verb::Ledger(verb) => ask(verb.carry_out(&client)),
             Verb::Pool(verb) => ask(verb.carry_out(&client)),
             Verb::Permit(verb) => ask(verb.carry_out(&client)),
             Verb::Deny(verb) => ask(verb.carry_out(&client)),

@@ -73,7 +73,7 @@ async fn watch<A: Answers>(State(daemon): State<Arc<A>>, Query(request): Query<W
 }
 
 /// What comes over a channel, as a body: it is taken as fast as the reader reads.
-struct Lines(mpsc::Receiver<Bytes>);
+pub(super) struct Lines(pub(super) mpsc::Receiver<Bytes>);
 
 impl HttpBody for Lines {
     type Data = Bytes;

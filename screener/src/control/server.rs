@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{self, DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
@@ -29,7 +30,7 @@ use super::api_offender::{self, ForgiveRequest};
 use super::api_pass::{self, DeleteRequest, ListRequest, PassRequest, RestoreRequest, WatchRequest};
 use super::api_pool::{self, RefreshRequest};
 use super::lock::Lock;
-use super::passes;
+use super::passes::{self, Lines};
 use crate::config::Control;
 use crate::pool::RefreshError;
 
@@ -91,6 +92,8 @@ pub trait Answers: Send + Sync + 'static {
     fn offenders(&self) -> Vec<api_offender::Offender>;
     /// Takes off the offence ladder.
     fn offender_forgive(&self, request: &ForgiveRequest) -> api_offender::Forgiven;
+    /// The whole ledger as lines (`ledger::write_copy`), as fast as they are read.
+    fn ledger_copy(self: Arc<Self>) -> mpsc::Receiver<Bytes>;
     /// Prometheus text.
     fn metrics(&self) -> String;
     /// Reads the configuration again and takes it in, as a whole or not at all. Waits for what that takes.
@@ -218,6 +221,7 @@ impl Server {
             .route("/v1/denies/{*prefix}", put(deny_add::<A>).delete(deny_del::<A>))
             .route("/v1/offenders", get(offenders::<A>))
             .route("/v1/offenders/forgive", post(offender_forgive::<A>))
+            .route("/v1/ledger/copy", get(ledger_copy::<A>))
             .route("/v1/reload", post(reload::<A>))
             .route("/v1/takeover", post(takeover::<A>))
             .route("/v1/upgrade", post(upgrade::<A>))
@@ -383,6 +387,10 @@ async fn offenders<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
 
 async fn offender_forgive<A: Answers>(State(daemon): State<Arc<A>>, Json(request): Json<ForgiveRequest>) -> Response {
     changed(move || Ok(daemon.offender_forgive(&request))).await
+}
+
+async fn ledger_copy<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
+    Body::new(Lines(daemon.ledger_copy())).into_response()
 }
 
 async fn takeover<A: Answers>(State(daemon): State<Arc<A>>) -> Response {

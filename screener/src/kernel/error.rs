@@ -285,6 +285,7 @@ impl KernelError {
     pub(super) fn map(map: &'static str, max_entries: u32, error: MapError) -> Self {
         let errno = match &error {
             MapError::SyscallError(error) => error.io_error.raw_os_error(),
+            MapError::IoError(error) => error.raw_os_error(),
             _ => None,
         };
         match errno {

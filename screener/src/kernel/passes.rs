@@ -2,8 +2,9 @@
 //!
 //! Holds the mirror of the ledger's complete passes. Never decides who has one.
 
-use std::collections::{HashMap as StdHashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::Hash;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,13 +15,20 @@ use screener_ebpf::{self as abi, Pass};
 use super::boot::BootClock;
 use super::error::KernelError;
 use super::load;
-use super::pin::PinDirectory;
+use super::pin::{PinDirectory, map_pin};
 use super::statics::SyncReport;
+use super::sys;
 use crate::client::ClientKey;
 use crate::clock::UnixTime;
 
 /// Two conversions of the same second differ by what passes between reading the two clocks.
 const SAME_NS: u64 = 1_000_000_000;
+
+/// How many entries the kernel is given at once.
+const BATCH: usize = 8192;
+
+/// Expiries by client. Who is in it cannot be chosen by clients beyond their own addresses, and the hash is seeded.
+type Wanted<K> = hashbrown::HashMap<K, u64>;
 
 /// A full map is not walked through for every pass that finds no room.
 const BETWEEN_SWEEPS: Duration = Duration::from_secs(30);
@@ -46,6 +54,8 @@ pub struct PassRoom {
 /// The passes of one family.
 struct Table<K: Pod> {
     map: HashMap<MapData, K, Pass>,
+    /// The same again, for what aya cannot do.
+    fd: OwnedFd,
     name: &'static str,
     max_entries: u32,
     /// How many entries it holds: the kernel does not tell.
@@ -56,30 +66,24 @@ struct Table<K: Pod> {
     left_out: HashSet<K>,
 }
 
-impl<K: Pod + Hash + Eq> Table<K> {
+impl<K: Pod + Hash + Eq + Default> Table<K> {
     fn take(object: &mut Ebpf, pin: &PinDirectory, name: &'static str, max_entries: u32) -> Result<Self, KernelError> {
-        let mut table = Self {
-            map: load::take(object, pin, name)?,
-            name,
-            max_entries,
-            entries: 0,
-            swept: None,
-            left_out: HashSet::new(),
-        };
-        table.entries = table.keys()?.len();
+        let map = load::take(object, pin, name)?;
+        let fd = Self::descriptor(&pin.map(name), name)?;
+        let mut table = Self { map, fd, name, max_entries, entries: 0, swept: None, left_out: HashSet::new() };
+        table.entries = table.list()?.len();
         Ok(table)
+    }
+
+    fn descriptor(pin: &Path, name: &'static str) -> Result<OwnedFd, KernelError> {
+        sys::object_get(pin).map_err(|error| KernelError::map(name, 0, MapError::IoError(error)))
     }
 
     /// Without the count of its entries, which costs a walk and which only a daemon asks for.
     fn open(directory: &Path, name: &'static str, max_entries: u32) -> Result<Self, KernelError> {
-        Ok(Self {
-            map: load::pinned(directory, name)?,
-            name,
-            max_entries,
-            entries: 0,
-            swept: None,
-            left_out: HashSet::new(),
-        })
+        let map = load::pinned(directory, name)?;
+        let fd = Self::descriptor(&map_pin(directory, name), name)?;
+        Ok(Self { map, fd, name, max_entries, entries: 0, swept: None, left_out: HashSet::new() })
     }
 
     fn failed(&self, error: MapError) -> KernelError {
@@ -164,43 +168,60 @@ impl<K: Pod + Hash + Eq> Table<K> {
         }
     }
 
-    fn keys(&self) -> Result<Vec<K>, KernelError> {
-        self.map.keys().map(|key| key.map_err(|error| self.failed(error))).collect()
-    }
-
     fn list(&self) -> Result<Vec<(K, Pass)>, KernelError> {
-        self.map.iter().map(|entry| entry.map_err(|error| self.failed(error))).collect()
+        sys::hash_entries(self.fd.as_fd()).map_err(|error| self.failed(MapError::IoError(error)))
     }
 
     /// An expiry that differs by no more than `same_ns` stays as it is.
-    fn sync(
-        &mut self,
-        mut wanted: StdHashMap<K, u64>,
-        same_ns: u64,
-        report: &mut SyncReport,
-    ) -> Result<(), KernelError> {
-        let mut surplus = Vec::new();
-        for key in self.keys()? {
-            let Some(expires) = wanted.remove(&key) else {
-                surplus.push(key);
-                continue;
-            };
-            if self.get(&key)?.is_some_and(|pass| pass.expires_boot_ns.abs_diff(expires) <= same_ns) {
-                report.kept += 1;
-            } else {
-                self.put(&key, expires)?;
-                report.changed += 1;
+    fn sync(&mut self, mut wanted: Wanted<K>, same_ns: u64, report: &mut SyncReport) -> Result<(), KernelError> {
+        let (mut surplus, mut changed) = (Vec::new(), Vec::new());
+        for (key, Pass { expires_boot_ns: old, last_used_boot_ns }) in self.list()? {
+            match wanted.remove(&key) {
+                None => surplus.push(key),
+                Some(expires) if old.abs_diff(expires) <= same_ns => report.kept += 1,
+                Some(expires_boot_ns) => changed.push((key, Pass { expires_boot_ns, last_used_boot_ns })),
             }
         }
         // Here what goes makes room for what comes: a client that is in both is never touched.
-        for key in surplus {
-            report.removed += usize::from(self.remove(&key)?);
-        }
-        for (key, expires) in wanted {
-            self.put(&key, expires)?;
-            report.added += 1;
-        }
+        report.removed += self.remove_many(&surplus)?;
+        report.changed += self.put_many(changed.into_iter())?;
+        let wanted: Vec<_> = wanted.into_iter().collect();
+        let new = |&(key, expires_boot_ns): &(K, u64)| (key, Pass { expires_boot_ns, last_used_boot_ns: 0 });
+        let set = self.put_many(wanted.iter().map(new))?;
+        let left_out = wanted.get(set..).unwrap_or_default();
+        report.added += set;
+        report.left_out += left_out.len();
+        self.left_out = left_out.iter().take(MOST_LEFT_OUT).map(|(key, _)| *key).collect();
+        self.entries = self.entries.saturating_sub(surplus.len()) + set;
         Ok(())
+    }
+
+    /// Sets entries until there is no room for more, and says how many were set.
+    fn put_many(&self, entries: impl Iterator<Item = (K, Pass)>) -> Result<usize, KernelError> {
+        let mut entries = entries.peekable();
+        let mut set = 0;
+        while entries.peek().is_some() {
+            let (keys, passes): (Vec<_>, Vec<_>) = entries.by_ref().take(BATCH).unzip();
+            let (done, result) = sys::hash_put_many(self.fd.as_fd(), &keys, &passes);
+            set += done;
+            match result {
+                Ok(()) => {}
+                Err(error) if error.raw_os_error() == Some(libc::E2BIG) => break,
+                Err(error) => return Err(self.failed(MapError::IoError(error))),
+            }
+        }
+        Ok(set)
+    }
+
+    /// Removes entries that are there: nobody else takes any out.
+    fn remove_many(&self, keys: &[K]) -> Result<usize, KernelError> {
+        let mut removed = 0;
+        for keys in keys.chunks(BATCH) {
+            let (done, result) = sys::hash_remove_many(self.fd.as_fd(), keys);
+            removed += done;
+            result.map_err(|error| self.failed(MapError::IoError(error)))?;
+        }
+        Ok(removed)
     }
 }
 
@@ -257,7 +278,7 @@ impl Passes {
 
     /// Removes the IPv6 passes: their keys were cut to another length.
     pub(super) fn clear_v6(&mut self) -> Result<(), KernelError> {
-        self.v6.sync(StdHashMap::new(), SAME_NS, &mut SyncReport::default())
+        self.v6.sync(Wanted::new(), SAME_NS, &mut SyncReport::default())
     }
 
     /// A pass that has expired already is as good as none, and is removed.
@@ -294,7 +315,7 @@ impl Passes {
         same_ns: u64,
     ) -> Result<SyncReport, KernelError> {
         let clock = BootClock::read();
-        let (mut v4, mut v6) = (StdHashMap::new(), StdHashMap::new());
+        let (mut v4, mut v6) = (Wanted::new(), Wanted::new());
         for (client, until) in passes {
             let expires = clock.to_boot(until);
             if expires <= clock.now_ns {

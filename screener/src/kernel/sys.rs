@@ -11,6 +11,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use aya::Pod;
+
 // <linux/bpf.h>
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
@@ -19,6 +21,9 @@ const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_LINK_DETACH: libc::c_int = 34;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 const BPF_SK_LOOKUP: u32 = 36;
 const BPF_XDP: u32 = 37;
 // <linux/if_link.h>
@@ -70,6 +75,114 @@ pub(super) fn map_delete(map: BorrowedFd<'_>, index: u32) -> io::Result<()> {
     let attributes = Element { map_fd: descriptor(map), _pad: 0, key: std::ptr::from_ref(&index) as u64 };
     // SAFETY: laid out as <linux/bpf.h> has it; the key lives until after the call.
     unsafe { bpf(BPF_MAP_DELETE_ELEM, &attributes) }.map(drop)
+}
+
+/// The part of `union bpf_attr` for many entries at once (kernel 5.6).
+#[repr(C)]
+struct BatchAttributes {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    /// How many; the kernel puts here how many it did.
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// A batch, and how many entries of it were done, also where it was broken off.
+///
+/// # Safety
+/// The pointers in it must be good for `count` entries of the map, as the command reads or writes them.
+unsafe fn batch(command: libc::c_int, attributes: &mut BatchAttributes) -> (usize, io::Result<()>) {
+    let pointer = std::ptr::from_mut(attributes);
+    // SAFETY: the caller's promise; the kernel reads `size_of` bytes and writes `count`.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, size_of::<BatchAttributes>()) };
+    let result = if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    (attributes.count as usize, result)
+}
+
+fn count_of<T>(entries: &[T]) -> io::Result<u32> {
+    u32::try_from(entries.len()).map_err(io::Error::other)
+}
+
+/// Sets many entries of a hash. How many were set, and why not all; one that is refused ends it.
+pub(super) fn hash_put_many<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> (usize, io::Result<()>) {
+    let count = match count_of(keys) {
+        Ok(count) if keys.len() == values.len() => count,
+        _ => return (0, Err(io::ErrorKind::InvalidInput.into())),
+    };
+    let (keys, values) = (keys.as_ptr() as u64, values.as_ptr() as u64);
+    let mut attributes = BatchAttributes {
+        in_batch: 0,
+        out_batch: 0,
+        keys,
+        values,
+        count,
+        map_fd: descriptor(map),
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: as many keys as values, of plain data whose sizes were compared with the map's when it was opened.
+    unsafe { batch(BPF_MAP_UPDATE_BATCH, &mut attributes) }
+}
+
+/// Removes many entries of a hash. How many were removed, and why not all; one that is not there ends it.
+pub(super) fn hash_remove_many<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> (usize, io::Result<()>) {
+    let count = match count_of(keys) {
+        Ok(count) => count,
+        Err(error) => return (0, Err(error)),
+    };
+    let keys = keys.as_ptr() as u64;
+    let mut attributes = BatchAttributes {
+        in_batch: 0,
+        out_batch: 0,
+        keys,
+        values: 0,
+        count,
+        map_fd: descriptor(map),
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: that many keys, of plain data whose size was compared with the map's when it was opened.
+    unsafe { batch(BPF_MAP_DELETE_BATCH, &mut attributes) }
+}
+
+/// Every entry of a hash. The kernel gives whole buckets, so what is there throughout is seen once.
+pub(super) fn hash_entries<K: Pod + Default, V: Pod + Default>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
+    /// More than any bucket holds.
+    const MOST: u32 = 8192;
+    let mut keys = vec![K::default(); MOST as usize];
+    let mut values = vec![V::default(); MOST as usize];
+    let mut entries = Vec::new();
+    let (mut before, mut behind) = (None::<u32>, 0_u32);
+    loop {
+        let mut attributes = BatchAttributes {
+            in_batch: before.as_ref().map_or(0, |at| std::ptr::from_ref(at) as u64),
+            out_batch: std::ptr::from_mut(&mut behind) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: MOST,
+            map_fd: descriptor(map),
+            elem_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: room for that many keys and values, of plain data whose sizes were compared with the map's when it was
+        // opened; a hash's place in its walk is 32 bits.
+        let (count, result) = unsafe { batch(BPF_MAP_LOOKUP_BATCH, &mut attributes) };
+        let end = match result {
+            Ok(()) => false,
+            // The last buckets, or none.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) => return Err(error),
+        };
+        entries.extend(keys.iter().copied().zip(values.iter().copied()).take(count));
+        if end {
+            return Ok(entries);
+        }
+        before = Some(behind);
+    }
 }
 
 /// The object that is pinned at a path.

@@ -8,6 +8,7 @@
 //! What it does not hold: the configuration's and the feeds' static entries (`feed`), what the kernel counts (`kernel`).
 
 mod change;
+mod copy;
 mod failure;
 mod heir;
 mod histories;
@@ -44,6 +45,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 pub use change::{Change, Changes};
+pub use copy::{Copied, CopyError, may_write_copy, write_copy};
 pub use heir::Said;
 pub use history::{Contact, Dropped, Ended, Event, Finding, History, Listed, Name, Refused, SessionNote, What};
 pub use news::{Happened, News};

@@ -20,7 +20,7 @@ use crate::observe;
 use super::certificate;
 use super::daemon::Daemon;
 use super::shared::Sharing;
-use super::{reload, takeover};
+use super::{backup, reload, takeover};
 
 impl Answers for Daemon {
     fn status(&self) -> api::Status {
@@ -172,6 +172,10 @@ impl Answers for Daemon {
 
     fn offender_forgive(&self, request: &api_offender::ForgiveRequest) -> api_offender::Forgiven {
         self.forgive(request.network)
+    }
+
+    fn ledger_copy(self: Arc<Self>) -> mpsc::Receiver<Bytes> {
+        backup::begin(self)
     }
 
     fn metrics(&self) -> String {

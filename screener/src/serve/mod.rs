@@ -4,6 +4,7 @@
 
 mod answering;
 mod answers;
+mod backup;
 mod certificate;
 mod daemon;
 mod degraded;

@@ -58,6 +58,8 @@ pub struct SyncReport {
     pub removed: usize,
     /// Entries that were right already.
     pub kept: usize,
+    /// Entries that there was no room for.
+    pub left_out: usize,
 }
 
 /// The action as the programs know it.

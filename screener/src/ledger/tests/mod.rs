@@ -1,5 +1,6 @@
 //! The ledger as a whole: what it keeps over restarts, and what it does when the disk fails.
 
+mod copy;
 mod disk;
 mod heir;
 mod history;

@@ -71,12 +71,15 @@ impl Restore {
         let _progress = Progress::begin("filling the maps", 0);
         let told = [restore_statics(&mut maps, &contents, self.force)?, restore_passes(&mut maps, contents.passes)?];
         drop(_progress);
+        let mut answer = Answer::Yes;
         for (list, report) in told.into_iter().flatten() {
-            let SyncReport { added, changed, removed, kept } = report;
-            output::line(format!("{list}: {added} added, {changed} changed, {removed} removed, {kept} kept"))?;
+            let SyncReport { added, changed, removed, kept, left_out } = report;
+            let more = if left_out > 0 { format!(", {left_out} left out: the map is full") } else { String::new() };
+            output::line(format!("{list}: {added} added, {changed} changed, {removed} removed, {kept} kept{more}"))?;
+            answer = if left_out > 0 { Answer::No } else { answer };
         }
         output::line(format!("done in {:.2} s", begun.elapsed().as_secs_f64()))?;
-        Ok(Answer::Yes)
+        Ok(answer)
     }
 
     /// The part of the file that is asked for.
