@@ -372,6 +372,7 @@ impl Passes {
 #[cfg(test)]
 mod tests {
     use aya::EbpfLoader;
+    use aya::maps::Map;
 
     use super::*;
     use crate::kernel::load::OBJECT;
@@ -380,8 +381,10 @@ mod tests {
     fn small() -> Table<[u8; 4]> {
         let mut object = EbpfLoader::new().map_max_entries(abi::maps::PASS4, 4).load(OBJECT).unwrap();
         let map = object.take_map(abi::maps::PASS4).unwrap();
+        let Map::HashMap(data) = &map else { panic!("PASS4 is a hash map") };
+        let fd = data.fd().as_fd().try_clone_to_owned().unwrap();
         let map = map.try_into().unwrap();
-        Table { map, name: abi::maps::PASS4, max_entries: 4, entries: 0, swept: None, left_out: HashSet::new() }
+        Table { map, fd, name: abi::maps::PASS4, max_entries: 4, entries: 0, swept: None, left_out: HashSet::new() }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Copies of a ledger in use.
 
 use super::*;
+use crate::ladder::Offence;
 
 /// The lines of a copy, as they come over the socket.
 fn lines(ledger: &Ledger) -> Vec<Vec<u8>> {
@@ -21,6 +22,7 @@ fn filled(count: u32) -> Ledger {
     ledger.note(nth(1), What::Pregreet, "HELO x\\r\\n".to_owned(), NOW);
     let entry = StoredStatic { action: StaticAction::Permit, comment: Some("a b".into()), added: NOW };
     ledger.put_static("192.0.2.0/24".parse().unwrap(), entry);
+    ledger.offend(nth(2).address(), Offence::Exceeded, NOW, NOW);
     ledger
 }
 
@@ -38,6 +40,7 @@ fn a_copy_is_a_ledger_with_everything_in_it() {
     assert_eq!(copy.passes_after(None, usize::MAX), ledger.passes_after(None, usize::MAX));
     assert_eq!(copy.history(nth(1)), ledger.history(nth(1)));
     assert_eq!(copy.statics(), ledger.statics());
+    assert_eq!((copy.offenders(), copy.offenders().len()), (ledger.offenders(), 1));
 }
 
 #[test]
