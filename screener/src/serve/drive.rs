@@ -58,12 +58,12 @@ enum Tale {
 }
 
 impl Tale {
-    fn tell(&self, daemon: &Daemon, notes: &mut Notes, arrival: &Arrival) {
+    fn tell(&self, daemon: &Daemon, live: &Live, notes: &mut Notes, arrival: &Arrival) {
         match self {
             Self::Event(event) => daemon.tell(notes, arrival, event),
             Self::Decision(decision) => {
                 notes.decided(decision, b"");
-                daemon.decided(arrival, decision);
+                daemon.decided(live, arrival, decision);
             }
         }
     }
@@ -204,7 +204,7 @@ impl Talk {
                 }
             }
         }
-        untold.iter().for_each(|tale| tale.tell(&self.daemon, &mut self.notes, self.session.arrival()));
+        untold.iter().for_each(|tale| tale.tell(&self.daemon, &self.live, &mut self.notes, self.session.arrival()));
         (next, said)
     }
 
@@ -421,7 +421,7 @@ async fn hand_off(talk: &mut Talk, stream: &ClientStream, leaving: &Leaving) -> 
     tokio::pin!(handing);
     // So far that the MTA has something to do.
     let begun = std::future::poll_fn(|cx| Poll::Ready(handing.as_mut().poll(cx))).await;
-    untold.iter().for_each(|tale| tale.tell(daemon, notes, arrival));
+    untold.iter().for_each(|tale| tale.tell(daemon, live, notes, arrival));
     let mut result = match begun {
         Poll::Ready(result) => result,
         Poll::Pending => tokio::select! {
