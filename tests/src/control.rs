@@ -24,7 +24,7 @@ impl Control {
     /// # Errors
     /// When there is none.
     pub fn connect(host: &Host) -> Result<Self> {
-        let stream = host.in_ns(|| UnixStream::connect(SOCKET).context(SOCKET))?;
+        let stream = UnixStream::connect(host.path(SOCKET)).context(SOCKET)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self(BufReader::new(stream)))

@@ -113,7 +113,7 @@ impl Default for Options {
             events_per_client: 16,
             history_clients: 200_000,
             history_bytes: 256 << 20,
-            batch_interval: Duration::from_millis(150),
+            batch_interval: Duration::from_millis(100),
             batch_changes: 1000,
             queue: 1_000_000,
             retry: Duration::from_secs(5),
