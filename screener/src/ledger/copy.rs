@@ -64,7 +64,7 @@ pub enum CopyError {
 }
 
 impl CopyError {
-    fn unwritable(path: &Path, reason: impl ToString) -> Self {
+    fn unwritable(path: &Path, reason: impl std::fmt::Display) -> Self {
         Self::Unwritable { path: path.to_owned(), reason: reason.to_string() }
     }
 }

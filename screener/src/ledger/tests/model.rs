@@ -87,8 +87,8 @@ impl Model {
             return Grant::New;
         };
         let mut until = new.until;
-        for test in 0..Test::COUNT {
-            until[test] = until[test].max(old.until[test]);
+        for (new, old) in until.iter_mut().zip(old.until) {
+            *new = (*new).max(old);
         }
         let alive = old.last() > now;
         let (created, origin, comment) = if alive {
