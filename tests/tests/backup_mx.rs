@@ -294,6 +294,8 @@ fn a_postfix_with_both_families_is_known_by_its_name_and_delivers_in_its_second_
             let explained = screener.explain(one.parse()?)?;
             let linked = format!("[{other}]: both are addresses of internet.example.net");
             ensure!(explained["linked"] == linked.as_str(), "{explained}");
+            let answer = explained["answer"].as_str().unwrap_or_default();
+            ensure!(answer.ends_with(&format!("It is one sender with {linked}.")), "{answer}");
             ensure!(explained["pass"]["origin"] == "screened", "{explained}");
             expect(&lab.mx, &["explain", one], 0, &format!("linked with {linked}"))?;
         }

@@ -280,6 +280,8 @@ fn a_pass_in_use_is_renewed_before_it_expires() {
             || Ok(dnsbl_stamp(&screener, "198.51.100.40")?.filter(|stamp| *stamp > first)),
         )?;
         ensure!(server.asked("bl.example", "198.51.100.40") == 2, "asked again, to {renewed}");
+        let used = screener.explain("198.51.100.40".parse()?)?;
+        ensure!(used["sessions"] == 1 && used["let_through"].is_string(), "in use by the kernel alone: {used}");
         ensure!(server.asked("bl.example", "198.51.100.41") == 1, "nobody uses that one");
         Ok(())
     });

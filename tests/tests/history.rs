@@ -226,6 +226,27 @@ fn evidence_names_the_list_and_kernel_drops_name_the_entry() {
             "not used since",
         ];
         expect_all(&mx, &["explain", "2001:db8:a:7::9"], 0, &parts)?;
+        // One that has run out, and one that a dry run counts.
+        expect(&mx, &["pass", "add", "203.0.113.20", "--ttl", "1s"], 0, "until")?;
+        let told = lab.explained("203.0.113.20", "the end of its pass", |told| told["on_list"] == false)?;
+        let answer = "Not on the list any more. Its pass does not cover everything: pregreet expired at";
+        ensure!(told["answer"].as_str().is_some_and(|text| text.starts_with(answer)), "{told}");
+        expect(&mx, &["deny", "add", "203.0.113.21", "--action", "count"], 0, "count")?;
+        expect(
+            &mx,
+            &["explain", "203.0.113.21"],
+            0,
+            "Not on the list. It has no pass. Nothing is known of it. A dry run covers it",
+        )?;
+        expect(&mx, &["deny", "add", "203.0.113.22", "--action", "reject"], 0, "reject")?;
+        expect(&mx, &["explain", "203.0.113.22"], 0, "When it comes, its connections are refused with a RST")?;
+        // How full the kernel's maps are.
+        expect(&mx, &["status"], 0, "passes in the kernel: ")?;
+        let status = lab.screener.json(&["status", "--json"])?;
+        ensure!(
+            status["kernel"]["passes"][0]["capacity"] == 1 << 20 && status["kernel"]["passes"][0]["left_out"] == 0,
+            "{status}"
+        );
         expect(&mx, &["explain", PRIMARY], 0, "On the list. Permitted by 192.0.2.10/32 from own_address")?;
         let six = "2001:db8:a:7::9";
         until("the kernel to know the pass", SOON, || {

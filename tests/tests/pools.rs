@@ -123,6 +123,11 @@ fn what_one_sender_of_a_domain_has_passed_all_its_senders_have_in_both_families(
         ensure!(explained["pass"]["origin"] == "pool" && explained["pool"]["domain"] == "large.example", "{explained}");
         let comment = explained["pass"]["comment"].as_str().context("a comment")?;
         ensure!(comment == "pool large.example, which passed by 198.51.100.70", "{comment}");
+        let answer = explained["answer"].as_str().context("an answer")?;
+        ensure!(
+            answer.starts_with("On the list. It has a copy of its pool's pass (pool large.example, which"),
+            "{answer}"
+        );
         // One that was never here.
         let explained = screener.explain("198.51.100.130".parse()?)?;
         let summary = explained["summary"].as_str().context("a summary")?;

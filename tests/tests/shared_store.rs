@@ -26,6 +26,8 @@ fn what_one_host_learns_the_kernels_of_the_others_know_within_a_second() {
             let pass = &explained["pass"];
             ensure!(explained["client"] == network && explained["verdict"] == "pass", "{explained}");
             ensure!(pass["origin"] == "shared" && pass["comment"] == "mx1", "{explained}");
+            let answer = explained["answer"].as_str().unwrap_or_default();
+            ensure!(answer.starts_with("On the list. It has passed on another MX host (mx1), since"), "{answer}");
             let own = lab.screeners[0].explain(source.parse()?)?;
             ensure!(own["pass"]["origin"] == "screened" && own["pass"]["expires"] == pass["expires"], "{own}");
         }

@@ -99,6 +99,12 @@ fn show(status: &api::Status) -> anyhow::Result<()> {
                 kernel.events_lost,
                 if kernel.reject_early { "by XDP" } else { "in the stack" }
             ))?;
+            let rooms = kernel.passes.iter().map(|room| {
+                let left_out =
+                    if room.left_out > 0 { format!(", {} have no room", room.left_out) } else { String::new() };
+                format!("{} of {} ({}{left_out})", room.entries, room.capacity, room.family)
+            });
+            output::line(format!("passes in the kernel: {}", rooms.collect::<Vec<_>>().join(", ")))?;
             let told = kernel.counters.iter().filter(|counter| counter.packets > 0);
             output::rows(
                 ["packets", "hook", "family", "outcome"],

@@ -96,6 +96,22 @@ pub struct Kernel {
     /// Clients under `reject` are refused by `screen`, where it can.
     #[serde(default)]
     pub reject_early: bool,
+    /// How full the maps of passes are.
+    #[serde(default)]
+    pub passes: Vec<PassRoom>,
+}
+
+/// How full the kernel's map of one family's passes is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassRoom {
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// Passes in it.
+    pub entries: usize,
+    /// How many it can hold.
+    pub capacity: usize,
+    /// Clients with a pass for which it had no room: the daemon hands them to the MTA.
+    pub left_out: usize,
 }
 
 /// One interface.

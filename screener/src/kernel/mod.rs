@@ -64,6 +64,7 @@ pub use screener_ebpf::Settings;
 use self::counters::Counters;
 use self::life::Life;
 use self::load::SettingsMap;
+pub use self::passes::PassRoom;
 use self::passes::Passes;
 use self::pin::PinDirectory;
 use self::sampling::Sampling;
@@ -309,6 +310,21 @@ impl Kernel {
     /// Until when the kernel leaves a client to the MTA; `None`: it does not.
     pub fn pass_until(&self, client: ClientKey) -> Result<Option<UnixTime>, KernelError> {
         lock(&self.passes).get(client)
+    }
+
+    /// Every client that the kernel has let through by its pass, and when last. Takes up to a second.
+    pub fn passes_used(&self) -> Result<Vec<(ClientKey, UnixTime)>, KernelError> {
+        lock(&self.passes).used()
+    }
+
+    /// Removes passes that have expired, to make room, and says how many. Takes up to a second.
+    pub fn sweep_passes(&self) -> Result<usize, KernelError> {
+        lock(&self.passes).sweep()
+    }
+
+    /// How full the maps of passes are.
+    pub fn pass_room(&self) -> [PassRoom; 2] {
+        lock(&self.passes).room()
     }
 
     /// Forgets when a client's pass was last used. False: it was not, or there is none.

@@ -2,9 +2,10 @@
 //!
 //! Holds the mirror of the ledger's complete passes. Never decides who has one.
 
-use std::collections::HashMap as StdHashMap;
+use std::collections::{HashMap as StdHashMap, HashSet};
 use std::hash::Hash;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, MapData, MapError};
 use aya::{Ebpf, Pod};
@@ -21,6 +22,27 @@ use crate::clock::UnixTime;
 /// Two conversions of the same second differ by what passes between reading the two clocks.
 const SAME_NS: u64 = 1_000_000_000;
 
+/// A full map is not walked through for every pass that finds no room.
+const BETWEEN_SWEEPS: Duration = Duration::from_secs(30);
+
+/// So many clients without room are counted.
+const MOST_LEFT_OUT: usize = 1 << 16;
+
+/// How full a map of passes is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassRoom {
+    /// `ipv4` or `ipv6`.
+    pub family: &'static str,
+    /// The map's name.
+    pub map: &'static str,
+    /// Entries, expired ones included that nobody has needed the room of.
+    pub entries: usize,
+    /// How many there can be.
+    pub capacity: usize,
+    /// Clients with a pass that found no room since the map was last made equal to the ledger; counted up to 65,536.
+    pub left_out: usize,
+}
+
 /// The passes of one family.
 struct Table<K: Pod> {
     map: HashMap<MapData, K, Pass>,
@@ -28,18 +50,36 @@ struct Table<K: Pod> {
     max_entries: u32,
     /// How many entries it holds: the kernel does not tell.
     entries: usize,
+    /// When expired entries were last looked for because it was full.
+    swept: Option<Instant>,
+    /// Who found no room since it was last made equal to the ledger.
+    left_out: HashSet<K>,
 }
 
 impl<K: Pod + Hash + Eq> Table<K> {
     fn take(object: &mut Ebpf, pin: &PinDirectory, name: &'static str, max_entries: u32) -> Result<Self, KernelError> {
-        let mut table = Self { map: load::take(object, pin, name)?, name, max_entries, entries: 0 };
+        let mut table = Self {
+            map: load::take(object, pin, name)?,
+            name,
+            max_entries,
+            entries: 0,
+            swept: None,
+            left_out: HashSet::new(),
+        };
         table.entries = table.keys()?.len();
         Ok(table)
     }
 
     /// Without the count of its entries, which costs a walk and which only a daemon asks for.
     fn open(directory: &Path, name: &'static str, max_entries: u32) -> Result<Self, KernelError> {
-        Ok(Self { map: load::pinned(directory, name)?, name, max_entries, entries: 0 })
+        Ok(Self {
+            map: load::pinned(directory, name)?,
+            name,
+            max_entries,
+            entries: 0,
+            swept: None,
+            left_out: HashSet::new(),
+        })
     }
 
     fn failed(&self, error: MapError) -> KernelError {
@@ -58,9 +98,50 @@ impl<K: Pod + Hash + Eq> Table<K> {
     fn put(&mut self, key: &K, expires_boot_ns: u64) -> Result<(), KernelError> {
         let old = self.get(key)?;
         let last_used_boot_ns = old.map_or(0, |pass| pass.last_used_boot_ns);
-        self.map.insert(key, Pass { expires_boot_ns, last_used_boot_ns }, 0).map_err(|error| self.failed(error))?;
+        let pass = Pass { expires_boot_ns, last_used_boot_ns };
+        match self.insert(key, pass) {
+            Err(KernelError::MapFull { .. }) if self.sweep_if_due()? > 0 => self.insert(key, pass)?,
+            Err(full @ KernelError::MapFull { .. }) => {
+                if self.left_out.len() < MOST_LEFT_OUT {
+                    self.left_out.insert(*key);
+                }
+                return Err(full);
+            }
+            done => done?,
+        }
+        self.left_out.remove(key);
         self.entries += usize::from(old.is_none());
         Ok(())
+    }
+
+    fn insert(&mut self, key: &K, pass: Pass) -> Result<(), KernelError> {
+        self.map.insert(key, pass, 0).map_err(|error| self.failed(error))
+    }
+
+    /// Removes what has expired, unless that was done a moment ago: a walk takes up to a second.
+    fn sweep_if_due(&mut self) -> Result<usize, KernelError> {
+        if self.swept.is_some_and(|at| at.elapsed() < BETWEEN_SWEEPS) {
+            return Ok(0);
+        }
+        self.swept = Some(Instant::now());
+        self.sweep()
+    }
+
+    /// Removes what has expired: it lies there until its client comes again or is forgotten. Says how many.
+    fn sweep(&mut self) -> Result<usize, KernelError> {
+        let now = BootClock::read().now_ns;
+        let expired = self.list()?.into_iter().filter(|(_, pass)| pass.expires_boot_ns <= now);
+        let expired: Vec<_> = expired.map(|(key, _)| key).collect();
+        let mut removed = 0;
+        for key in expired {
+            removed += usize::from(self.remove(&key)?);
+        }
+        Ok(removed)
+    }
+
+    fn room(&self, family: &'static str) -> PassRoom {
+        let (entries, capacity, left_out) = (self.entries, self.max_entries as usize, self.left_out.len());
+        PassRoom { family, map: self.name, entries, capacity, left_out }
     }
 
     /// Forgets the time of last use. False: there is none.
@@ -71,6 +152,7 @@ impl<K: Pod + Hash + Eq> Table<K> {
     }
 
     fn remove(&mut self, key: &K) -> Result<bool, KernelError> {
+        self.left_out.remove(key);
         match self.map.remove(key) {
             Ok(()) => {
                 self.entries = self.entries.saturating_sub(1);
@@ -241,8 +323,75 @@ impl Passes {
         }
     }
 
+    /// Every client that was let through by a pass, and when last.
+    pub(super) fn used(&self) -> Result<Vec<(ClientKey, UnixTime)>, KernelError> {
+        let clock = BootClock::read();
+        let v4 = self.v4.list()?.into_iter().map(|(key, pass)| (ClientKey::V4(key.into()), pass));
+        let v6 = self.v6.list()?.into_iter().map(|(key, pass)| (ClientKey::V6(key.into()), pass));
+        let used = v4.chain(v6).filter(|(_, pass)| pass.last_used_boot_ns != 0);
+        Ok(used.map(|(client, pass)| (client, clock.to_unix(pass.last_used_boot_ns))).collect())
+    }
+
+    /// Removes what has expired, and says how many.
+    pub(super) fn sweep(&mut self) -> Result<usize, KernelError> {
+        Ok(self.v4.sweep()? + self.v6.sweep()?)
+    }
+
+    /// How full each map is.
+    pub(super) fn room(&self) -> [PassRoom; 2] {
+        [self.v4.room("ipv4"), self.v6.room("ipv6")]
+    }
+
     /// How many entries each map holds.
     pub(super) fn entries(&self) -> [(&'static str, usize); 2] {
         [(self.v4.name, self.v4.entries), (self.v6.name, self.v6.entries)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aya::EbpfLoader;
+
+    use super::*;
+    use crate::kernel::load::OBJECT;
+
+    /// A map of four passes, pinned nowhere.
+    fn small() -> Table<[u8; 4]> {
+        let mut object = EbpfLoader::new().map_max_entries(abi::maps::PASS4, 4).load(OBJECT).unwrap();
+        let map = object.take_map(abi::maps::PASS4).unwrap();
+        let map = map.try_into().unwrap();
+        Table { map, name: abi::maps::PASS4, max_entries: 4, entries: 0, swept: None, left_out: HashSet::new() }
+    }
+
+    #[test]
+    fn a_full_map_makes_room_of_what_has_expired_and_else_says_that_it_is_full() {
+        let mut table = small();
+        let now = BootClock::read().now_ns;
+        let hour = 3_600_000_000_000;
+        for last in 1..=4 {
+            table.put(&[192, 0, 2, last], if last == 1 { now } else { now + hour }).unwrap();
+        }
+        assert_eq!(table.room("ipv4"), PassRoom { family: "ipv4", map: "PASS4", entries: 4, capacity: 4, left_out: 0 });
+        table.put(&[192, 0, 2, 5], now + hour).unwrap();
+        assert_eq!(table.get(&[192, 0, 2, 1]).unwrap(), None, "it had expired");
+        let full = table.put(&[192, 0, 2, 6], now + hour).unwrap_err();
+        assert!(matches!(full, KernelError::MapFull { map: "PASS4", max_entries: 4 }), "{full}");
+        assert_eq!((table.entries, table.room("ipv4").left_out), (4, 1));
+        // Who is in it is renewed all the same, and whoever goes makes room.
+        table.put(&[192, 0, 2, 5], now + 2 * hour).unwrap();
+        assert!(table.remove(&[192, 0, 2, 5]).unwrap());
+        table.put(&[192, 0, 2, 6], now + hour).unwrap();
+        assert_eq!((table.entries, table.room("ipv4").left_out, table.sweep().unwrap()), (4, 0, 0));
+    }
+
+    #[test]
+    fn a_use_is_forgotten_and_the_pass_stays() {
+        let mut table = small();
+        let (key, pass) = ([192, 0, 2, 1], Pass { expires_boot_ns: u64::MAX, last_used_boot_ns: 7 });
+        assert!(!table.forget_use(&key).unwrap());
+        table.insert(&key, pass).unwrap();
+        assert!(table.forget_use(&key).unwrap());
+        assert_eq!(table.get(&key).unwrap(), Some(Pass { last_used_boot_ns: 0, ..pass }));
+        assert!(!table.forget_use(&key).unwrap());
     }
 }

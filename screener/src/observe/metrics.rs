@@ -54,6 +54,11 @@ struct Packets {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFamily {
+    family: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct List {
     list: String,
     answer: &'static str,
@@ -169,6 +174,17 @@ impl Metrics {
             gauge(&mut registry, "event_sample", help, kernel.event_sample.into());
             let help = "Events that found no room since the maps were made";
             gauge(&mut registry, "events_lost", help, kernel.events_lost);
+            let help = "Clients with a pass for which there is no room in the kernel";
+            let left_out: usize = kernel.passes.iter().map(|room| room.left_out).sum();
+            gauge(&mut registry, "kernel_passes_left_out", help, left_out as u64);
+            let (entries, capacity) = (Family::<OfFamily, Gauge>::default(), Family::<OfFamily, Gauge>::default());
+            for room in &kernel.passes {
+                let family = OfFamily { family: room.family.clone() };
+                entries.get_or_create(&family).set(room.entries.try_into().unwrap_or(i64::MAX));
+                capacity.get_or_create(&family).set(room.capacity.try_into().unwrap_or(i64::MAX));
+            }
+            registry.register("kernel_passes", "Passes in the kernel's maps", entries);
+            registry.register("kernel_passes_capacity", "Passes that the kernel's maps can hold", capacity);
         }
         let conditions = Family::<Condition, Gauge>::default();
         for &what in degraded {

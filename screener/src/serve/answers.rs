@@ -38,6 +38,7 @@ impl Answers for Daemon {
                 interfaces: status.interfaces.into_iter().map(interface).collect(),
                 steer: status.steer.attached,
                 counters: counters.into_iter().map(counter).collect(),
+                passes: kernel.pass_room().into_iter().map(room).collect(),
             })
         });
         let live = self.live();
@@ -226,6 +227,11 @@ pub(super) fn entry(found: &Match<'_>) -> api::Static {
 
 fn interface(interface: crate::kernel::InterfaceStatus) -> api::Interface {
     api::Interface { name: interface.name, mode: interface.mode.to_string(), reason: interface.reason }
+}
+
+fn room(room: kernel::PassRoom) -> api::PassRoom {
+    let kernel::PassRoom { family, entries, capacity, left_out, .. } = room;
+    api::PassRoom { family: family.to_owned(), entries, capacity, left_out }
 }
 
 fn counter(counter: crate::kernel::CounterValue) -> api::Counter {

@@ -148,6 +148,13 @@ impl Daemon {
                 counted(connected as u64, "session")
             ));
         }
+        if self.live.load().config.ledger.shared.is_some() {
+            remains.push(
+                "with the other hosts of ledger.shared: their own histories (`screener forget` there), and for 90 days that its \
+                 pass was taken away, so that it does not come back"
+                    .to_owned(),
+            );
+        }
         let network = key.network(self.key_length);
         let pools = self.pools.status();
         let named = pools.iter().filter(|pool| pool.passed_by.is_some_and(|by| network.contains(&by)));

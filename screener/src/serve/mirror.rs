@@ -13,7 +13,7 @@ use crate::clock::{Now, UnixTime};
 use crate::config::Config;
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::kernel::text::Line;
-use crate::kernel::{EventStream, Kernel, KernelError};
+use crate::kernel::{EventStream, Kernel, KernelError, PassRoom};
 use crate::ledger::{Change, Changes, Dropped, Ledger, Pass, What};
 use crate::pass::TestSet;
 
@@ -21,6 +21,12 @@ use super::daemon::Daemon;
 
 /// How often the kernel is told how many findings shall become events.
 const ADAPT: Duration = Duration::from_secs(1);
+
+/// How often the maps of passes are looked after, and every how many times the uses of passes are taken over.
+const TEND: Duration = Duration::from_secs(60);
+const USES_ROUNDS: usize = 10;
+/// A use of a pass so much later than what is known of its client is noted.
+const USE_IS_NEWS: Duration = Duration::from_secs(3600);
 
 /// How many changes are taken from the ledger at a time.
 const PAGE: usize = 4096;
@@ -127,9 +133,11 @@ pub(super) async fn follow(daemon: Arc<Daemon>, mut changes: Changes, mut orders
             let until = pass.as_ref().and_then(|pass: &Pass| kernel_until(client, pass, &daemon.live.load().config));
             let done = match until {
                 Some(until) => kernel.put_pass(client, until),
-                None => kernel.del_pass(client).map(drop),
+                None => remove(&daemon, kernel, client),
             };
             match done {
+                // The daemon serves this client: it hands over whoever has a pass.
+                Err(KernelError::MapFull { .. }) => tell_room(&daemon, kernel),
                 Ok(()) => {
                     if daemon.degraded.clear("passes") {
                         info!("passes reach the kernel again");
@@ -142,6 +150,92 @@ pub(super) async fn follow(daemon: Arc<Daemon>, mut changes: Changes, mut orders
                     }
                 }
             }
+        }
+    }
+}
+
+/// Takes a pass out of the kernel. When it was last used is known there alone.
+fn remove(daemon: &Daemon, kernel: &Kernel, client: ClientKey) -> Result<(), KernelError> {
+    if let Some(at) = kernel.pass_last_used(client)? {
+        daemon.ledger.note_let_through(client, at);
+    }
+    kernel.del_pass(client).map(drop)
+}
+
+/// Says how full the maps of passes are, where that matters.
+fn tell_room(daemon: &Daemon, kernel: &Kernel) {
+    let rooms = kernel.pass_room();
+    let tight = rooms.iter().filter(|room| room.left_out > 0 || room.entries * 10 >= room.capacity * 9);
+    let sentences: Vec<_> = tight.map(in_a_sentence).collect();
+    if sentences.is_empty() {
+        if daemon.degraded.clear("pass_room") {
+            info!("the kernel has room for passes again");
+        }
+    } else if daemon.degraded.set("pass_room", sentences.join("; ")) {
+        warn!("{}", sentences.join("; "));
+    }
+}
+
+fn in_a_sentence(room: &PassRoom) -> String {
+    let PassRoom { map, entries, capacity, left_out, .. } = room;
+    match left_out {
+        0 => format!("the kernel's map {map} is nearly full: {entries} of {capacity} passes"),
+        _ => format!(
+            "the kernel's map {map} is full with {capacity} passes: {left_out} clients with a pass reach the daemon instead, \
+             which hands them to the MTA without a wait"
+        ),
+    }
+}
+
+/// Looks after the maps of passes: makes room where there is none, says how full they are, and takes over now and then when
+/// passes were last used, so that this is known after the maps are gone too.
+pub(super) async fn tend_passes(daemon: Arc<Daemon>) {
+    let mut rounds = (0..USES_ROUNDS).cycle();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TEND) => {}
+            () = daemon.retired.cancelled() => return,
+        }
+        let (worker, with_uses) = (Arc::clone(&daemon), rounds.next() == Some(0));
+        let again = spawn_blocking(move || tended(&worker, with_uses)).await.unwrap_or(false);
+        if again {
+            let (done, aligned) = oneshot::channel();
+            // Whoever follows the passes has gone with the daemon, or says in its own place what is wrong.
+            if daemon.realign.send(done).await.is_ok() {
+                let _ = aligned.await;
+            }
+            if let Some(kernel) = &daemon.kernel {
+                tell_room(&daemon, kernel);
+            }
+        }
+    }
+}
+
+/// True: somebody who found no room may find some now.
+fn tended(daemon: &Daemon, with_uses: bool) -> bool {
+    let Some(kernel) = &daemon.kernel else { return false };
+    if with_uses {
+        match kernel.passes_used() {
+            Ok(used) => note_uses(&daemon.ledger, used),
+            Err(error) => debug!("not seen which passes were used: {error}"),
+        }
+    }
+    let left_out = || kernel.pass_room().into_iter().filter(|room| room.left_out > 0).collect::<Vec<_>>();
+    if !left_out().is_empty()
+        && let Err(error) = kernel.sweep_passes()
+    {
+        debug!("no room was made for passes: {error}");
+    }
+    tell_room(daemon, kernel);
+    left_out().iter().any(|room| room.entries < room.capacity)
+}
+
+/// Notes uses that are news: each of them is a record to write, so an hour more or less is none.
+fn note_uses(ledger: &Ledger, used: Vec<(ClientKey, UnixTime)>) {
+    for (client, at) in used {
+        let known = ledger.history(client).map(|history| history.last_seen);
+        if known.is_none_or(|known| at.since(known) >= USE_IS_NEWS) {
+            ledger.note_let_through(client, at);
         }
     }
 }
@@ -193,5 +287,35 @@ pub(super) async fn adapt(daemon: Arc<Daemon>) {
             // Nothing is lost by that but events; the next try is near.
             Err(error) => debug!("the rate of events stays as it is: {error}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Ipv6KeyLength;
+    use crate::ledger::Options;
+
+    #[test]
+    fn a_use_is_noted_when_it_is_news_and_makes_a_client_known() {
+        let ledger = Ledger::in_memory(Options::default());
+        let key = |last| ClientKey::of([192, 0, 2, last].into(), Ipv6KeyLength::default());
+        ledger.note(key(1), What::Passed, String::new(), UnixTime(10_000));
+        note_uses(&ledger, vec![(key(1), UnixTime(12_000)), (key(2), UnixTime(12_000))]);
+        assert_eq!(ledger.history(key(1)).unwrap().last_seen, UnixTime(10_000), "half an hour is none");
+        assert_eq!(ledger.history(key(2)).unwrap().let_through, Some(UnixTime(12_000)));
+        note_uses(&ledger, vec![(key(1), UnixTime(14_000))]);
+        assert_eq!(ledger.history(key(1)).unwrap().let_through, Some(UnixTime(14_000)));
+    }
+
+    #[test]
+    fn a_full_map_and_one_that_is_nearly_full_are_told_apart() {
+        let room = PassRoom { family: "ipv4", map: "PASS4", entries: 9, capacity: 10, left_out: 0 };
+        assert_eq!(in_a_sentence(&room), "the kernel's map PASS4 is nearly full: 9 of 10 passes");
+        let full = in_a_sentence(&PassRoom { entries: 10, left_out: 3, ..room });
+        assert!(
+            full.starts_with("the kernel's map PASS4 is full with 10 passes: 3 clients with a pass reach"),
+            "{full}"
+        );
     }
 }

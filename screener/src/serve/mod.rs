@@ -310,6 +310,7 @@ fn mirror_kernel(
     tokio::spawn(mirror::follow(Arc::clone(daemon), changes, orders));
     tokio::spawn(mirror::hear(Arc::clone(daemon), kernel.events()?));
     tokio::spawn(mirror::adapt(Arc::clone(daemon)));
+    tokio::spawn(mirror::tend_passes(Arc::clone(daemon)));
     if let Some(lines) = kernel.logs()? {
         tokio::spawn(lines.run());
     }

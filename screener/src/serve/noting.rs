@@ -168,9 +168,10 @@ fn history_of(event: &Event) -> Option<What> {
     })
 }
 
-/// The log line without the client's own address and port: the history stands under the address already, and without the
-/// port the same thing again is the same event.
+/// The log line without the client's own address and port, and without the session's name: the history stands under the address
+/// already, and without the rest the same thing again is the same event. The last reply is kept with the refusal, as it was sent.
 fn detail(mut line: String, arrival: &Arrival) -> String {
+    line = line.replace(&format!("; session={}", arrival.id), "");
     let endpoint = observe::endpoint(arrival.client);
     while let Some(at) = line.find(&endpoint) {
         let before = &line[..at];
@@ -219,10 +220,12 @@ mod tests {
     #[test]
     fn a_refusal_is_kept_with_its_evidence_and_the_reply() {
         let mut notes = Notes::default();
+        let line =
+            format!("NOQUEUE: reject: RCPT from [203.0.113.5]:34209: 550 5.7.1 blocked; session={}", arrival().id);
         let (reply, helo) = ("550 5.7.1 blocked".to_owned(), "spam.example".into());
         let event = Event::Reject { reply, from: "a@b".into(), to: "c@d".into(), proto: "ESMTP", helo };
         notes.event(&arrival(), &Event::Connect, String::new());
-        notes.event(&arrival(), &event, "NOQUEUE: reject: RCPT from [203.0.113.5]:34209: 550 5.7.1 blocked".to_owned());
+        notes.event(&arrival(), &event, line);
         notes.decided(&refusal(), b"");
         let now = Now { unix: UnixTime(1_006), ..Now::read() };
         let note = notes.sum_up(&arrival(), now, None);
