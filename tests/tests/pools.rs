@@ -160,14 +160,21 @@ fn a_pools_pass_outlives_the_daemon_and_can_be_taken_away() {
 
         // The copies go with the pass that they were made of.
         ensure!(screener.has_pass("198.51.100.71".parse()?)?);
+        let dump = screener.tell(&["pass", "dump"])?;
+        lab.mx.write("/var/tmp/passes", &dump)?;
         let told = screener.tell(&["pool", "forget", "large.example"])?;
         ensure!(told.contains("the next of its senders is screened"), "{told}");
         ensure!(!screener.has_pass("198.51.100.71".parse()?)?, "{}", screener.log());
         ensure!(screener.has_pass("198.51.100.70".parse()?)?, "that one has passed the tests itself");
+        // Nor do they come back from a dump, as long as no pool vouches for them.
+        let restore = &["pass", "restore", "/var/tmp/passes"];
+        expect(&lab.mx, restore, 0, "copies of a pass of a pool that vouches for them no more")?;
+        ensure!(!screener.has_pass("198.51.100.71".parse()?)?, "{}", screener.log());
         lab.expect("198.51.100.71", 450)?;
         lab.expect("198.51.100.72", 250)?;
         // Who takes a member's pass away wants it screened: its pool's pass goes too.
-        screener.tell(&["pass", "del", "198.51.100.72"])?;
+        let said = "the pass of its pool large.example went with it";
+        expect(&lab.mx, &["pass", "del", "198.51.100.72"], 0, said)?;
         lab.expect("198.51.100.72", 450)?;
 
         // A domain that is no pool any more vouches for nobody.
