@@ -59,6 +59,11 @@ impl Naive {
         Self { until, created: pass.created.0, origin: pass.origin, comment: pass.comment.clone() }
     }
 
+    /// Its comment, if the pass is `origin`'s now: what another host said of itself goes when this one knows the client.
+    fn said(&self, origin: Origin) -> Option<String> {
+        self.comment.clone().filter(|_| self.origin != Origin::Shared || origin == Origin::Shared)
+    }
+
     fn last(&self) -> u64 {
         self.until.into_iter().max().unwrap()
     }
@@ -92,7 +97,8 @@ impl Model {
         }
         let alive = old.last() > now;
         let (created, origin, comment) = if alive {
-            (old.created, stronger(old.origin, new.origin), new.comment.or(old.comment.clone()))
+            let origin = stronger(old.origin, new.origin);
+            (old.created, origin, new.comment.or(old.said(origin)))
         } else {
             (new.created, new.origin, new.comment)
         };
@@ -136,7 +142,7 @@ impl Model {
                 (joined.origin, joined.comment) = (other.origin, other.comment);
             } else {
                 joined.origin = stronger(pass.origin, other.origin);
-                joined.comment = other.comment.or(pass.comment);
+                joined.comment = other.comment.or(pass.said(joined.origin));
             }
             self.passes.insert(key, joined);
         }
