@@ -381,10 +381,33 @@ mod tests {
     fn small() -> Table<[u8; 4]> {
         let mut object = EbpfLoader::new().map_max_entries(abi::maps::PASS4, 4).load(OBJECT).unwrap();
         let map = object.take_map(abi::maps::PASS4).unwrap();
-        let Map::HashMap(data) = &map else { panic!("PASS4 is a hash map") };
+        let Map::HashMap(data) = &map else { panic!("another kind of map") };
         let fd = data.fd().as_fd().try_clone_to_owned().unwrap();
         let map = map.try_into().unwrap();
         Table { map, fd, name: abi::maps::PASS4, max_entries: 4, entries: 0, swept: None, left_out: HashSet::new() }
+    }
+
+    #[test]
+    fn passes_are_made_equal_at_once_and_what_finds_no_room_is_counted() {
+        let mut table = small();
+        let sync = |table: &mut Table<_>, wanted: &[(u8, u64)]| {
+            let mut report = SyncReport::default();
+            let wanted = wanted.iter().map(|&(last, until)| ([192, 0, 2, last], until)).collect();
+            table.sync(wanted, 10, &mut report).unwrap();
+            let SyncReport { added, changed, removed, kept, left_out } = report;
+            assert_eq!(table.entries, table.list().unwrap().len());
+            (added, changed, removed, kept, left_out)
+        };
+        assert_eq!(sync(&mut table, &[(1, 100), (2, 100), (3, 100)]), (3, 0, 0, 0, 0));
+        table.insert(&[192, 0, 2, 2], Pass { expires_boot_ns: 100, last_used_boot_ns: 7 }).unwrap();
+        assert_eq!(sync(&mut table, &[(1, 105), (2, 200), (4, 100)]), (1, 1, 1, 1, 0));
+        let used = Pass { expires_boot_ns: 200, last_used_boot_ns: 7 };
+        assert_eq!(table.get(&[192, 0, 2, 2]).unwrap(), Some(used), "the last use is kept");
+        let many: Vec<_> = (1..=7).map(|last| (last, 200)).collect();
+        assert_eq!(sync(&mut table, &many), (1, 2, 0, 1, 3));
+        assert_eq!(table.room("ipv4").left_out, 3);
+        assert_eq!(sync(&mut table, &[]), (0, 0, 4, 0, 0));
+        assert_eq!(table.room("ipv4").left_out, 0);
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub enum CopyError {
 }
 
 impl CopyError {
-    fn unwritable(path: &Path, reason: impl std::fmt::Display) -> Self {
+    fn unwritable(path: &Path, reason: &(impl ToString + ?Sized)) -> Self {
         Self::Unwritable { path: path.to_owned(), reason: reason.to_string() }
     }
 }
@@ -192,7 +192,7 @@ pub fn may_write_copy(path: &Path, replace: bool) -> Result<(), CopyError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !parent.is_dir() {
         let reason = format!("the directory {} does not exist: make it first", parent.display());
-        return Err(CopyError::unwritable(path, reason));
+        return Err(CopyError::unwritable(path, &reason));
     }
     match path.symlink_metadata() {
         Ok(found) if found.is_dir() => Err(CopyError::unwritable(path, "it is a directory: name a file in it")),
@@ -221,12 +221,12 @@ pub fn write_copy(
         let written = store.and_then(|store| store.load(Ipv6KeyLength::default()));
         match (lines.broken.take(), written) {
             (Some(broken), _) => Err(CopyError::Broken(broken)),
-            (None, Err(failure)) => Err(CopyError::unwritable(path, with_advice(&failure))),
+            (None, Err(failure)) => Err(CopyError::unwritable(path, &with_advice(&failure))),
             (None, Ok(loaded)) => Ok(loaded),
         }
     });
     let copied = copied.and_then(|loaded| {
-        let bytes = part.metadata().map_err(|error| CopyError::unwritable(path, error))?.len();
+        let bytes = part.metadata().map_err(|error| CopyError::unwritable(path, &error))?.len();
         into_place(&part, path, replace)?;
         let (passes, histories, statics) = (loaded.passes.len(), loaded.histories.len(), loaded.statics.len());
         Ok(Copied { passes, histories, statics, bytes })
@@ -245,7 +245,7 @@ fn with_advice(failure: &Failure) -> String {
 fn into_place(part: &Path, path: &Path, replace: bool) -> Result<(), CopyError> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::AlreadyExists => CopyError::Exists(path.to_owned()),
-        _ => CopyError::unwritable(path, error),
+        _ => CopyError::unwritable(path, &error),
     };
     if !replace {
         // Unlike a rename this does not replace what has come there meanwhile. Not every file system has it.
@@ -254,7 +254,7 @@ fn into_place(part: &Path, path: &Path, replace: bool) -> Result<(), CopyError> 
             _ => {}
         }
     }
-    super::store::put_in_place(part, path).map_err(|failure| CopyError::unwritable(path, failure))?;
+    super::store::put_in_place(part, path).map_err(|failure| CopyError::unwritable(path, &failure))?;
     // Where both were names of one file the rename has left both.
     let _ = std::fs::remove_file(part);
     Ok(())

@@ -113,9 +113,14 @@ impl Core {
     /// Sends what is on no account to be changed: the MTA's own words, or a reply of ours that is complete.
     pub(super) fn send_wire(&mut self, wire: Bytes) {
         self.undelivered = true;
+        let over = self.now.instant >= self.session_end();
         match &mut self.slow {
-            Some(slow) => slow.say(&wire, self.now.instant),
-            None => self.output.push_back(Output::Send(wire)),
+            Some(slow) if !over => slow.say(&wire, self.now.instant),
+            // There is no time left to say it slowly in.
+            _ => {
+                self.hurry();
+                self.output.push_back(Output::Send(wire));
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Copies of a ledger in use.
 
 use super::*;
-use crate::ladder::Offence;
+use crate::ladder::{Offence, Rules};
 
 /// The lines of a copy, as they come over the socket.
 fn lines(ledger: &Ledger) -> Vec<Vec<u8>> {
@@ -14,7 +14,7 @@ fn write(path: &Path, replace: bool, lines: &[Vec<u8>]) -> Result<Copied, CopyEr
 }
 
 fn filled(count: u32) -> Ledger {
-    let ledger = Ledger::in_memory(Options::default());
+    let ledger = Ledger::in_memory(Options { ladder: Some(Rules::default()), ..Options::default() });
     for n in 0..count {
         screened(&ledger, nth(n), NOW.plus(DAY));
     }
@@ -22,7 +22,7 @@ fn filled(count: u32) -> Ledger {
     ledger.note(nth(1), What::Pregreet, "HELO x\\r\\n".to_owned(), NOW);
     let entry = StoredStatic { action: StaticAction::Permit, comment: Some("a b".into()), added: NOW };
     ledger.put_static("192.0.2.0/24".parse().unwrap(), entry);
-    ledger.offend(nth(2).address(), Offence::Exceeded, NOW, NOW);
+    ledger.offend(nth(count + 2).address(), Offence::Exceeded, NOW, NOW);
     ledger
 }
 

@@ -108,6 +108,18 @@ fn leaving_ends_it_at_once() {
 }
 
 #[test]
+fn the_last_words_of_a_session_whose_time_is_over_come_at_once() {
+    let mut rig = Rig::under(|policy| {
+        policy.pregreet.action = Action::Tarpit;
+        policy.command_time.normal = Duration::from_secs(3600);
+    });
+    rig.says("EHLO c.test\r\n").seconds(899).take();
+    rig.seconds(1);
+    assert_eq!(rig.take(), "421 4.4.2 mx.test Error: timeout exceeded\r\n");
+    assert!(rig.closed);
+}
+
+#[test]
 fn the_time_of_a_session_is_its_time_in_the_tarpit_too() {
     let mut rig = Rig::under(|policy| {
         policy.pregreet.action = Action::Tarpit;
