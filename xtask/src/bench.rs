@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use crate::build::Profile;
 use crate::{build, process, setup};
@@ -34,9 +35,10 @@ enum What {
     /// A real rbldnsd and a real unbound; questions a second, cached answers a second, memory for a million of them.
     Dns(Dns),
 
-    /// The ledger, beside a plain map and the bare store under it
+    /// The ledger, beside a plain map and the bare store under it; and the way of a pass to another host
     ///
-    /// Lookups and updates a second, memory and disk for a million passes, the time to start with them.
+    /// Lookups and updates a second, memory and disk for a million passes, the time to start with them; the time from a pass on
+    /// one host to another's kernel map, beside the bare messages of the Redis between them.
     Ledger(Measure),
 }
 
@@ -74,7 +76,7 @@ impl Bench {
             }
             What::Smtp(smtp) => smtp.run("smtp"),
             What::Dns(dns) => dns.run(),
-            What::Ledger(ledger) => ledger.run_crate("ledger"),
+            What::Ledger(ledger) => ledger.run_both("ledger"),
         }
     }
 }
@@ -88,26 +90,45 @@ impl Dns {
 }
 
 impl Measure {
-    /// One of the daemon's own benches, which needs no lab.
-    fn run_crate(&self, bench: &str) -> Result<()> {
-        let mut cargo = process::cargo("bench");
-        cargo.args(["--locked", "--package", "screener", "--bench", bench, "--"]);
-        cargo.args(self.json.then_some("--json")).args(self.quick.then_some("--quick"));
+    /// One of the daemon's own benches, which needs no lab, and then the lab's of the same name, as one.
+    fn run_both(&self, bench: &str) -> Result<()> {
+        build::binaries(Profile::Release)?;
+        let mut own = process::cargo("bench");
+        own.args(["--locked", "--package", "screener", "--bench", bench, "--"]);
+        own.args(self.json.then_some("--json")).args(self.quick.then_some("--quick"));
         if let Some(rounds) = self.rounds {
-            cargo.args(["--rounds", &rounds.to_string()]);
+            own.args(["--rounds", &rounds.to_string()]);
         }
-        process::run(&mut cargo)
+        // A round is one pass there: how many are enough it knows better.
+        let mut lab = self.lab(bench)?;
+        if !self.json {
+            process::run(&mut own)?;
+            return process::replace_self(&mut lab);
+        }
+        let mut whole: Value = serde_json::from_str(&process::ask(&mut own)?).context("the crate's rows")?;
+        let labs: Value = serde_json::from_str(&process::ask(&mut lab)?).context("the lab's rows")?;
+        let (Some(rows), Some(more)) = (whole["rows"].as_array_mut(), labs["rows"].as_array()) else {
+            bail!("a bench without rows")
+        };
+        rows.extend(more.iter().cloned());
+        println!("{}", serde_json::to_string_pretty(&whole)?);
+        Ok(())
     }
 
     fn run(&self, half: &str) -> Result<()> {
         build::binaries(Profile::Release)?;
-        let binaries = process::binaries("release")?;
-        let mut lab = Command::new(binaries.join("screener-lab"));
-        lab.args(["bench", half]).env("SCREENER_BIN", binaries.join("screener"));
-        lab.args(self.json.then_some("--json")).args(self.quick.then_some("--quick"));
+        let mut lab = self.lab(half)?;
         if let Some(rounds) = self.rounds {
             lab.args(["--rounds", &rounds.to_string()]);
         }
         process::replace_self(&mut lab)
+    }
+
+    fn lab(&self, half: &str) -> Result<Command> {
+        let binaries = process::binaries("release")?;
+        let mut lab = Command::new(binaries.join("screener-lab"));
+        lab.args(["bench", half]).env("SCREENER_BIN", binaries.join("screener"));
+        lab.args(self.json.then_some("--json")).args(self.quick.then_some("--quick"));
+        Ok(lab)
     }
 }
