@@ -155,8 +155,14 @@ fn ours(mode: &str, Settings { wait, deep }: Settings, rest: &str) -> String {
     )
 }
 
-/// Postfix with postscreen on port 25.
+/// Postfix with postscreen on port 25; it knows no client either.
 pub(super) fn postscreen(host: &Host, Settings { wait, deep }: Settings) -> Result<Postfix> {
+    for entry in fs::read_dir(host.path("/var/lib/postfix")).context("postscreen's cache")? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("postscreen_cache") {
+            fs::remove_file(entry.path()).context("removing postscreen's cache of an earlier part")?;
+        }
+    }
     let deep = if deep { DEEP_TESTS } else { "" };
     let own = format!("{POSTFIX}{POSTSCREEN}{deep}postscreen_greet_action = drop\npostscreen_greet_wait = {wait}s\n");
     Postfix::start(host, &own, &format!("{GIVEN}{SCREENED}"))
