@@ -13,6 +13,8 @@ use screener_tests::wait::until_or_show;
 
 /// What the issue promises.
 const SECOND: Duration = Duration::from_secs(1);
+/// How long after a change a kill costs it no more.
+const PROMISED: Duration = Duration::from_millis(250);
 /// How long a SYN that the kernel drops is waited for.
 const SILENCE: Duration = Duration::from_millis(700);
 
@@ -171,13 +173,18 @@ fn wait_for_offender(lab: &Mxs, source: &str, there: bool) -> Result<()> {
     Ok(())
 }
 
+/// Hosts that keep a client out that has failed once.
+fn build_with_ladder(count: usize) -> Result<Mxs> {
+    let (net, store) = Mxs::net_and_store("")?;
+    let ladder = "[ladder]\ntarpit_at = 1\ndrop_at = 2\nhalf_life = \"1d\"\nprefix_clients = 0\n";
+    let config = config("redis://192.0.2.70", ladder).replace("wait = \"1s\"", "wait = \"1s\"\naction = \"drop\"");
+    Mxs::start(&net, store, count, &config)
+}
+
 #[test]
 fn an_offender_is_kept_out_by_every_host_and_forgiven_by_every_host() {
     cell::test("an_offender_is_kept_out_by_every_host_and_forgiven_by_every_host", || {
-        let (net, store) = Mxs::net_and_store("")?;
-        let ladder = "[ladder]\ntarpit_at = 1\ndrop_at = 2\nhalf_life = \"1d\"\nprefix_clients = 0\n";
-        let config = config("redis://192.0.2.70", ladder).replace("wait = \"1s\"", "wait = \"1s\"\naction = \"drop\"");
-        let lab = Mxs::start(&net, store, 3, &config)?;
+        let lab = build_with_ladder(3)?;
         for source in ["198.51.100.9", "198.51.100.10"] {
             fail(&lab, source, 0)?;
             wait_for_offender(&lab, source, true)?;
@@ -197,6 +204,64 @@ fn an_offender_is_kept_out_by_every_host_and_forgiven_by_every_host() {
         until_or_show("the store to know the offender again", SOON, || lab.screeners[0].log(), back)?;
         wait_for_offender(&lab, "198.51.100.10", false)?;
         wait_for_offender(&lab, "198.51.100.9", false)
+    });
+}
+
+#[test]
+fn a_pardon_given_while_the_store_is_away_outlives_the_daemon_that_gave_it() {
+    cell::test("a_pardon_given_while_the_store_is_away_outlives_the_daemon_that_gave_it", || {
+        let mut lab = build_with_ladder(2)?;
+        let (stopped, killed, handed_over) = ("198.51.100.20", "198.51.100.21", "198.51.100.22");
+        let stays = "198.51.100.23";
+        for source in [stopped, killed, handed_over, stays] {
+            fail(&lab, source, 0)?;
+            wait_for_offender(&lab, source, true)?;
+        }
+        // The store keeps all of them, and so does the host that does not hear of the pardons.
+        lab.store.sleep()?;
+        for screener in &lab.screeners {
+            wait_for_state(screener, "away")?;
+        }
+        lab.screeners[0].tell(&["deny", "del", stopped])?;
+        lab.screeners[0].stop()?;
+        lab.screeners[0].restart()?;
+        lab.screeners[0].tell(&["deny", "del", handed_over])?;
+        lab.screeners[0].take_over()?;
+        lab.screeners[0].wait_for_predecessors()?;
+        lab.screeners[0].tell(&["deny", "del", killed])?;
+        std::thread::sleep(PROMISED);
+        lab.screeners[0].kill9()?;
+        lab.screeners[0].restart()?;
+        wait_for_state(&lab.screeners[0], "away")?;
+
+        lab.store.wake()?;
+        for screener in &lab.screeners {
+            wait_for_state(screener, "sharing")?;
+        }
+        let pardoned = [stopped, handed_over, killed];
+        for source in pardoned {
+            wait_for_offender(&lab, source, false)?;
+            let word = lab.store.ask(&["GET", &format!("screener:o:{source}/32")])?;
+            ensure!(word.contains("\"offender\":null") && !word.contains("\"forgiven\":0"), "{source}: {word}");
+        }
+        // It is the last word: not even of a store that has forgotten everything, told by hosts that were started again.
+        for screener in &mut lab.screeners {
+            screener.stop()?;
+        }
+        lab.store.ask(&["FLUSHALL"])?;
+        for screener in &mut lab.screeners {
+            screener.restart()?;
+            wait_for_state(screener, "sharing")?;
+        }
+        wait_for_offender(&lab, stays, true)?;
+        for source in pardoned {
+            wait_for_offender(&lab, source, false)?;
+            let word = lab.store.ask(&["GET", &format!("screener:o:{source}/32")])?;
+            ensure!(word.contains("\"offender\":null"), "{source}: {word}");
+        }
+        // And what it does now counts again.
+        fail(&lab, killed, 1)?;
+        wait_for_offender(&lab, killed, true)
     });
 }
 

@@ -136,6 +136,12 @@ impl Ladder {
         network.prefix_len() < self.client(network.addr()).prefix_len()
     }
 
+    /// Whether a network is a client or a prefix that can stand on the ladder: another host may mean something else by them.
+    pub fn may_hold(&self, network: IpNet) -> bool {
+        let client = self.client(network.addr());
+        if self.is_prefix(network) { density::prefix_of(client) == Some(network) } else { client == network }
+    }
+
     /// A client has failed, in a session that began at `began` and was judged `now`.
     ///
     /// Sessions that had begun when the last offence was counted are part of that one: a client that fails on twenty
@@ -263,14 +269,9 @@ impl Ladder {
     /// Takes in what another host, or the file, says of one. Returns what has changed in the table; nothing, if all of it was
     /// known.
     pub fn apply(&mut self, network: IpNet, offender: Offender, now: UnixTime) -> Vec<IpNet> {
-        let prefix = self.is_prefix(network);
-        let known = if prefix {
-            density::prefix_of(self.client(network.addr())) == Some(network)
-        } else {
-            self.client(network.addr()) == network
-        };
-        let full = prefix && !self.table.contains_key(&network) && self.prefixes >= self.limits.prefixes;
-        if !known || full {
+        let full =
+            self.is_prefix(network) && !self.table.contains_key(&network) && self.prefixes >= self.limits.prefixes;
+        if !self.may_hold(network) || full {
             self.overflows += u64::from(full);
             return Vec::new();
         }

@@ -14,6 +14,7 @@ use super::change::Changes;
 use super::failure::Failure;
 use super::key::{self, client_address};
 use super::pages::{CHUNK, Key, everything, present};
+use super::pardons;
 use super::pass::Packed;
 use super::schema::Schema;
 use super::shared::Epochs;
@@ -117,6 +118,9 @@ fn lines(batch: &Batch) -> Vec<u8> {
         let json = offender.as_ref().and_then(|offender| serde_json::to_vec(offender).ok());
         put(&mut text, b'o', &key::prefix_bytes(*network), json);
     }
+    for (network, at) in &batch.pardons {
+        put(&mut text, b'f', &key::prefix_bytes(*network), at.map(|at| hex(&pardons::encode(at))));
+    }
     text
 }
 
@@ -170,6 +174,10 @@ fn take(line: &[u8], batch: &mut Batch) -> Option<()> {
         b"o" => {
             let offender = value.map(|json| serde_json::from_slice(json).ok());
             batch.offenders.push((key::prefix(key.as_slice().try_into().ok()?)?, flat(offender)?));
+        }
+        b"f" => {
+            let at = value.map(|value| unhex(value).and_then(|value| pardons::decode(&value)));
+            batch.pardons.push((key::prefix(key.as_slice().try_into().ok()?)?, flat(at)?));
         }
         _ => return None,
     }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use redb::backends::InMemoryBackend;
 use redb::{
-    Builder, Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
-    StorageBackend as _, TableError,
+    Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    ReadableTableMetadata as _, StorageBackend as _, TableDefinition, TableError,
 };
 
 use super::failure::{Failure, guarded};
@@ -21,8 +21,9 @@ use super::pass::Packed;
 use super::schema::Schema;
 use super::shared::Epochs;
 use super::statics::StoredStatic;
-use super::store::{CACHE, HISTORIES, OFFENDERS, PASSES, REVOCATIONS, STATICS, schema_of};
+use super::store::{CACHE, HISTORIES, OFFENDERS, PARDONS, PASSES, REVOCATIONS, STATICS, schema_of};
 use crate::client::{ClientKey, Ipv6KeyLength};
+use crate::clock::UnixTime;
 use crate::ladder::Offender;
 
 /// What a file held.
@@ -34,6 +35,7 @@ pub(super) struct Loaded {
     pub(super) histories: Vec<(ClientKey, History)>,
     pub(super) statics: Vec<(IpNet, Arc<StoredStatic>)>,
     pub(super) offenders: Vec<(IpNet, Offender)>,
+    pub(super) pardons: Vec<(IpNet, UnixTime)>,
     /// Keys of the file under which nothing stands in memory: records of another IPv6 key length, now kept under a
     /// shorter key. To be deleted.
     pub(super) stale: Vec<ClientKey>,
@@ -69,6 +71,7 @@ pub(super) fn load(database: &Database, schema: Schema, length: Ipv6KeyLength) -
         revocations(&database.begin_read()?, length, &mut loaded)?;
         statics(&database.begin_read()?, &mut loaded)?;
         offenders(&database.begin_read()?, &mut loaded)?;
+        pardons(&database.begin_read()?, &mut loaded)?;
         let panicked = |_| Err(Failure::Unavailable("reading it was broken off".to_owned()));
         let histories = histories.join().unwrap_or_else(panicked)?;
         loaded.histories = histories.histories;
@@ -99,11 +102,7 @@ fn passes(transaction: &ReadTransaction, schema: Schema, length: Ipv6KeyLength) 
 }
 
 fn revocations(transaction: &ReadTransaction, length: Ipv6KeyLength, loaded: &mut Loaded) -> Result<(), Failure> {
-    let table = match transaction.open_table(REVOCATIONS) {
-        Ok(table) => table,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(table) = table_if_any(transaction, REVOCATIONS)? else { return Ok(()) };
     for row in table.iter()? {
         let (key, value) = row?;
         match (client_of(key.value(), length), Epochs::decode(value.value())) {
@@ -152,10 +151,7 @@ fn statics(transaction: &ReadTransaction, loaded: &mut Loaded) -> Result<(), Fai
 }
 
 fn offenders(transaction: &ReadTransaction, loaded: &mut Loaded) -> Result<(), Failure> {
-    let table = match transaction.open_table(OFFENDERS) {
-        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
-        table => table?,
-    };
+    let Some(table) = table_if_any(transaction, OFFENDERS)? else { return Ok(()) };
     for row in table.iter()? {
         let (key, value) = row?;
         match (key::prefix(key.value()), serde_json::from_slice(value.value())) {
@@ -164,6 +160,30 @@ fn offenders(transaction: &ReadTransaction, loaded: &mut Loaded) -> Result<(), F
         }
     }
     Ok(())
+}
+
+fn pardons(transaction: &ReadTransaction, loaded: &mut Loaded) -> Result<(), Failure> {
+    let Some(table) = table_if_any(transaction, PARDONS)? else { return Ok(()) };
+    for row in table.iter()? {
+        let (key, value) = row?;
+        match (key::prefix(key.value()), super::pardons::decode(value.value())) {
+            (Some(network), Some(at)) => loaded.pardons.push((network, at)),
+            _ => loaded.unreadable += 1,
+        }
+    }
+    Ok(())
+}
+
+/// A table that not every file has.
+fn table_if_any<K: redb::Key + 'static>(
+    transaction: &ReadTransaction,
+    definition: TableDefinition<'_, K, &'static [u8]>,
+) -> Result<Option<ReadOnlyTable<K, &'static [u8]>>, Failure> {
+    match transaction.open_table(definition) {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The client of a key, and the key itself if the client is kept under another one today.

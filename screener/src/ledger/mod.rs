@@ -20,6 +20,7 @@ mod news;
 mod offenders;
 mod origin;
 mod pages;
+mod pardons;
 mod pass;
 mod pending;
 mod restore;
@@ -49,7 +50,7 @@ pub use copy::{Copied, CopyError, may_write_copy, write_copy};
 pub use heir::Said;
 pub use history::{Contact, Dropped, Ended, Event, Finding, History, Listed, Name, Refused, SessionNote, What};
 pub use news::{Happened, News};
-pub use offenders::{OffenderChange, OffenderChanges};
+pub use offenders::{OffenderChange, OffenderChanges, OffenderWitness};
 pub use pass::{COMMENT_MAX, Grant, Origin, Pass};
 pub use shared::{Sharing, Taken, Witness};
 pub use statics::StoredStatic;
@@ -102,7 +103,7 @@ pub struct Options {
     pub retry: Duration,
     /// The rules of the offence ladder; `None`: nobody climbs.
     pub ladder: Option<Rules>,
-    /// Revocations are remembered, for the hosts that share a store with this one.
+    /// Revocations and pardons are remembered, for the hosts that share a store with this one.
     pub shared: bool,
 }
 
@@ -378,7 +379,7 @@ impl Ledger {
             grant
         };
         // Whoever has a pass begins from the ground again.
-        self.shared.forgive(client.network(self.shared.options.ipv6_key));
+        self.shared.forgive(client.network(self.shared.options.ipv6_key), now);
         grant
     }
 
@@ -468,6 +469,7 @@ impl Ledger {
             }
         }
         self.shared.forget_revocations(now);
+        self.shared.forget_pardons(now);
         let mut after = None;
         loop {
             let old = self.shared.histories().old(after, limit, PAGE);
@@ -583,7 +585,7 @@ impl Shared {
             }
         }
         *self.statics() = loaded.statics.into_iter().collect();
-        self.adopt_offenders(loaded.offenders);
+        self.adopt_offenders(loaded.offenders, loaded.pardons);
         let mut evicted = Vec::new();
         {
             let mut histories = self.histories();

@@ -1,15 +1,16 @@
 //! The offence ladder in the ledger: kept in the file, told to mirrors, driven by whoever judges sessions.
 //!
-//! Holds the ladder under its lock and the streams of its changes. What climbs, and when, is `ladder/`'s; who may climb at all
-//! is for the caller to ask.
+//! Holds the ladder under its lock and the streams of its changes; the pardons beside it are `pardons`'. What climbs, and when, is
+//! `ladder/`'s; who may climb at all is for the caller to ask.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ipnet::IpNet;
 use tokio::sync::Notify;
 
+use super::pardons::Pardons;
 use super::pass::Packed;
 use super::{Ledger, Shared};
 use crate::client::ClientKey;
@@ -21,6 +22,7 @@ use crate::pass::TestSet;
 #[derive(Debug)]
 pub(super) struct Offenders {
     pub(super) ladder: Ladder,
+    pub(super) pardons: Pardons,
     watchers: Vec<Weak<Watch>>,
 }
 
@@ -28,13 +30,25 @@ impl Offenders {
     pub(super) fn new(options: &super::Options) -> Self {
         let mut ladder = Ladder::new(options.ipv6_key, Limits::default());
         ladder.set_rules(options.ladder);
-        Self { ladder, watchers: Vec::new() }
+        Self { ladder, pardons: Pardons::default(), watchers: Vec::new() }
     }
 
-    fn tell(&mut self, networks: &[IpNet], forgiven: bool) {
+    /// Everybody on the ladder, and whoever was pardoned.
+    pub(super) fn networks(&self) -> BTreeSet<IpNet> {
+        self.ladder.iter().map(|(network, _)| network).chain(self.pardons.networks()).collect()
+    }
+
+    fn everybody(&self) -> Vec<IpNet> {
+        self.ladder.iter().map(|(network, _)| network).collect()
+    }
+
+    /// One of the watchers may know already.
+    fn tell(&mut self, networks: &[IpNet], told: Option<&OffenderWitness>) {
         self.watchers.retain(|watch| {
             watch.upgrade().is_some_and(|watch| {
-                watch.note(networks, forgiven);
+                if !told.is_some_and(|told| Arc::ptr_eq(&told.0, &watch)) {
+                    watch.note(networks);
+                }
                 true
             })
         });
@@ -44,18 +58,17 @@ impl Offenders {
 /// What changed and was not handed out yet.
 #[derive(Debug, Default)]
 struct Watch {
-    /// By network, whether somebody took it off by hand.
-    networks: Mutex<BTreeMap<IpNet, bool>>,
+    networks: Mutex<BTreeSet<IpNet>>,
     notify: Notify,
 }
 
 impl Watch {
-    fn networks(&self) -> MutexGuard<'_, BTreeMap<IpNet, bool>> {
+    fn networks(&self) -> MutexGuard<'_, BTreeSet<IpNet>> {
         self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, networks: &[IpNet], forgiven: bool) {
-        self.networks().extend(networks.iter().map(|&network| (network, forgiven)));
+    fn note(&self, networks: &[IpNet]) {
+        self.networks().extend(networks);
         self.notify.notify_one();
     }
 }
@@ -67,8 +80,6 @@ pub struct OffenderChange {
     pub network: IpNet,
     /// As it is now; `None`: off the ladder.
     pub offender: Option<Offender>,
-    /// Somebody took it off by hand: it did not just decay.
-    pub forgiven: bool,
 }
 
 /// A stream of changes, from [`Ledger::offender_changes`]. It begins with everybody there is. As with passes, it holds who
@@ -88,11 +99,13 @@ impl OffenderChanges {
         };
         // Read after it was taken: a change from now on puts it back.
         let offenders = self.shared.offenders();
-        let change = |(network, forgiven): (IpNet, bool)| {
-            let offender = offenders.ladder.get(network).cloned();
-            OffenderChange { network, forgiven: forgiven && offender.is_none(), offender }
-        };
+        let change = |network| OffenderChange { network, offender: offenders.ladder.get(network).cloned() };
         taken.into_iter().map(change).collect()
+    }
+
+    /// For [`Ledger::take_in_offence`].
+    pub fn witness(&self) -> OffenderWitness {
+        OffenderWitness(Arc::clone(&self.watch))
     }
 
     /// At most `most` changes, at least one; waits for it. Dropping the future loses nothing.
@@ -107,27 +120,34 @@ impl OffenderChanges {
     }
 }
 
+/// Stands for a follower of the offenders where it brings some itself.
+#[derive(Clone, Debug)]
+pub struct OffenderWitness(Arc<Watch>);
+
 impl Shared {
     pub(super) fn offenders(&self) -> MutexGuard<'_, Offenders> {
         self.offenders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Under the lock, so that nobody sees the change without the note.
-    fn offenders_changed(&self, offenders: &mut Offenders, networks: &[IpNet], forgiven: bool) {
-        offenders.tell(networks, forgiven);
+    /// Under the lock, so that nobody sees the change without the note. `told`: by whom it was brought.
+    pub(super) fn offenders_changed(
+        &self,
+        offenders: &mut Offenders,
+        networks: &[IpNet],
+        told: Option<&OffenderWitness>,
+    ) {
+        offenders.tell(networks, told);
         if self.durable {
             networks.iter().for_each(|&network| self.pending.offender(network));
         }
     }
 
     /// Takes a client off the ladder that has earned a pass, or was given one.
-    pub(super) fn forgive(&self, network: IpNet) -> Option<Offender> {
+    pub(super) fn forgive(&self, network: IpNet, now: UnixTime) -> Option<Offender> {
         let mut offenders = self.offenders();
-        let forgiven = offenders.ladder.forgive(network);
-        if forgiven.is_some() {
-            self.offenders_changed(&mut offenders, &[network], true);
-        }
-        forgiven
+        let forgiven = offenders.ladder.forgive(network)?;
+        self.pardoned(&mut offenders, &[network], now);
+        Some(forgiven)
     }
 }
 
@@ -136,8 +156,8 @@ impl Ledger {
     pub fn set_ladder(&self, rules: Option<Rules>) {
         let mut offenders = self.shared.offenders();
         offenders.ladder.set_rules(rules);
-        let everybody: Vec<_> = offenders.ladder.iter().map(|(network, _)| network).collect();
-        offenders.tell(&everybody, false);
+        let everybody = offenders.everybody();
+        offenders.tell(&everybody, None);
     }
 
     /// A client failed; see [`Ladder::offend`].
@@ -146,7 +166,7 @@ impl Ledger {
         let mut offenders = self.shared.offenders();
         let client = offenders.ladder.client(address);
         let outcome = offenders.ladder.offend(client, offence, began, now);
-        self.shared.offenders_changed(&mut offenders, &outcome.changed, false);
+        self.shared.offenders_changed(&mut offenders, &outcome.changed, None);
         outcome
     }
 
@@ -154,33 +174,33 @@ impl Ledger {
     pub fn condemn(&self, dense: &Dense, now: UnixTime) -> Option<Step> {
         let mut offenders = self.shared.offenders();
         let (step, changed) = offenders.ladder.condemn(dense, now)?;
-        self.shared.offenders_changed(&mut offenders, &changed, false);
+        self.shared.offenders_changed(&mut offenders, &changed, None);
         Some(step)
     }
 
     /// Takes exactly one off the ladder: the client of an address if the network is no wider than that, or a prefix.
-    pub fn forgive(&self, network: IpNet) -> Option<(IpNet, Offender)> {
+    pub fn forgive(&self, network: IpNet, now: UnixTime) -> Option<(IpNet, Offender)> {
         let client = self.shared.offenders().ladder.client(network.addr());
         let network = if client.contains(&network) { client } else { network };
-        self.shared.forgive(network).map(|offender| (network, offender))
+        self.shared.forgive(network, now).map(|offender| (network, offender))
     }
 
     /// Takes everybody off who has an address in common with a network: a prefix with all in it, and the prefix around it.
-    pub fn forgive_meeting(&self, network: IpNet) -> Vec<IpNet> {
+    pub fn forgive_meeting(&self, network: IpNet, now: UnixTime) -> Vec<IpNet> {
         let mut offenders = self.shared.offenders();
         let met = offenders.ladder.forgive_meeting(network);
-        self.shared.offenders_changed(&mut offenders, &met, true);
+        self.shared.pardoned(&mut offenders, &met, now);
         met
     }
 
     /// Takes everybody off. Returns how many that were.
-    pub fn forgive_all(&self) -> usize {
+    pub fn forgive_all(&self, now: UnixTime) -> usize {
         let mut offenders = self.shared.offenders();
-        let everybody: Vec<_> = offenders.ladder.iter().map(|(network, _)| network).collect();
+        let everybody = offenders.everybody();
         for &network in &everybody {
             offenders.ladder.forgive(network);
         }
-        self.shared.offenders_changed(&mut offenders, &everybody, true);
+        self.shared.pardoned(&mut offenders, &everybody, now);
         everybody.len()
     }
 
@@ -189,11 +209,6 @@ impl Ledger {
         let offenders = self.shared.offenders();
         let (network, offender, rung) = offenders.ladder.standing(address, now)?;
         Some((network, offender.clone(), rung))
-    }
-
-    /// Exactly this one.
-    pub fn offender_exactly(&self, network: IpNet) -> Option<Offender> {
-        self.shared.offenders().ladder.get(network).cloned()
     }
 
     /// On which rung an address stands, without a copy of all that is known of it: asked for each connection.
@@ -216,7 +231,7 @@ impl Ledger {
         let mut offenders = self.shared.offenders();
         let steps = offenders.ladder.sweep(now);
         let changed: Vec<_> = steps.iter().map(|step| step.network).collect();
-        self.shared.offenders_changed(&mut offenders, &changed, false);
+        self.shared.offenders_changed(&mut offenders, &changed, None);
         steps
     }
 
@@ -249,34 +264,25 @@ impl Ledger {
     pub fn offender_changes(&self) -> OffenderChanges {
         let watch = Arc::new(Watch::default());
         let mut offenders = self.shared.offenders();
-        let everybody: Vec<_> = offenders.ladder.iter().map(|(network, _)| network).collect();
-        watch.note(&everybody, false);
+        watch.note(&offenders.everybody());
         offenders.watchers.push(Arc::downgrade(&watch));
         OffenderChanges { shared: Arc::clone(&self.shared), watch }
-    }
-
-    /// Takes in what another host says of one; `None`: somebody took it off by hand there. Nothing new leaves no trace, so that
-    /// hosts may tell each other the same thing in circles.
-    pub fn apply_offender(&self, network: IpNet, offender: Option<Offender>, now: UnixTime) {
-        let Some(offender) = offender else {
-            self.shared.forgive(network);
-            return;
-        };
-        let mut offenders = self.shared.offenders();
-        let changed = offenders.ladder.apply(network, offender, now);
-        self.shared.offenders_changed(&mut offenders, &changed, false);
     }
 }
 
 impl Shared {
     /// Takes in what the file held. What is over by now, or written under another key length, goes with the next batch.
-    pub(super) fn adopt_offenders(&self, loaded: Vec<(IpNet, Offender)>) {
+    pub(super) fn adopt_offenders(&self, loaded: Vec<(IpNet, Offender)>, pardons: Vec<(IpNet, UnixTime)>) {
         let now = crate::clock::Now::read().unix;
         let mut offenders = self.offenders();
         for (network, offender) in loaded {
             if offenders.ladder.apply(network, offender, now).is_empty() && self.durable {
                 self.pending.offender(network);
             }
+        }
+        for (network, at) in pardons {
+            let over = offenders.pardons.put(network, at);
+            self.pardons_forgotten(over.as_slice());
         }
     }
 }

@@ -50,7 +50,12 @@ pub(super) fn present(shared: &Shared, keys: &[Key]) -> Batch {
     {
         let offenders = shared.offenders();
         let keys = keys.iter().filter_map(|key| if let Key::Offender(network) = key { Some(*network) } else { None });
-        batch.offenders.extend(keys.map(|network| (network, offenders.ladder.get(network).cloned())));
+        for network in keys {
+            batch.offenders.push((network, offenders.ladder.get(network).cloned()));
+            if offenders.pardons.filed {
+                batch.pardons.push((network, offenders.pardons.get(network)));
+            }
+        }
     }
     batch
 }
@@ -84,7 +89,7 @@ pub(super) fn everything(shared: &Shared) -> impl Iterator<Item = Batch> + '_ {
         (!keys.is_empty()).then(|| present(shared, &keys))
     });
     let prefixes: Vec<_> = shared.statics().keys().copied().map(Key::Static).collect();
-    let offenders: Vec<_> = shared.offenders().ladder.iter().map(|(network, _)| Key::Offender(network)).collect();
+    let offenders: Vec<_> = shared.offenders().networks().into_iter().map(Key::Offender).collect();
     let statics = std::iter::once_with(move || present(shared, &prefixes));
     passes
         .chain(epochs)

@@ -19,6 +19,7 @@ use super::failure::{Failure, guarded};
 use super::history::History;
 use super::key::{self, ClientBytes, PrefixBytes};
 use super::load::{Loaded, load};
+use super::pardons;
 use super::pass::Packed;
 use super::schema::Schema;
 use super::shared::Epochs;
@@ -37,6 +38,9 @@ pub(super) const OFFENDERS: TableDefinition<'_, &PrefixBytes, &[u8]> = TableDefi
 /// Who was revoked when. Not there unless passes are or were shared with other hosts.
 pub(super) const REVOCATIONS: TableDefinition<'_, &ClientBytes, &[u8]> = TableDefinition::new("revocations");
 
+/// Who was pardoned when. Not there unless offenders are or were shared with other hosts.
+pub(super) const PARDONS: TableDefinition<'_, &PrefixBytes, &[u8]> = TableDefinition::new("pardons");
+
 /// Under which the number of the schema stands in [`META`].
 pub(super) const SCHEMA_KEY: &str = "schema";
 
@@ -52,6 +56,7 @@ pub(super) struct Batch {
     pub(super) histories: Vec<(ClientKey, Option<History>)>,
     pub(super) statics: Vec<(IpNet, Option<Arc<StoredStatic>>)>,
     pub(super) offenders: Vec<(IpNet, Option<Offender>)>,
+    pub(super) pardons: Vec<(IpNet, Option<UnixTime>)>,
 }
 
 /// An open file.
@@ -190,6 +195,7 @@ impl Store {
             transaction.delete_table(HISTORIES)?;
             transaction.delete_table(STATICS)?;
             transaction.delete_table(OFFENDERS)?;
+            transaction.delete_table(PARDONS)?;
             for batch in batches {
                 write_batch(&transaction, &batch?)?;
             }
@@ -325,6 +331,16 @@ fn write_batch(transaction: &WriteTransaction, batch: &Batch) -> Result<(), Fail
             Some(json) => table.insert(&key, json.as_slice())?,
             None => table.remove(&key)?,
         };
+    }
+    if !batch.pardons.is_empty() {
+        let mut table = transaction.open_table(PARDONS)?;
+        for (network, at) in &batch.pardons {
+            let key = key::prefix_bytes(*network);
+            match at {
+                Some(at) => table.insert(&key, pardons::encode(*at).as_slice())?,
+                None => table.remove(&key)?,
+            };
+        }
     }
     Ok(())
 }

@@ -155,8 +155,8 @@ impl Daemon {
         }
         if self.live.load().config.ledger.shared.is_some() {
             remains.push(
-                "with the other hosts of ledger.shared: their own histories (`screener forget` there), and for 90 days that its \
-                 pass was taken away, so that it does not come back"
+                "with the other hosts of ledger.shared: their own histories (`screener forget` there), for 90 days that its pass \
+                 was taken away, and for three that it was taken off the offence ladder, so that neither comes back"
                     .to_owned(),
             );
         }

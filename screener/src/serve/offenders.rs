@@ -239,7 +239,7 @@ impl Daemon {
 
     /// Takes everybody off the ladder whom a new permit concerns.
     pub(super) fn pardon(&self, permit: IpNet) {
-        for network in self.ledger.forgive_meeting(permit) {
+        for network in self.ledger.forgive_meeting(permit, Now::read().unix) {
             info!("OFFENDER {}: off the ladder, {permit} is permitted now", shown(network));
             self.forgiven(network, format!("{permit} was permitted"));
         }
@@ -254,22 +254,23 @@ impl Daemon {
     /// Takes off the ladder by command: the client of an address, or a prefix with everybody in it; `None`: everybody. Returns
     /// who that were.
     pub(super) fn forgive(&self, network: Option<IpNet>) -> api_offender::Forgiven {
+        let now = Now::read().unix;
         let Some(network) = network else {
-            let forgiven = self.ledger.forgive_all();
+            let forgiven = self.ledger.forgive_all(now);
             info!("OFFENDER: {forgiven} taken off the ladder by command, that is everybody");
             return api_offender::Forgiven { count: forgiven, ..api_offender::Forgiven::default() };
         };
         let one = self.key(network.addr()).network(self.key_length).contains(&network);
         let forgiven: Vec<_> = if one {
-            self.ledger.forgive(network).map(|(client, _)| client).into_iter().collect()
+            self.ledger.forgive(network, now).map(|(client, _)| client).into_iter().collect()
         } else {
-            self.ledger.forgive_meeting(network)
+            self.ledger.forgive_meeting(network, now)
         };
         for &network in &forgiven {
             info!("OFFENDER {}: off the ladder by command", shown(network));
             self.forgiven(network, "taken off the offence ladder by command".to_owned());
         }
-        let still = self.ledger.offender(network.addr(), Now::read().unix).filter(|_| one);
+        let still = self.ledger.offender(network.addr(), now).filter(|_| one);
         api_offender::Forgiven {
             count: forgiven.len(),
             networks: forgiven.into_iter().map(shown).collect(),

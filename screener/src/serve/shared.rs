@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use ipnet::IpNet;
 use tokio::sync::Notify;
 use tracing::{debug, info, warn};
 
@@ -18,14 +19,14 @@ use crate::client::ClientKey;
 use crate::clock::{Now, UnixTime};
 use crate::config::Config;
 use crate::control::api;
-use crate::ledger::{self, Changes, OffenderChange, OffenderChanges, What};
+use crate::ledger::{self, Change, Changes, OffenderChange, OffenderChanges, OffenderWitness, What};
 use crate::share::{Content, Error, Finder, Link, News, Position, Queue, Reader, Settings, Word};
 
 use super::answers::stamp;
 use super::daemon::Daemon;
-use super::shared_offenders::Offenders;
+use super::shared_offenders::{untold, worth_telling};
 
-/// How many clients may wait to be told about. Their names take 6 MB.
+/// How many clients, and how many offenders, may wait to be told about. Their names take 6 MB each.
 const WAITING: usize = 100_000;
 /// How many are told about in one go.
 const BATCH: usize = 500;
@@ -46,15 +47,13 @@ pub(super) struct Sharing {
     settings: Settings,
     host: String,
     state: Mutex<State>,
-    offenders: Mutex<Offenders>,
     /// There is something in the queue that the ledger did not put there.
     more: Notify,
 }
 
 struct State {
-    queue: Queue,
-    /// What is being told.
-    in_flight: Vec<ClientKey>,
+    queue: Queue<ClientKey>,
+    offenders: Queue<IpNet>,
     /// What the store had, and how far it was read.
     known: Option<(Content, Position)>,
     phase: Phase,
@@ -89,13 +88,80 @@ impl From<Error> for End {
     }
 }
 
+impl State {
+    fn queued(&self) -> usize {
+        self.queue.len() + self.offenders.len()
+    }
+
+    fn is_everything(&self) -> bool {
+        self.queue.is_everything() || self.offenders.is_everything()
+    }
+
+    fn tell_everything(&mut self) {
+        self.queue.tell_everything();
+        self.offenders.tell_everything();
+    }
+
+    fn begin_everything(&mut self) {
+        self.queue.begin_everything();
+        self.offenders.begin_everything();
+    }
+
+    fn put_back(&mut self) {
+        self.queue.put_back();
+        self.offenders.put_back();
+    }
+}
+
+/// What changes here.
+struct Followed {
+    passes: Changes,
+    offenders: OffenderChanges,
+}
+
+/// For what is taken in not to come back out of [`Followed`].
+#[derive(Clone)]
+struct Witnesses {
+    passes: ledger::Witness,
+    offenders: OffenderWitness,
+}
+
+/// Of whom others have said something.
+#[derive(Default)]
+struct Heard {
+    /// And whether this host knows more about each.
+    clients: Vec<(ClientKey, bool)>,
+    /// Those of whom this host knows more.
+    offenders: Vec<IpNet>,
+}
+
+impl Followed {
+    fn witnesses(&self) -> Witnesses {
+        Witnesses { passes: self.passes.witness(), offenders: self.offenders.witness() }
+    }
+
+    /// What has changed by now waits to be told.
+    fn queue(&mut self, daemon: &Daemon, sharing: &Sharing) {
+        let (passes, offenders) = (self.passes.take(BATCH), self.offenders.take(BATCH));
+        sharing.queue(daemon, passes, offenders);
+    }
+
+    /// Waits for a change, which waits to be told then. Dropping the future loses nothing.
+    async fn queue_next(&mut self, daemon: &Daemon, sharing: &Sharing) {
+        tokio::select! {
+            passes = self.passes.next(BATCH) => sharing.queue(daemon, passes, Vec::new()),
+            offenders = self.offenders.next(BATCH) => sharing.queue(daemon, Vec::new(), offenders),
+        }
+    }
+}
+
 impl Sharing {
     /// `None`: nothing is shared.
     pub(super) fn new(config: &Config) -> Option<Self> {
         let store = config.ledger.shared.clone()?;
         let state = State {
             queue: Queue::new(WAITING),
-            in_flight: Vec::new(),
+            offenders: Queue::new(WAITING),
             known: None,
             phase: Phase::Away,
             told: 0,
@@ -107,19 +173,22 @@ impl Sharing {
         };
         let host = config.shared.name();
         let settings = Settings { store, shared: config.shared.clone() };
-        Some(Self { settings, host, state: Mutex::new(state), offenders: Mutex::default(), more: Notify::new() })
+        Some(Self { settings, host, state: Mutex::new(state), more: Notify::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn offenders(&self) -> MutexGuard<'_, Offenders> {
-        self.offenders.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn ledgers(&self) -> ledger::Sharing<'_> {
         ledger::Sharing { host: &self.host, manual: self.settings.shared.manual }
+    }
+
+    fn queue(&self, daemon: &Daemon, passes: Vec<Change>, offenders: Vec<OffenderChange>) {
+        let told = worth_telling(&daemon.ledger, offenders, Now::read().unix);
+        let mut state = self.state();
+        state.queue.add(passes.into_iter().map(|change| change.client));
+        state.offenders.add(told);
     }
 
     fn contact(&self) {
@@ -138,8 +207,8 @@ impl Sharing {
                 Phase::Sharing => "sharing",
             }
             .to_owned(),
-            queued: state.queue.len() + state.in_flight.len() + self.offenders().waiting(),
-            queue_overflows: state.queue.overflows(),
+            queued: state.queued(),
+            queue_overflows: state.queue.overflows() + state.offenders.overflows(),
             told: state.told,
             heard: state.heard,
             unreadable: state.unreadable,
@@ -175,20 +244,18 @@ pub(super) fn begin(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
 async fn share(daemon: &Daemon) {
     let Some(sharing) = &daemon.sharing else { return };
     let finder = Finder::new(sharing.settings.clone());
-    let mut changes = daemon.ledger.news();
-    let mut offences = daemon.ledger.offender_changes();
+    let mut followed = Followed { passes: daemon.ledger.news(), offenders: daemon.ledger.offender_changes() };
     // Those there are now are among everything that is told first.
-    drop(offences.take(usize::MAX));
+    drop(followed.offenders.take(usize::MAX));
     // Whatever happened while no daemon was there, and whatever could not be told before its end.
-    sharing.state().queue.tell_everything();
+    sharing.state().tell_everything();
     let mut pause = RETRY;
     loop {
         let session = Session { daemon, sharing, finder: &finder };
-        let end = session.run(&mut changes, &mut offences).await;
+        let end = session.run(&mut followed).await;
         {
             let mut state = sharing.state();
-            let unfinished = std::mem::take(&mut state.in_flight);
-            state.queue.add(unfinished);
+            state.put_back();
             if state.phase == Phase::Sharing {
                 pause = RETRY;
             }
@@ -208,9 +275,7 @@ async fn share(daemon: &Daemon) {
         };
         let end = tokio::time::Instant::now() + wait;
         // Names are taken over from the ledger meanwhile, so that what waits is bounded.
-        while let Ok(news) = tokio::time::timeout_at(end, changes.next(BATCH)).await {
-            sharing.state().queue.add(news.into_iter().map(|change| change.client));
-        }
+        while tokio::time::timeout_at(end, followed.queue_next(daemon, sharing)).await.is_ok() {}
     }
 }
 
@@ -234,7 +299,7 @@ impl Session<'_> {
         let queued = {
             let mut state = self.sharing.state();
             state.failures += 1;
-            state.queue.len()
+            state.queued()
         };
         let waiting = if queued > 0 { format!(" {queued} changes wait.") } else { String::new() };
         let text = format!("nothing is shared by {store}: {error}. Passes of this host count here as ever.{waiting}");
@@ -245,21 +310,21 @@ impl Session<'_> {
         }
     }
 
-    async fn run(self, changes: &mut Changes, offences: &mut OffenderChanges) -> End {
-        match self.connected(changes, offences).await {
+    async fn run(self, followed: &mut Followed) -> End {
+        match self.connected(followed).await {
             Ok(end) | Err(end) => end,
         }
     }
 
-    async fn connected(self, changes: &mut Changes, offences: &mut OffenderChanges) -> Result<End, End> {
-        let (mut link, mut reader) = self.found(changes).await?;
+    async fn connected(self, followed: &mut Followed) -> Result<End, End> {
+        let (mut link, mut reader) = self.found(followed).await?;
         let master = self.finder.master().await?;
         let content = link.content(self.daemon.key_length.bits()).await?;
         self.look_at_clock(&mut link).await?;
         let known = {
             let mut state = self.sharing.state();
             state.phase = Phase::Joining;
-            let everything = state.queue.is_everything();
+            let everything = state.is_everything();
             state.known.take().filter(|(known, _)| !everything && known.is_the_same_as(&content))
         };
         let begun = Instant::now();
@@ -267,7 +332,7 @@ impl Session<'_> {
             Some((_, position)) if link.reaches_back_to(position).await? => reader.go_on_from(position),
             _ => {
                 let end = link.end().await?;
-                self.make_equal(&mut link, changes).await?;
+                self.make_equal(&mut link, &followed.witnesses()).await?;
                 reader.go_on_from(end);
                 debug!("made equal with the shared store in {:?}", begun.elapsed());
             }
@@ -284,8 +349,8 @@ impl Session<'_> {
         } else {
             info!("passes are shared by {store}");
         }
-        let hearing = self.hear(link.clone(), reader, &content, changes.witness());
-        let telling = self.tell(link, changes, offences);
+        let hearing = self.hear(link.clone(), reader, &content, followed.witnesses());
+        let telling = self.tell(link, followed);
         Ok(tokio::select! {
             end = hearing => end.err().unwrap_or(End::Anew("it is read anew")),
             end = telling => end,
@@ -294,15 +359,13 @@ impl Session<'_> {
     }
 
     /// Connects. That may take long: what changes meanwhile is taken over from the ledger, so that what waits is bounded.
-    async fn found(&self, changes: &mut Changes) -> Result<(Link, Reader), Error> {
+    async fn found(&self, followed: &mut Followed) -> Result<(Link, Reader), Error> {
         let connecting = self.finder.connect();
         tokio::pin!(connecting);
         loop {
             tokio::select! {
                 connected = &mut connecting => return connected,
-                fresh = changes.next(BATCH) => {
-                    self.sharing.state().queue.add(fresh.into_iter().map(|change| change.client));
-                }
+                () = followed.queue_next(self.daemon, self.sharing) => {}
             }
         }
     }
@@ -327,16 +390,16 @@ impl Session<'_> {
     }
 
     /// Takes in all that is there, and tells all that is not.
-    async fn make_equal(&self, link: &mut Link, changes: &Changes) -> Result<(), End> {
-        self.sharing.state().queue.begin_everything();
-        let done = self.all(link, changes).await;
+    async fn make_equal(&self, link: &mut Link, witnesses: &Witnesses) -> Result<(), End> {
+        self.sharing.state().begin_everything();
+        let done = self.all(link, witnesses).await;
         if done.is_err() {
-            self.sharing.state().queue.tell_everything();
+            self.sharing.state().tell_everything();
         }
         Ok(done?)
     }
 
-    async fn all(&self, link: &mut Link, changes: &Changes) -> Result<(), Error> {
+    async fn all(&self, link: &mut Link, witnesses: &Witnesses) -> Result<(), Error> {
         let ledger = &self.daemon.ledger;
         let (mut known, mut offenders) = (HashSet::new(), HashMap::new());
         let mut cursor = 0;
@@ -344,17 +407,18 @@ impl Session<'_> {
             let (next, news) = link.some(cursor).await?;
             self.sharing.contact();
             offenders.extend(news.offenders.iter().cloned());
-            for (client, ahead) in self.take_in(news, &changes.witness()) {
-                if !ahead {
-                    known.insert(client);
-                }
-            }
+            let heard = self.take_in(news, witnesses);
+            known.extend(heard.clients.into_iter().filter(|(_, ahead)| !ahead).map(|(client, _)| client));
             cursor = next;
             if cursor == 0 {
                 break;
             }
         }
-        self.sharing.offenders().tell_all_but(ledger, &offenders);
+        let now = Now::read().unix;
+        for words in untold(ledger, &offenders, now).chunks(BATCH) {
+            link.tell_offenders(words, now).await?;
+            self.sharing.state().told += words.len() as u64;
+        }
         let mut after = None;
         loop {
             let clients = ledger.clients_after(after, BATCH);
@@ -375,31 +439,30 @@ impl Session<'_> {
         clients.filter_map(word).collect()
     }
 
-    /// Takes words into the ledger. Gives the clients, and whether this host knows more about each.
-    fn take_in(&self, news: News, witness: &ledger::Witness) -> Vec<(ClientKey, bool)> {
+    /// Takes words into the ledger.
+    fn take_in(&self, news: News, witnesses: &Witnesses) -> Heard {
         let now = Now::read().unix;
         let mut heard = 0;
-        let mut taken_in = Vec::with_capacity(news.words.len());
+        let mut said = Heard::default();
         for Word { client, state } in news.words {
             let client = self.daemon.key(client);
-            let taken = self.daemon.ledger.take_in(client, &state, self.sharing.ledgers(), now, witness);
+            let taken = self.daemon.ledger.take_in(client, &state, self.sharing.ledgers(), now, &witnesses.passes);
             heard += u64::from(taken.changed);
             if taken.revoked {
                 info!("{client}: pass taken back, another host has revoked it");
                 self.daemon.ledger.note(client, What::Revoked, "by another host".to_owned(), now);
             }
-            taken_in.push((client, taken.ahead));
+            said.clients.push((client, taken.ahead));
         }
-        {
-            let mut offenders = self.sharing.offenders();
-            for (network, word) in news.offenders {
-                heard += u64::from(offenders.take_in(&self.daemon.ledger, network, &word));
-            }
+        for (network, word) in news.offenders {
+            let taken = self.daemon.ledger.take_in_offence(network, &word, now, &witnesses.offenders);
+            heard += u64::from(taken.changed);
+            said.offenders.extend(taken.ahead.then_some(network));
         }
         let mut state = self.sharing.state();
         state.heard += heard;
         state.unreadable += news.unreadable;
-        taken_in
+        said
     }
 
     /// Takes in what others say, as they say it, and watches whether the store is still what it was.
@@ -408,30 +471,30 @@ impl Session<'_> {
         mut link: Link,
         mut reader: Reader,
         content: &Content,
-        witness: ledger::Witness,
+        witnesses: Witnesses,
     ) -> Result<(), End> {
         let mut checked = Instant::now();
         loop {
             let before = reader.position();
             let news = reader.news().await?;
             let more = news.more;
-            let ahead = self.take_in(news, &witness);
-            let ahead: Vec<_> = ahead.into_iter().filter(|(_, ahead)| *ahead).map(|(client, _)| client).collect();
+            let heard = self.take_in(news, &witnesses);
             {
                 let mut state = self.sharing.state();
                 state.known = Some((content.clone(), reader.position()));
-                state.queue.add(ahead);
+                state.queue.add(heard.clients.into_iter().filter(|(_, ahead)| *ahead).map(|(client, _)| client));
+                state.offenders.add(heard.offenders);
             }
             self.sharing.contact();
             self.sharing.more.notify_one();
             if more && before != Position::default() && !link.reaches_back_to(before).await? {
-                self.sharing.state().queue.tell_everything();
+                self.sharing.state().tell_everything();
                 return Err(End::Anew("changes came faster than they were read, so everything is looked at"));
             }
             if checked.elapsed() >= CHECK {
                 checked = Instant::now();
                 if !link.still_has(content).await? {
-                    self.sharing.state().queue.tell_everything();
+                    self.sharing.state().tell_everything();
                     return Err(End::Anew("it was emptied; what this host knows is put back"));
                 }
                 self.sharing.state().round_trip = Some(checked.elapsed());
@@ -453,47 +516,38 @@ impl Session<'_> {
         }
     }
 
-    fn note_offences(&self, changes: Vec<OffenderChange>) {
-        if !self.sharing.offenders().note(&self.daemon.ledger, changes) {
-            self.sharing.state().queue.tell_everything();
-        }
-    }
-
     /// Tells what changes here.
-    async fn tell(self, mut link: Link, changes: &mut Changes, offences: &mut OffenderChanges) -> End {
+    async fn tell(self, mut link: Link, followed: &mut Followed) -> End {
         loop {
-            self.note_offences(offences.take(BATCH));
-            let words = self.sharing.offenders().next(BATCH);
-            if let Err(error) = link.tell_offenders(&words, Now::read().unix).await {
-                return End::Failed(error);
-            }
-            self.sharing.offenders().told(&words);
-            self.sharing.state().told += words.len() as u64;
-            let fresh: Vec<_> = changes.take(BATCH).into_iter().map(|change| change.client).collect();
-            let clients = {
+            followed.queue(self.daemon, self.sharing);
+            let (clients, offenders) = {
                 let mut state = self.sharing.state();
-                state.queue.add(fresh);
-                if state.queue.is_everything() {
+                if state.is_everything() {
                     return End::Anew("too much has changed to be told singly, so everything is looked at");
                 }
-                state.in_flight = state.queue.take(BATCH);
-                state.in_flight.clone()
+                (state.queue.take(BATCH), state.offenders.take(BATCH))
             };
-            if clients.is_empty() && words.len() < BATCH {
+            if clients.is_empty() && offenders.is_empty() {
                 tokio::select! {
-                    fresh = offences.next(BATCH) => self.note_offences(fresh),
-                    fresh = changes.next(BATCH) => {
-                        self.sharing.state().queue.add(fresh.into_iter().map(|change| change.client));
-                    }
+                    () = followed.queue_next(self.daemon, self.sharing) => {}
                     () = self.sharing.more.notified() => {}
                 }
                 continue;
             }
-            match link.tell(&self.words(clients.into_iter())).await {
+            let now = Now::read().unix;
+            let word = |network| (network, self.daemon.ledger.offence_word(network, now));
+            let offences: Vec<_> = offenders.into_iter().map(word).collect();
+            let told = link.tell_offenders(&offences, now).await;
+            let told = match told {
+                Ok(()) => link.tell(&self.words(clients.into_iter())).await,
+                Err(error) => Err(error),
+            };
+            match told {
                 Ok(new) => {
                     let mut state = self.sharing.state();
-                    state.told += new;
-                    state.in_flight.clear();
+                    state.told += new + offences.len() as u64;
+                    state.queue.told();
+                    state.offenders.told();
                 }
                 Err(error) => return End::Failed(error),
             }

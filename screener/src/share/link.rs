@@ -29,7 +29,7 @@ use redis::{
 };
 
 use super::error::Error;
-use super::offence::OffenceWord;
+use super::offence::{OFFENCES_REMEMBERED, OffenceWord};
 use super::state::{REMEMBERED, State};
 use crate::clock::UnixTime;
 use crate::config::{Secret, Shared, SharedStore, StoreHost, StorePlace};
@@ -44,9 +44,6 @@ const BLOCK: Duration = Duration::from_secs(1);
 const STREAM: usize = 100_000;
 /// How many changes are heard at a time, and how many clients looked at.
 pub(super) const PAGE: usize = 1000;
-
-/// How long words about offenders are kept: what they say is over by then, and so is what was forgiven.
-pub const OFFENCES_REMEMBERED: Duration = Duration::from_secs(3 * 86_400);
 
 const SCRIPT: &str = include_str!("merge.lua");
 const VERSION: u32 = 1;

@@ -10,8 +10,7 @@ mod queue;
 mod state;
 
 pub use error::Error;
-pub use link::OFFENCES_REMEMBERED;
 pub use link::{Content, Finder, Link, News, Position, Reader, Report, Settings, Word};
-pub use offence::OffenceWord;
+pub use offence::{OffenceWord, is_remembered};
 pub use queue::Queue;
 pub use state::{Given, REMEMBERED, Register, State, seconds};

@@ -1,4 +1,4 @@
-//! What is still to be told to the other hosts: the clients, never what is to be said about them.
+//! What is still to be told to the other hosts: the names, clients or offenders, never what is to be said about them.
 //!
 //! The words are read from the ledger when they are sent, so a client that changed ten times is told about once, and what is
 //! sent is always the latest. Bounded: where too many wait the queue lets go of them all and asks for everything to be told
@@ -6,30 +6,30 @@
 
 use std::collections::BTreeSet;
 
-use crate::client::ClientKey;
-
 /// The queue.
 #[derive(Debug)]
-pub struct Queue {
-    clients: BTreeSet<ClientKey>,
+pub struct Queue<T> {
+    names: BTreeSet<T>,
+    /// What is being told.
+    in_flight: Vec<T>,
     capacity: usize,
     everything: bool,
     overflows: u64,
 }
 
-impl Queue {
-    /// For at most so many clients.
+impl<T: Copy + Ord> Queue<T> {
+    /// For at most so many names.
     pub fn new(capacity: usize) -> Self {
-        Self { clients: BTreeSet::new(), capacity, everything: false, overflows: 0 }
+        Self { names: BTreeSet::new(), in_flight: Vec::new(), capacity, everything: false, overflows: 0 }
     }
 
     /// There is something to tell about these.
-    pub fn add(&mut self, clients: impl IntoIterator<Item = ClientKey>) {
+    pub fn add(&mut self, names: impl IntoIterator<Item = T>) {
         if self.everything {
             return;
         }
-        self.clients.extend(clients);
-        if self.clients.len() > self.capacity {
+        self.names.extend(names);
+        if self.names.len() > self.capacity {
             self.tell_everything();
             self.overflows += 1;
         }
@@ -37,7 +37,7 @@ impl Queue {
 
     /// Everything is to be told.
     pub fn tell_everything(&mut self) {
-        self.clients = BTreeSet::new();
+        (self.names, self.in_flight) = (BTreeSet::new(), Vec::new());
         self.everything = true;
     }
 
@@ -48,27 +48,35 @@ impl Queue {
 
     /// Everything is about to be told: what comes from now on is told singly again.
     pub fn begin_everything(&mut self) {
-        self.clients = BTreeSet::new();
+        (self.names, self.in_flight) = (BTreeSet::new(), Vec::new());
         self.everything = false;
     }
 
-    /// At most so many of the clients.
-    pub fn take(&mut self, most: usize) -> Vec<ClientKey> {
-        let taken: Vec<_> = self.clients.iter().copied().take(most).collect();
-        for client in &taken {
-            self.clients.remove(client);
-        }
-        taken
+    /// At most so many of the names, which are being told from now on.
+    pub fn take(&mut self, most: usize) -> Vec<T> {
+        self.in_flight = std::iter::from_fn(|| self.names.pop_first()).take(most).collect();
+        self.in_flight.clone()
     }
 
-    /// How many clients wait.
+    /// What was taken has been told.
+    pub fn told(&mut self) {
+        self.in_flight.clear();
+    }
+
+    /// Whether what was taken has been told is not known.
+    pub fn put_back(&mut self) {
+        let unfinished = std::mem::take(&mut self.in_flight);
+        self.add(unfinished);
+    }
+
+    /// How many wait or are being told.
     pub fn len(&self) -> usize {
-        self.clients.len()
+        self.names.len() + self.in_flight.len()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.clients.is_empty() && !self.everything
+        self.len() == 0 && !self.everything
     }
 
     /// How often there were too many.
@@ -80,23 +88,32 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Ipv6KeyLength;
 
-    fn client(last: u8) -> ClientKey {
-        ClientKey::of(std::net::Ipv4Addr::new(192, 0, 2, last).into(), Ipv6KeyLength::default())
+    #[test]
+    fn a_name_waits_once_and_too_many_become_everything() {
+        let mut queue = Queue::new(3);
+        queue.add([1, 2, 1]);
+        assert_eq!((queue.len(), queue.take(1)), (2, vec![1]));
+        queue.add(1..=4);
+        assert_eq!((queue.is_everything(), queue.len(), queue.is_empty()), (true, 0, false));
+        queue.add([9]);
+        assert_eq!((queue.len(), queue.overflows()), (0, 1), "it is among everything");
+        queue.begin_everything();
+        queue.add([9]);
+        assert_eq!((queue.take(5), queue.len()), (vec![9], 1));
+        queue.told();
+        assert!(queue.is_empty());
     }
 
     #[test]
-    fn a_client_waits_once_and_too_many_become_everything() {
+    fn what_is_being_told_waits_again_when_that_fails_and_when_it_changes_meanwhile() {
         let mut queue = Queue::new(3);
-        queue.add([client(1), client(2), client(1)]);
-        assert_eq!((queue.len(), queue.take(1)), (2, vec![client(1)]));
-        queue.add((1..=4).map(client));
-        assert_eq!((queue.is_everything(), queue.len(), queue.is_empty()), (true, 0, false));
-        queue.add([client(9)]);
-        assert_eq!((queue.len(), queue.overflows()), (0, 1), "it is among everything");
-        queue.begin_everything();
-        queue.add([client(9)]);
-        assert_eq!((queue.take(5), queue.is_empty()), (vec![client(9)], true));
+        queue.add([1, 2]);
+        assert_eq!(queue.take(5), [1, 2]);
+        queue.add([2]);
+        queue.told();
+        assert_eq!(queue.take(5), [2], "it has changed since");
+        queue.put_back();
+        assert_eq!(queue.take(5), [2]);
     }
 }

@@ -14,7 +14,7 @@ fn write(path: &Path, replace: bool, lines: &[Vec<u8>]) -> Result<Copied, CopyEr
 }
 
 fn filled(count: u32) -> Ledger {
-    let ledger = Ledger::in_memory(Options { ladder: Some(Rules::default()), ..Options::default() });
+    let ledger = Ledger::in_memory(Options { ladder: Some(Rules::default()), shared: true, ..Options::default() });
     for n in 0..count {
         screened(&ledger, nth(n), NOW.plus(DAY));
     }
@@ -23,6 +23,8 @@ fn filled(count: u32) -> Ledger {
     let entry = StoredStatic { action: StaticAction::Permit, comment: Some("a b".into()), added: NOW };
     ledger.put_static("192.0.2.0/24".parse().unwrap(), entry);
     ledger.offend(nth(count + 2).address(), Offence::Exceeded, NOW, NOW);
+    ledger.offend(nth(count + 3).address(), Offence::Exceeded, NOW, NOW);
+    assert!(ledger.forgive(nth(count + 3).address().into(), NOW).is_some());
     ledger
 }
 
@@ -41,6 +43,8 @@ fn a_copy_is_a_ledger_with_everything_in_it() {
     assert_eq!(copy.history(nth(1)), ledger.history(nth(1)));
     assert_eq!(copy.statics(), ledger.statics());
     assert_eq!((copy.offenders(), copy.offenders().len()), (ledger.offenders(), 1));
+    let words = copy.offence_words(NOW);
+    assert_eq!((words.len(), words), (2, ledger.offence_words(NOW)), "one stands there, and one is pardoned");
 }
 
 #[test]
@@ -78,7 +82,7 @@ fn a_copy_that_is_not_whole_leaves_nothing_and_what_was_there_stays() {
     broken(&whole[..1], "broke off");
     broken(&whole[..whole.len() - 1], "broke off");
     broken(&[vec![b"{\"schema\":99}".to_vec()], whole[1..].to_vec()].concat(), "schema 99");
-    for line in ["", "p", "p 04", "x 00", "p zz zz", "h 00", "p 04c0000207000000000000000000000000 ffff"] {
+    for line in ["", "p", "p 04", "x 00", "p zz zz", "h 00", "f 04", "p 04c0000207000000000000000000000000 ffff"] {
         let mut lines = whole.clone();
         lines[10] = line.as_bytes().to_vec();
         broken(&lines, "makes no sense");

@@ -6,6 +6,7 @@ mod heir;
 mod history;
 mod kill;
 mod model;
+mod pardons;
 mod passes;
 mod schema;
 mod shared;
