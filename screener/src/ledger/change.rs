@@ -54,11 +54,6 @@ impl Changes {
         Self { shared, watcher, beginning: Some(Bound::Unbounded) }
     }
 
-    /// Leaves out every pass that is there: only what changes from now on is told.
-    pub(super) fn pass_over_beginning(&mut self) {
-        self.beginning = None;
-    }
-
     /// Whether every pass that was there at the beginning has been handed out: what a mirror holds beside what it was
     /// told by now is not in the ledger.
     pub fn caught_up(&self) -> bool {

@@ -75,7 +75,7 @@ impl Ledger {
     /// the end, whatever came and went meanwhile.
     pub fn copied(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         let shared: &Shared = &self.shared;
-        let mut changes = self.changes_from_now();
+        let mut changes = self.news();
         let heading = serde_json::to_vec(&Heading { schema: Schema::CURRENT.number() }).unwrap_or_default();
         let pages = everything(shared).map(|batch| lines(&batch));
         let rest = std::iter::from_fn(move || meanwhile(shared, &mut changes));
@@ -83,12 +83,6 @@ impl Ledger {
             .chain(pages)
             .chain(rest)
             .chain(std::iter::once([END, b"\n"].concat()))
-    }
-
-    fn changes_from_now(&self) -> Changes {
-        let mut changes = self.changes();
-        changes.pass_over_beginning();
-        changes
     }
 }
 
