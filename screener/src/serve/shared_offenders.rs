@@ -50,7 +50,7 @@ mod tests {
         let [refused, tarpitted, pardoned]: [IpNet; 3] =
             ["192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32"].map(|network| network.parse().unwrap());
         let mut changes = ledger.offender_changes();
-        for (network, times) in [(refused, 1), (tarpitted, 2), (pardoned, 1)] {
+        for (network, times) in [(refused, 1), (tarpitted, 3), (pardoned, 1)] {
             for at in 1..=times {
                 let at = UnixTime(now.0 + at);
                 ledger.offend(network.addr(), Offence::Exceeded, at, at);
