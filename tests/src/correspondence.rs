@@ -12,7 +12,7 @@ use crate::host::{Host, ROOT};
 use crate::letter::{Fate, Letter};
 use crate::mailbox::{Mail, Mailbox};
 use crate::mailer::{Kind, Mailer, Way};
-use crate::mta::{DIRECT, Door, Mta, PASSED, RELAY};
+use crate::mta::{DIRECT, Door, Mta};
 use crate::net::{Family, Net};
 use crate::screener::{Screener, USUAL};
 use crate::sender::Route;
@@ -33,8 +33,8 @@ pub struct Setting {
     pub tls: bool,
     /// `steer` or `front`.
     pub mode: &'static str,
-    /// `proxy-v2` or `postfix-pass`.
-    pub handoff: &'static str,
+    /// The door of the MTA by which the screener comes.
+    pub door: Door,
     /// Whether the screener terminates TLS; else the MTA does.
     pub own_tls: bool,
 }
@@ -71,7 +71,7 @@ impl Correspondence {
         Certificate::new("mx.example.com")?.install_as(&mx, "/etc/postfix/mx.pem", &ROOT)?;
         let tls = "smtpd_tls_security_level = may\nsmtpd_tls_received_header = yes\n\
                    smtpd_tls_chain_files = /etc/postfix/mx.pem\n";
-        let doors: &[Door] = if setting.mode == "front" { &[Door::Relay, Door::Passed] } else { &Door::ALL };
+        let doors: &[Door] = if setting.mode == "front" { &Door::BEHIND } else { &Door::ALL };
         let mta = Mta::start_with(&mx, &format!("{tls}{extra}"), doors)?;
         let screener = Screener::start(&mx, &setting.screener())?;
         let mut ways = Vec::new();
@@ -202,23 +202,17 @@ impl Correspondence {
 impl Setting {
     /// The screener's configuration.
     fn screener(self) -> String {
-        let address =
-            if self.handoff == "postfix-pass" { "unix:/var/spool/postfix/private/smtpd" } else { "127.0.0.1:10025" };
         let tls = if self.own_tls { TLS } else { "" };
-        format!(
-            "{USUAL}[listen]\nmode = \"{mode}\"\n[backend]\nhandoff = \"{handoff}\"\naddress = \"{address}\"\n{tls}",
-            mode = self.mode,
-            handoff = self.handoff,
-        )
+        format!("{USUAL}[listen]\nmode = \"{}\"\n{}{tls}", self.mode, self.door.backend())
     }
 
-    /// The door of the MTA by which the screener comes.
+    /// The log name of the door by which the screener comes.
     #[must_use]
     pub fn screened_door(self) -> &'static str {
-        if self.handoff == "postfix-pass" { PASSED } else { RELAY }
+        self.door.log_name()
     }
 
-    /// The door of the MTA by which a client with a pass comes.
+    /// The log name of the door by which a client with a pass comes.
     #[must_use]
     pub fn door_of_the_known(self) -> &'static str {
         if self.mode == "steer" { DIRECT } else { self.screened_door() }

@@ -42,6 +42,12 @@ impl Haproxy {
         Ok(balancer)
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.server.id()
+    }
+
     /// What it has logged.
     #[must_use]
     pub fn log(&self) -> String {

@@ -1,7 +1,8 @@
 //! The MTA behind the screener: a real Postfix that delivers `example.com` to mailboxes of its own.
 //!
-//! It has three doors: port 25 for clients that need no screening, 127.0.0.1:10025 which expects a PROXY header, and a
-//! `pass` service, which takes descriptors. The log tells them apart: [`DIRECT`], [`RELAY`] and [`PASSED`] are their names in it.
+//! It has four doors: port 25 for clients that need no screening, 127.0.0.1:10025 and a Unix socket which expect a PROXY header,
+//! and a `pass` service, which takes descriptors. The log tells them apart: [`DIRECT`], [`RELAY`], [`SOCKET`] and [`PASSED`]
+//! are their names in it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,6 +20,9 @@ pub const DIRECT: &str = "postfix/direct/smtpd";
 
 /// The log name of the door behind the screener.
 pub const RELAY: &str = "postfix/relay/smtpd";
+
+/// The log name of the same as a Unix socket.
+pub const SOCKET: &str = "postfix/socket/smtpd";
 
 /// The log name of the service that takes descriptors.
 pub const PASSED: &str = "postfix/passed/smtpd";
@@ -55,19 +59,53 @@ pub enum Door {
     Direct,
     /// 127.0.0.1:10025, which expects a PROXY header.
     Relay,
+    /// `private/screened`, which expects one too.
+    Socket,
     /// `private/smtpd`, which takes descriptors.
     Passed,
 }
 
 impl Door {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Direct, Self::Relay, Self::Passed];
+    pub const ALL: [Self; 4] = [Self::Direct, Self::Relay, Self::Socket, Self::Passed];
+    /// Those that leave port 25 to somebody else.
+    pub const BEHIND: [Self; 3] = [Self::Relay, Self::Socket, Self::Passed];
+
+    /// The screener's configuration to come by this door; nobody is handed over at port 25.
+    #[must_use]
+    pub fn backend(self) -> &'static str {
+        match self {
+            Self::Direct => "",
+            Self::Relay => "[backend]\naddress = \"127.0.0.1:10025\"\nhandoff = \"proxy-v2\"\n",
+            Self::Socket => {
+                "[backend]\naddress = \"unix:/var/spool/postfix/private/screened\"\nhandoff = \"proxy-v2\"\n"
+            }
+            Self::Passed => {
+                "[backend]\naddress = \"unix:/var/spool/postfix/private/smtpd\"\nhandoff = \"postfix-pass\"\n"
+            }
+        }
+    }
+
+    /// Its name in the log.
+    #[must_use]
+    pub fn log_name(self) -> &'static str {
+        match self {
+            Self::Direct => DIRECT,
+            Self::Relay => RELAY,
+            Self::Socket => SOCKET,
+            Self::Passed => PASSED,
+        }
+    }
 
     fn service(self) -> &'static str {
         match self {
             Self::Direct => "smtp inet n - n - - smtpd\n  -o syslog_name=postfix/direct\n",
             Self::Relay => {
                 "127.0.0.1:10025 inet n - n - - smtpd\n  -o syslog_name=postfix/relay\n  \
+                 -o smtpd_upstream_proxy_protocol=haproxy\n"
+            }
+            Self::Socket => {
+                "screened unix - - n - - smtpd\n  -o syslog_name=postfix/socket\n  \
                  -o smtpd_upstream_proxy_protocol=haproxy\n"
             }
             Self::Passed => "smtpd pass - - n - - smtpd\n  -o syslog_name=postfix/passed\n",
@@ -138,7 +176,7 @@ impl Mta {
         self.postfix.log()
     }
 
-    /// Whether the log of one door ([`DIRECT`], [`RELAY`] or [`PASSED`]) has seen a client.
+    /// Whether the log of one door ([`Door::log_name`]) has seen a client.
     #[must_use]
     pub fn has_seen(&self, door: &str, client: IpAddr) -> bool {
         find(&self.log(), &[door, &came(client)]).is_some()

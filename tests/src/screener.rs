@@ -130,13 +130,13 @@ impl Screener {
         self.daemon.signal(signal)
     }
 
-    /// The memory that it holds, in bytes.
+    /// The memory that it holds, in bytes: of its own, without the pages of its program, which come in as it first needs them.
     ///
     /// # Errors
     /// When it has ended.
     pub fn memory(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
         let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().with_context(|| line.to_owned())?;
         Ok(kilobytes * 1024)
     }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use screener_tests::cell;
 use screener_tests::client::{Client, Reply};
-use screener_tests::mta::{BOB, DIRECT, Mta, RELAY};
+use screener_tests::mta::{BOB, DIRECT, Door, Mta, RELAY};
 use screener_tests::net::{Family, Net};
 use screener_tests::screener::{Screener, USUAL};
 use screener_tests::sender::{Route, Sender};
@@ -17,25 +17,40 @@ const SOON: Duration = Duration::from_secs(20);
 #[test]
 fn a_version_1_header_tells_the_mta_the_true_address() {
     cell::test("a_version_1_header_tells_the_mta_the_true_address", || {
-        let (mx, internet) = Net::mx_and_internet()?;
-        let mta = Mta::start(&mx, "")?;
-        let screener = Screener::start(&mx, &(USUAL.to_owned() + "[backend]\nhandoff = \"proxy-v1\"\n"))?;
-        for source in ["198.51.100.30", "2001:db8:a:30::1"] {
-            let source: IpAddr = source.parse()?;
-            let server = SocketAddr::new(mx.address(Family::of(source))?, 25);
-            let mut client = Client::connect(&internet, source, server)?;
-            client.expect(220)?;
-            // The MTA's own features were learned through the same door.
-            let offer = client.ask("EHLO sender.example.net", 250)?;
-            ensure!(offer.contains("DSN") && !offer.contains("PIPELINING"), "{}", offer.text());
-            client.ask("MAIL FROM:<a@example.net>", 250)?;
-            client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
-            client.ask("QUIT", 221)?;
-            mta.wait_until_seen(RELAY, source, SOON)?;
-        }
-        ensure!(screener.json(&["status", "--json"])?["sessions"]["handed_off"] == 2);
-        Ok(())
+        the_mta_is_told_the_true_address("[backend]\nhandoff = \"proxy-v1\"\n", Door::Relay)
     });
+}
+
+#[test]
+fn a_header_over_a_unix_socket_tells_the_mta_the_true_address() {
+    let name = "a_header_over_a_unix_socket_tells_the_mta_the_true_address";
+    cell::test(name, || {
+        the_mta_is_told_the_true_address(Door::Socket.backend(), Door::Socket)?;
+        the_mta_is_told_the_true_address(&Door::Socket.backend().replace("proxy-v2", "proxy-v1"), Door::Socket)
+    });
+}
+
+/// Both families; the screener comes to the MTA by this door.
+fn the_mta_is_told_the_true_address(backend: &str, door: Door) -> Result<()> {
+    let (mx, internet) = Net::mx_and_internet()?;
+    let mta = Mta::start(&mx, "")?;
+    let screener = Screener::start(&mx, &format!("{USUAL}{backend}"))?;
+    for source in ["198.51.100.30", "2001:db8:a:30::1"] {
+        let source: IpAddr = source.parse()?;
+        let server = SocketAddr::new(mx.address(Family::of(source))?, 25);
+        let mut client = Client::connect(&internet, source, server)?;
+        client.expect(220)?;
+        // The MTA's own features were learned through the same door.
+        let offer = client.ask("EHLO sender.example.net", 250)?;
+        ensure!(offer.contains("DSN") && !offer.contains("PIPELINING"), "{}", offer.text());
+        client.ask("MAIL FROM:<a@example.net>", 250)?;
+        client.ask("RCPT TO:<bob@elsewhere.example>", 554)?;
+        client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+        client.ask("QUIT", 221)?;
+        mta.wait_until_seen(door.log_name(), source, SOON)?;
+    }
+    ensure!(screener.json(&["status", "--json"])?["sessions"]["handed_off"] == 2);
+    Ok(())
 }
 
 #[test]

@@ -10,21 +10,16 @@ use screener_tests::cell;
 use screener_tests::certificate::Certificate;
 use screener_tests::client::Client;
 use screener_tests::host::Host;
-use screener_tests::mta::{BOB, Mta, PASSED};
+use screener_tests::mta::{BOB, Door, Mta, PASSED};
 use screener_tests::net::{Family, Net};
 use screener_tests::screener::{Screener, USUAL};
 use screener_tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(20);
-const PASS: &str = r#"
-[backend]
-address = "unix:/var/spool/postfix/private/smtpd"
-handoff = "postfix-pass"
-"#;
 const FRONT: &str = "[listen]\nmode = \"front\"\naddresses = [\"0.0.0.0:2525\", \"[::]:2525\"]\n";
 
 fn front() -> String {
-    format!("{USUAL}{PASS}{FRONT}")
+    format!("{USUAL}{}{FRONT}", Door::Passed.backend())
 }
 
 fn connect(internet: &Host, mx: &Host, source: &str) -> Result<Client> {

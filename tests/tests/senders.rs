@@ -12,7 +12,7 @@ use screener_tests::cell;
 use screener_tests::correspondence::{Correspondence, Setting, envelope};
 use screener_tests::letter::{Letter, large_body};
 use screener_tests::mailer::Kind;
-use screener_tests::mta::{BOB, CAROL, DIRECT, JOERG, NOBODY};
+use screener_tests::mta::{BOB, CAROL, DIRECT, Door, JOERG, NOBODY};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -55,6 +55,9 @@ stories! {
     letters_of_sendmail_arrive_by_postfix_pass: Sendmail "postfix-pass";
     letters_of_postfix_arrive_by_postfix_pass_and_tls: Postfix "postfix-pass" "tls";
 
+    letters_of_smtplib_arrive_by_a_unix_socket: Smtplib "unix-socket";
+    letters_of_postfix_arrive_in_front_mode_by_a_unix_socket_and_tls: Postfix "front" "unix-socket" "tls";
+
     letters_of_smtplib_arrive_in_front_mode_by_the_screeners_own_tls_and_postfix_pass:
         Smtplib "front" "tls" "own" "postfix-pass";
 }
@@ -65,7 +68,11 @@ fn setting(kind: Kind, words: &[&str]) -> Setting {
         kind,
         tls: has("tls"),
         mode: if has("front") { "front" } else { "steer" },
-        handoff: if has("postfix-pass") { "postfix-pass" } else { "proxy-v2" },
+        door: match () {
+            () if has("postfix-pass") => Door::Passed,
+            () if has("unix-socket") => Door::Socket,
+            () => Door::Relay,
+        },
         own_tls: has("own"),
     }
 }

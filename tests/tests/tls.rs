@@ -10,7 +10,7 @@ use rustls::version::{TLS12, TLS13};
 use screener_tests::cell;
 use screener_tests::certificate::Certificate;
 use screener_tests::client::{Client, Trouble};
-use screener_tests::mta::{BOB, PASSED, RELAY};
+use screener_tests::mta::{BOB, Door, PASSED, RELAY};
 use screener_tests::net::Family;
 use screener_tests::sender::{Route, Sender};
 use screener_tests::tls::{PLACE, Rig, mail};
@@ -360,7 +360,7 @@ fn mta_of_headers(stream: std::io::Result<std::net::TcpStream>, told: &std::sync
 #[test]
 fn a_session_under_tls_goes_to_postfix_by_a_socket_pair() {
     cell::test("a_session_under_tls_goes_to_postfix_by_a_socket_pair", || {
-        let pass = "[backend]\naddress = \"unix:/var/spool/postfix/private/smtpd\"\nhandoff = \"postfix-pass\"\n";
+        let pass = Door::Passed.backend();
         let front = "[listen]\nmode = \"front\"\naddresses = [\"0.0.0.0:2525\"]\n";
         let rig = Rig::with("", &format!("{pass}{front}"))?;
         let source: IpAddr = "198.51.100.59".parse()?;

@@ -8,7 +8,7 @@ use screener_tests::cell;
 use screener_tests::correspondence::{Correspondence, Setting, envelope};
 use screener_tests::letter::{Letter, large_body};
 use screener_tests::mailer::Kind;
-use screener_tests::mta::{BOB, CAROL, NOBODY, RELAY};
+use screener_tests::mta::{BOB, CAROL, Door, NOBODY, RELAY};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -35,7 +35,7 @@ stories! {
 }
 
 fn story(kind: Kind) -> Result<()> {
-    let setting = Setting { kind, tls: true, mode: "steer", handoff: "proxy-v2", own_tls: true };
+    let setting = Setting { kind, tls: true, mode: "steer", door: Door::Relay, own_tls: true };
     let mut all = Correspondence::start(setting, "")?;
 
     let large = Letter::new(&envelope(1, false), &[BOB]).with_body(large_body(3_000_000));

@@ -82,7 +82,7 @@ impl Effort {
         let effort = if options.quick {
             Self { rounds: 1, refused: 512, waiting: 300, wait: 3, passes: 20, mails: 20 }
         } else {
-            Self { rounds: 5, refused: 65_536, waiting: 15_000, wait: 20, passes: 500, mails: 500 }
+            Self { rounds: 5, refused: 65_536, waiting: 15_000, wait: 20, passes: 500, mails: 3_000 }
         };
         Self { rounds: options.rounds.unwrap_or(effort.rounds).max(1), ..effort }
     }

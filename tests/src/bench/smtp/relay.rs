@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 
 use super::load::play;
 use super::rivals::{self, Hosts, Settings, port_25, source};
+use super::usage::cpu_seconds;
 use super::{Effort, Findings};
 use crate::bench::report::quotients;
 use crate::client::Client;
@@ -26,32 +27,54 @@ const BODY: usize = 16_000;
 const SETTINGS: Settings = Settings { wait: 0, deep: true };
 
 pub(super) fn measure(hosts: &Hosts, effort: &Effort, findings: &mut Findings) -> Result<()> {
-    let mut mtas =
-        [rivals::bare(&hosts.bare)?, rivals::behind_front(&hosts.front)?, rivals::behind_handover(&hosts.handover)?];
-    let mut screeners = [rivals::front(&hosts.front, SETTINGS)?, rivals::handover(&hosts.handover, SETTINGS)?];
-    let sides = [&hosts.bare, &hosts.front, &hosts.handover];
+    let mut mtas = [
+        rivals::bare(&hosts.bare)?,
+        rivals::behind_front(&hosts.front)?,
+        rivals::behind_socket(&hosts.socket)?,
+        rivals::behind_handover(&hosts.handover)?,
+        rivals::behind_front(&hosts.proxy)?,
+    ];
+    let mut screeners = [
+        rivals::front(&hosts.front, SETTINGS)?,
+        rivals::socket(&hosts.socket, SETTINGS)?,
+        rivals::handover(&hosts.handover, SETTINGS)?,
+    ];
+    let proxy = rivals::proxy(&hosts.proxy)?;
+    // Each with the process before its MTA.
+    let sides = [
+        ("relay_bare", &hosts.bare, None),
+        ("relay", &hosts.front, Some(screeners[0].id())),
+        ("relay_socket", &hosts.socket, Some(screeners[1].id())),
+        ("relay_pass", &hosts.handover, Some(screeners[2].id())),
+        ("relay_haproxy", &hosts.proxy, Some(proxy.id())),
+    ];
     let mut next = 0;
-    let mut burst = |side: usize, mails: u32, wrong: &mut Vec<String>| -> Result<f64> {
-        let server = port_25(sides[side]);
+    let mut burst = |side: usize, mails: u32, wrong: &mut Vec<String>| -> Result<[f64; 2]> {
+        let (_, host, before_mta) = sides[side];
+        let server = port_25(host);
         let first = next;
         // Both sides see new clients; those of the bare MTA are new to nobody.
         next += mails;
-        let begun = Instant::now();
+        let taken = || before_mta.map_or(Ok(0.0), cpu_seconds);
+        let (begun, before) = (Instant::now(), taken()?);
         let outcome = play(&hosts.clients, mails, AT_ONCE, |number| send(first + number, server))?;
         let rate = f64::from(mails) / begun.elapsed().as_secs_f64();
-        wrong.extend(outcome.wrong(&format!("mails to {}", sides[side].name()), mails));
-        drained(sides[side])?;
-        Ok(rate)
+        let micros = (taken()? - before) * 1e6 / f64::from(mails);
+        wrong.extend(outcome.wrong(&format!("mails to {}", host.name()), mails));
+        drained(host)?;
+        Ok([rate, micros])
     };
     for side in 0..sides.len() {
         burst(side, 2 * AT_ONCE as u32, &mut findings.wrong)?;
     }
-    let mut rates: [Vec<f64>; 3] = Default::default();
+    let (mut rates, mut micros) = <([Vec<f64>; 5], [Vec<f64>; 5])>::default();
     for round in 0..effort.rounds as usize {
         eprintln!("bench: round {} of {}", round + 1, effort.rounds);
         for turn in 0..sides.len() {
             let side = (turn + round) % sides.len();
-            rates[side].push(burst(side, effort.mails, &mut findings.wrong)?);
+            let [rate, taken] = burst(side, effort.mails, &mut findings.wrong)?;
+            rates[side].push(rate);
+            micros[side].push(taken);
         }
     }
     let mails = u64::from(effort.rounds * effort.mails) + 2 * AT_ONCE as u64;
@@ -65,12 +88,15 @@ pub(super) fn measure(hosts: &Hosts, effort: &Effort, findings: &mut Findings) -
     for mta in &mut mtas {
         mta.stop()?;
     }
-    let [bare, relayed, given] = rates;
-    findings.rows.put("relay_ratio", "", quotients(&relayed, &bare));
-    findings.rows.put("relay_pass_ratio", "", quotients(&given, &bare));
-    findings.rows.put("relay_mails_per_second", "/s", relayed);
-    findings.rows.put("relay_pass_mails_per_second", "/s", given);
-    findings.rows.put("relay_bare_mails_per_second", "/s", bare);
+    for ((name, ..), side) in sides.iter().zip(&rates).skip(1) {
+        findings.rows.put(&format!("{name}_ratio"), "", quotients(side, &rates[0]));
+    }
+    for ((name, ..), side) in sides.iter().zip(rates) {
+        findings.rows.put(&format!("{name}_mails_per_second"), "/s", side);
+    }
+    for ((name, ..), side) in sides.iter().zip(micros).skip(1) {
+        findings.rows.put(&format!("{name}_cpu_us"), "us", side);
+    }
     Ok(())
 }
 

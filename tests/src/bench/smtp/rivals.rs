@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 
+use crate::haproxy::Haproxy;
 use crate::host::Host;
+use crate::mta::Door;
 use crate::net::{Net, Plan};
 use crate::postfix::Postfix;
 use crate::screener::Screener;
@@ -37,6 +39,9 @@ const DIRECT: &str = "smtp inet n - n - 100 smtpd\n";
 
 /// The door behind a screener.
 const BEHIND: &str = "127.0.0.1:10025 inet n - n - 100 smtpd -o smtpd_upstream_proxy_protocol=haproxy\n";
+
+/// The same as a socket in the file system.
+const BEHIND_SOCKET: &str = "screened unix - - n - 100 smtpd -o smtpd_upstream_proxy_protocol=haproxy\n";
 
 /// The door for sockets that somebody else has accepted.
 const GIVEN: &str = "smtpd pass - - n - 100 smtpd\n";
@@ -85,7 +90,11 @@ pub(super) struct Hosts {
     pub(super) steer: Host,
     /// Front mode, with Postfix given sockets instead of PROXY headers.
     pub(super) handover: Host,
+    /// Front mode, with PROXY headers over a Unix socket.
+    pub(super) socket: Host,
     pub(super) postscreen: Host,
+    /// A plain proxy instead of a screener.
+    pub(super) proxy: Host,
     pub(super) bare: Host,
 }
 
@@ -102,6 +111,8 @@ impl Hosts {
             postscreen: host("postscreen", "192.0.2.13")?,
             bare: host("bare", "192.0.2.14")?,
             handover: host("handover", "192.0.2.15")?,
+            socket: host("socket", "192.0.2.16")?,
+            proxy: host("proxy", "192.0.2.17")?,
         })
     }
 }
@@ -126,8 +137,18 @@ pub(super) fn front(host: &Host, settings: Settings) -> Result<Screener> {
 /// The same, with Postfix behind it given sockets.
 pub(super) fn handover(host: &Host, settings: Settings) -> Result<Screener> {
     forget_clients(host)?;
-    let backend = "[backend]\naddress = \"unix:/var/spool/postfix/private/smtpd\"\nhandoff = \"postfix-pass\"\n";
-    Screener::start(host, &ours("front", settings, &format!("{NO_KERNEL}{backend}")))
+    Screener::start(host, &ours("front", settings, &format!("{NO_KERNEL}{}", Door::Passed.backend())))
+}
+
+/// A proxy that judges nobody and only carries: HAProxy, which says by PROXY who the client is.
+pub(super) fn proxy(host: &Host) -> Result<Haproxy> {
+    Haproxy::start(host, SocketAddr::from((Ipv4Addr::LOCALHOST, 10025)), "send-proxy-v2 check inter 1h")
+}
+
+/// The same, with Postfix behind it on a Unix socket.
+pub(super) fn socket(host: &Host, settings: Settings) -> Result<Screener> {
+    forget_clients(host)?;
+    Screener::start(host, &ours("front", settings, &format!("{NO_KERNEL}{}", Door::Socket.backend())))
 }
 
 /// Screener before an MTA that keeps port 25; it knows no client.
@@ -176,6 +197,11 @@ pub(super) fn bare(host: &Host) -> Result<Postfix> {
 /// The MTA behind a Screener in front mode.
 pub(super) fn behind_front(host: &Host) -> Result<Postfix> {
     Postfix::start(host, POSTFIX, BEHIND)
+}
+
+/// The same on a Unix socket.
+pub(super) fn behind_socket(host: &Host) -> Result<Postfix> {
+    Postfix::start(host, POSTFIX, BEHIND_SOCKET)
 }
 
 /// The MTA that a Screener gives sockets.
