@@ -16,6 +16,7 @@ pub mod kernel;
 pub mod ladder;
 pub mod ledger;
 pub mod link;
+pub mod named;
 pub mod observe;
 pub mod pass;
 pub mod pool;

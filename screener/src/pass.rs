@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixTime;
+use crate::named;
 
 /// The tests a client may have to pass, in postscreen's order (reference/postscreen.md section 2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -59,10 +60,8 @@ impl FromStr for Test {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|test| test.name() == word).ok_or_else(|| {
-            let known = Self::ALL.map(Self::name).join(", ");
-            format!("there is no test of that name: it is one of {known}")
-        })
+        named::find(Self::ALL, Self::name, word)
+            .map_err(|known| format!("there is no test of that name: it is one of {known}"))
     }
 }
 

@@ -19,6 +19,7 @@ use rustls::version::{TLS12, TLS13};
 
 use crate::certificate::Certificate;
 use crate::host::Host;
+use crate::mta::BOB;
 
 use wire::Wire;
 
@@ -167,6 +168,27 @@ impl Client {
     pub fn ask(&mut self, line: &str, code: u16) -> Result<Reply> {
         self.send_line(line).with_context(|| format!("sending {line:?} after:\n{}", self.transcript))?;
         self.expect(code)
+    }
+
+    /// Says what every mail begins with, EHLO, MAIL and RCPT; the recipient is answered so.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn begin_mail(&mut self, code: u16) -> Result<Reply> {
+        self.ask("EHLO sender.example.net", 250)?;
+        self.ask("MAIL FROM:<a@example.net>", 250)?;
+        self.ask(&format!("RCPT TO:<{BOB}>"), code)
+    }
+
+    /// The first half of a mail, up to its first line of text.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn begin_text(&mut self) -> Result<()> {
+        self.begin_mail(250)?;
+        self.ask("DATA", 354)?;
+        self.send_line("Subject: half\r\n\r\nfirst")?;
+        Ok(())
     }
 
     /// Reads one line, whatever it is, without its end.

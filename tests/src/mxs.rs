@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use crate::client::Client;
 use crate::host::Host;
-use crate::mta::BOB;
 use crate::net::{Family, INTERNET, Net, Plan};
 use crate::redis::{PORT, Redis};
 use crate::screener::Screener;
@@ -82,9 +81,7 @@ impl Mxs {
         let server = SocketAddr::new(self.hosts[mx].address(Family::of(source))?, 25);
         let mut client = Client::connect(&self.internet, source, server)?;
         client.expect(220)?;
-        client.ask("EHLO sender.example.net", 250)?;
-        client.ask("MAIL FROM:<a@example.net>", 250)?;
-        client.ask(&format!("RCPT TO:<{BOB}>"), 450)?;
+        client.begin_mail(450)?;
         client.ask("QUIT", 221)?;
         Ok(())
     }

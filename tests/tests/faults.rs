@@ -30,9 +30,7 @@ fn with_the_mta_away_a_client_hears_451_keeps_its_pass_and_can_go_on() {
         let source: IpAddr = "198.51.100.20".parse()?;
         let mut client = Client::connect(&internet, source, port_25(&mx)?)?;
         client.expect(220)?;
-        client.ask("EHLO sender.example.net", 250)?;
-        client.ask("MAIL FROM:<a@example.net>", 250)?;
-        let reply = client.ask(&format!("RCPT TO:<{BOB}>"), 451)?;
+        let reply = client.begin_mail(451)?;
         ensure!(reply.contains("4.3.0"), "{}", reply.text());
         screener.wait_for_degraded("does not accept connections", true)?;
         ensure!(screener.has_pass(source)?, "the pass is lost");
@@ -75,9 +73,7 @@ fn a_stop_tells_clients_to_come_again_and_lets_a_mail_finish() {
         let mut screener = Screener::start(&mx, USUAL)?;
         let mut sending = Client::connect(&internet, "198.51.100.22".parse()?, port_25(&mx)?)?;
         sending.expect(220)?;
-        sending.ask("EHLO sender.example.net", 250)?;
-        sending.ask("MAIL FROM:<a@example.net>", 250)?;
-        sending.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+        sending.begin_mail(250)?;
         sending.ask("DATA", 354)?;
         let mut waiting = Client::connect(&internet, "198.51.100.23".parse()?, port_25(&mx)?)?;
         std::thread::scope(|scope| -> Result<()> {
@@ -128,9 +124,7 @@ fn in_front_mode_the_daemon_owns_the_port_and_relays() {
             let server = SocketAddr::new(mx.address(family)?, 2525);
             let mut client = Client::connect(&internet, source, server)?;
             ensure!(client.expect(220)?.lines.len() == 2, "screened");
-            client.ask("EHLO sender.example.net", 250)?;
-            client.ask("MAIL FROM:<a@example.net>", 250)?;
-            client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+            client.begin_mail(250)?;
             client.ask("QUIT", 221)?;
             mta.wait_until_seen(RELAY, source, SOON)?;
             // The second time it has a pass: no teaser, the MTA's own greeting. The tagged one has none, and is screened.
@@ -179,9 +173,7 @@ fn the_mta_restarts_while_the_daemon_holds_sessions() {
         // Its socket stands in port 25's bind bucket: without SO_REUSEADDR the MTA could not bind again.
         mta.restart()?;
         held.expect(220)?;
-        held.ask("EHLO sender.example.net", 250)?;
-        held.ask("MAIL FROM:<a@example.net>", 250)?;
-        held.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+        held.begin_mail(250)?;
         held.ask("QUIT", 221)?;
         Ok(())
     });

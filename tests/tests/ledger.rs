@@ -13,7 +13,7 @@ use screener_tests::cli::{expect, expect_all};
 use screener_tests::client::Client;
 use screener_tests::control::Control;
 use screener_tests::host::Host;
-use screener_tests::mta::{BOB, Mta};
+use screener_tests::mta::Mta;
 use screener_tests::net::{Family, Net};
 use screener_tests::screener::{Screener, USUAL};
 use screener_tests::wait::until_or_show;
@@ -53,9 +53,7 @@ fn has_passes(screener: &Screener, clients: impl IntoIterator<Item = IpAddr>) ->
 fn behave(internet: &Host, source: IpAddr, server: SocketAddr) -> Result<Client> {
     let mut client = Client::connect(internet, source, server)?;
     client.expect(220)?;
-    client.ask("EHLO sender.example.net", 250)?;
-    client.ask("MAIL FROM:<a@example.net>", 250)?;
-    client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+    client.begin_mail(250)?;
     Ok(client)
 }
 

@@ -36,9 +36,7 @@ fn connect(internet: &Host, mx: &Host, source: &str) -> Result<Client> {
 
 /// Sends a mail as far as its end; `n` makes its Message-ID.
 fn mail(client: &mut Client, n: usize) -> Result<()> {
-    client.ask("EHLO sender.example.net", 250)?;
-    client.ask("MAIL FROM:<a@example.net>", 250)?;
-    client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+    client.begin_mail(250)?;
     client.ask("DATA", 354)?;
     client.send_line(&format!("Message-ID: <{n}@example.net>\r\nSubject: hello\r\n\r\nHello Bob.\r\n."))?;
     client.expect(250)?;
@@ -140,9 +138,7 @@ fn with_postfix_away_a_client_with_a_pass_hears_421_and_one_in_a_dialogue_451_an
             mta.stop()?;
             let mut known = connect(&internet, &mx, "198.51.100.44")?;
             known.expect(421)?;
-            unknown.ask("EHLO sender.example.net", 250)?;
-            unknown.ask("MAIL FROM:<a@example.net>", 250)?;
-            unknown.ask(&format!("RCPT TO:<{BOB}>"), 451)?;
+            unknown.begin_mail(451)?;
             screener.wait_for_degraded(
                 "does not accept connections: Connection refused (os error 111); the MTA does not run",
                 true,

@@ -52,9 +52,7 @@ fn connect(internet: &Host, mx: &Host, source: &str, port: u16) -> Result<Client
 
 /// A mail as far as the recipient, where the MTA answers.
 fn mail(client: &mut Client) -> Result<()> {
-    client.ask("EHLO sender.example.net", 250)?;
-    client.ask("MAIL FROM:<a@example.net>", 250)?;
-    client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+    client.begin_mail(250)?;
     client.ask("QUIT", 221)?;
     Ok(())
 }
@@ -167,9 +165,7 @@ fn a_health_check_is_greeted_at_once_and_told_when_the_mta_is_away() {
         // Somebody has to notice.
         let mut sender = connect(&internet, &mx, "198.51.100.35", 2525)?;
         sender.expect(220)?;
-        sender.ask("EHLO sender.example.net", 250)?;
-        sender.ask("MAIL FROM:<a@example.net>", 250)?;
-        sender.ask(&format!("RCPT TO:<{BOB}>"), 451)?;
+        sender.begin_mail(451)?;
         let mut check = connect(&internet, &mx, PROXY, 2525)?;
         check.send_raw(local)?;
         check.expect(421)?;
@@ -279,9 +275,7 @@ fn a_real_load_balancer_is_understood_and_takes_the_host_out_while_the_mta_is_aw
             // A client finds out; from then on the daemon asks by itself whether the MTA is back.
             let mut client = connect(&format!("198.51.100.{}", 70 + number))?;
             client.expect(220)?;
-            client.ask("EHLO sender.example.net", 250)?;
-            client.ask("MAIL FROM:<a@example.net>", 250)?;
-            client.ask(&format!("RCPT TO:<{BOB}>"), 451)?;
+            client.begin_mail(451)?;
             haproxy.wait_until_server_is("DOWN")?;
             mta.resume()?;
             haproxy.wait_until_server_is("UP")?;

@@ -12,7 +12,7 @@ use screener_tests::cell;
 use screener_tests::cli::expect_all;
 use screener_tests::client::Client;
 use screener_tests::host::Host;
-use screener_tests::mta::{BOB, DIRECT, Mta, RELAY};
+use screener_tests::mta::{DIRECT, Mta, RELAY};
 use screener_tests::net::{Family, Net, Plan};
 use screener_tests::screener::{Screener, USUAL, command};
 use screener_tests::scripted::Scripted;
@@ -28,9 +28,7 @@ fn port_25(mx: &Host) -> Result<SocketAddr> {
 fn session(internet: &Host, source: &str, server: SocketAddr) -> Result<usize> {
     let mut client = Client::connect(internet, source.parse::<IpAddr>()?, server)?;
     let lines = client.expect(220)?.lines.len();
-    client.ask("EHLO sender.example.net", 250)?;
-    client.ask("MAIL FROM:<a@example.net>", 250)?;
-    client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+    client.begin_mail(250)?;
     client.ask("QUIT", 221)?;
     Ok(lines)
 }
@@ -137,11 +135,7 @@ fn a_mail_half_sent_goes_on_and_a_client_under_test_keeps_the_rules_it_began_wit
         let screener = Screener::start(&mx, USUAL)?;
         let mut sending = Client::connect(&internet, "198.51.100.41".parse()?, port_25(&mx)?)?;
         sending.expect(220)?;
-        sending.ask("EHLO sender.example.net", 250)?;
-        sending.ask("MAIL FROM:<a@example.net>", 250)?;
-        sending.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
-        sending.ask("DATA", 354)?;
-        sending.send_line("Subject: half\r\n\r\nfirst")?;
+        sending.begin_text()?;
         let mut testing = Client::connect(&internet, "198.51.100.42".parse()?, port_25(&mx)?)?;
         until("both to be counted", SOON, || (screener.sessions().ok()? == 2).then_some(()))?;
 
@@ -150,9 +144,7 @@ fn a_mail_half_sent_goes_on_and_a_client_under_test_keeps_the_rules_it_began_wit
         ensure!(strings(&report, "changed") == ["hostname", "backend.after_tests"], "{report}");
 
         ensure!(testing.expect(220)?.contains("mx.example.com"), "{}", testing.transcript());
-        testing.ask("EHLO sender.example.net", 250)?;
-        testing.ask("MAIL FROM:<a@example.net>", 250)?;
-        testing.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+        testing.begin_mail(250)?;
         testing.ask("QUIT", 221)?;
         sending.send_line("last\r\n.")?;
         sending.expect(250)?;
@@ -161,9 +153,7 @@ fn a_mail_half_sent_goes_on_and_a_client_under_test_keeps_the_rules_it_began_wit
 
         let mut next = Client::connect(&internet, "198.51.100.43".parse()?, port_25(&mx)?)?;
         ensure!(next.expect(220)?.contains("other.example.com"), "{}", next.transcript());
-        next.ask("EHLO sender.example.net", 250)?;
-        next.ask("MAIL FROM:<a@example.net>", 250)?;
-        next.ask(&format!("RCPT TO:<{BOB}>"), 450)?;
+        next.begin_mail(450)?;
         Ok(())
     });
 }
@@ -276,9 +266,7 @@ fn what_the_dns_lists_have_said_is_kept() {
         let refused = || -> Result<()> {
             let mut client = Client::connect(&internet, source.parse()?, port_25(&mx)?)?;
             client.expect(220)?;
-            client.ask("EHLO sender.example.net", 250)?;
-            client.ask("MAIL FROM:<a@example.net>", 250)?;
-            client.ask(&format!("RCPT TO:<{BOB}>"), 550)?;
+            client.begin_mail(550)?;
             Ok(())
         };
         refused()?;
@@ -416,9 +404,7 @@ fn a_second_word_to_stop_ends_at_once_and_status_shows_the_drain() {
         let mut screener = Screener::start(&mx, USUAL)?;
         let mut sending = Client::connect(&internet, "198.51.100.50".parse()?, port_25(&mx)?)?;
         sending.expect(220)?;
-        sending.ask("EHLO sender.example.net", 250)?;
-        sending.ask("MAIL FROM:<a@example.net>", 250)?;
-        sending.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+        sending.begin_mail(250)?;
         sending.ask("DATA", 354)?;
         screener.signal(Signal::TERM)?;
         until_or_show(

@@ -12,7 +12,7 @@ use screener_tests::cell;
 use screener_tests::cli::expect_all;
 use screener_tests::client::Client;
 use screener_tests::host::Host;
-use screener_tests::mta::{BOB, Mta};
+use screener_tests::mta::Mta;
 use screener_tests::net::{Family, Net};
 use screener_tests::screener::{Screener, USUAL};
 
@@ -93,9 +93,7 @@ fn the_sockets_of_a_socket_unit_say_where_to_listen() {
         let mut screener = Screener::start_under(&mx, &front("\"0.0.0.0:2526\""), &wrapper)?;
         let mut client = Client::connect(&internet, "198.51.100.60".parse()?, at(2525)?)?;
         client.expect(220)?;
-        client.ask("EHLO sender.example.net", 250)?;
-        client.ask("MAIL FROM:<a@example.net>", 250)?;
-        client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+        client.begin_mail(250)?;
         ensure!(Client::connect(&internet, "198.51.100.61".parse()?, at(2526)?).is_err(), "not by listen.addresses");
         screener.configure(&front("\"0.0.0.0:2527\""))?;
         expect_all(&mx, &["reload"], 0, &["the socket unit says where to listen"])?;

@@ -36,11 +36,7 @@ fn steer() -> String {
 fn half_a_mail(internet: &Host, source: &str, server: SocketAddr) -> Result<Client> {
     let mut sending = Client::connect(internet, source.parse()?, server)?;
     sending.expect(220)?;
-    sending.ask("EHLO sender.example.net", 250)?;
-    sending.ask("MAIL FROM:<a@example.net>", 250)?;
-    sending.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
-    sending.ask("DATA", 354)?;
-    sending.send_line("Subject: half\r\n\r\nfirst")?;
+    sending.begin_text()?;
     Ok(sending)
 }
 
@@ -104,9 +100,7 @@ fn five_times(config: &str, port: u16) -> Result<()> {
             let source = format!("198.51.100.{}", 30 + round);
             let mut client = Client::connect(&internet, source.parse()?, server)?;
             client.expect(220)?;
-            client.ask("EHLO sender.example.net", 250)?;
-            client.ask("MAIL FROM:<a@example.net>", 250)?;
-            client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+            client.begin_mail(250)?;
             screener.take_over()?;
             ensure!(screener.has_pass(source.parse()?)?, "{source} is not known after takeover {round}");
             client.ask("QUIT", 221)?;
@@ -244,9 +238,7 @@ fn a_new_daemon_that_cannot_stand_leaves_the_old_one_in_its_place() {
         let source = "198.51.100.23";
         let mut client = Client::connect(&internet, source.parse()?, server)?;
         ensure!(client.expect(220)?.lines.len() == 2, "{}", client.transcript());
-        client.ask("EHLO sender.example.net", 250)?;
-        client.ask("MAIL FROM:<a@example.net>", 250)?;
-        client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+        client.begin_mail(250)?;
         client.ask("QUIT", 221)?;
         screener.take_over()?;
         ensure!(screener.has_pass(source.parse()?)? && screener.has_pass("198.51.100.22".parse()?)?);

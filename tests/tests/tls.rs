@@ -54,9 +54,7 @@ fn plain_text_behind_starttls_is_never_heard_under_tls_and_costs_the_client_its_
         client.expect(220)?;
         client.start_tls(&rig.certificate)?;
         client.silent_for(Duration::from_millis(500))?;
-        client.ask("EHLO sender.example.net", 250)?;
-        client.ask("MAIL FROM:<a@example.net>", 250)?;
-        let refused = client.ask(&format!("RCPT TO:<{BOB}>"), 550)?;
+        let refused = client.begin_mail(550)?;
         ensure!(refused.contains("550 5.5.1 Protocol error"), "{}", refused.text());
         client.ask("QUIT", 221)?;
         let line = format!("COMMAND PIPELINING from {} after STARTTLS: MAIL FROM", client.log_name());
@@ -221,9 +219,7 @@ fn an_end_without_close_notify_is_an_end_like_any_other() {
         rig.screener.wait_for_log(&format!("from {name} in tests after SMTP handshake"), SOON)?;
         // In the relay, within a message: nobody takes half of it for the whole.
         let mut client = rig.under_tls("198.51.100.52")?;
-        client.ask("EHLO sender.example.net", 250)?;
-        client.ask("MAIL FROM:<a@example.net>", 250)?;
-        client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+        client.begin_mail(250)?;
         client.ask("DATA", 354)?;
         client.send_line("Subject: half\r\n\r\nhalf of a")?;
         client.tcp().shutdown(Shutdown::Write)?;
@@ -248,9 +244,7 @@ fn a_refused_client_hears_its_refusal_under_tls() {
         client.expect(250)?;
         client.ask("STARTTLS", 220)?;
         client.start_tls(&rig.certificate)?;
-        client.ask("EHLO sender.example.net", 250)?;
-        client.ask("MAIL FROM:<a@example.net>", 250)?;
-        client.ask(&format!("RCPT TO:<{BOB}>"), 550)?;
+        client.begin_mail(550)?;
         let name = client.log_name();
         rig.screener.wait_for_log(&format!("NOQUEUE: reject: RCPT from {name}: 550 5.5.1"), SOON)?;
         ensure!(!rig.mta.has_seen(RELAY, client.local().ip()), "the MTA has seen it");
@@ -307,9 +301,7 @@ fn an_mta_that_demands_tls_of_what_we_hand_over_costs_no_mail_and_is_told_of() {
         rig.mx.ask("postconf", &["-e", "smtpd_tls_chain_files = /etc/postfix/tls.pem"])?;
         rig.mx.ask("postfix", &["reload"])?;
         let mut client = rig.under_tls("198.51.100.57")?;
-        client.ask("EHLO sender.example.net", 250)?;
-        client.ask("MAIL FROM:<a@example.net>", 250)?;
-        let reply = client.ask(&format!("RCPT TO:<{BOB}>"), 451)?;
+        let reply = client.begin_mail(451)?;
         ensure!(reply.contains("4.3.0"), "{}", reply.text());
         rig.screener.wait_for_degraded("smtpd_tls_security_level=none", true)?;
         let (code, said) = screener_tests::cli::run(&rig.mx, &["doctor"])?;
@@ -331,9 +323,7 @@ fn the_mta_is_told_of_tls_in_the_proxy_header() {
             }
         });
         let mut client = rig.under_tls("198.51.100.58")?;
-        client.ask("EHLO sender.example.net", 250)?;
-        client.ask("MAIL FROM:<a@example.net>", 250)?;
-        client.ask(&format!("RCPT TO:<{BOB}>"), 250)?;
+        client.begin_mail(250)?;
         // Other headers are those of the daemon's own questions.
         let header = loop {
             let header: Vec<u8> = header.recv_timeout(SOON).context("the header of the client")?;

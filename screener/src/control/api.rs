@@ -38,7 +38,7 @@ pub struct Status {
     pub denies: usize,
     /// Who stands where on the offence ladder.
     #[serde(default)]
-    pub offenders: super::api_offender::Count,
+    pub offenders: crate::ladder::Count,
     /// The DNS lists.
     pub dnsbl: Vec<List>,
     /// The ledger.

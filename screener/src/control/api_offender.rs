@@ -78,18 +78,3 @@ pub struct Forgiven {
     /// The prefix that the client is still held with.
     pub still: Option<String>,
 }
-
-/// How many stand where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Count {
-    /// Refused when they fail, as everybody.
-    pub refused: usize,
-    /// Answered slowly when they fail.
-    pub tarpitted: usize,
-    /// Kept out.
-    pub dropped: usize,
-    /// How many of these are prefixes.
-    pub prefixes: usize,
-    /// How often somebody had to make room since the start.
-    pub overflows: u64,
-}

@@ -14,6 +14,7 @@ use crate::client::Ipv6KeyLength;
 use crate::clock::UnixTime;
 use crate::feed::quoted;
 use crate::ledger::Pass;
+use crate::named;
 
 pub use ours::{Header, footer, line};
 
@@ -68,10 +69,8 @@ impl FromStr for Format {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|format| format.name() == word).ok_or_else(|| {
-            let known = Self::ALL.map(Self::name).join(", ");
-            format!("'{word}' is no form of a dump: it is one of {known}")
-        })
+        named::find(Self::ALL, Self::name, word)
+            .map_err(|known| format!("'{word}' is no form of a dump: it is one of {known}"))
     }
 }
 

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::rails;
 use super::set::normal;
+use crate::named;
 
 /// How many complaints are shown.
 const SHOWN: usize = 10;
@@ -83,10 +84,8 @@ impl FromStr for Format {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|format| format.name() == word).ok_or_else(|| {
-            let known = Self::ALL.map(Self::name).join(", ");
-            format!("'{word}' is no list format of this version: it knows {known}")
-        })
+        named::find(Self::ALL, Self::name, word)
+            .map_err(|known| format!("'{word}' is no list format of this version: it knows {known}"))
     }
 }
 

@@ -297,6 +297,23 @@ impl KernelError {
     }
 }
 
+/// What a map has under a key; `None`: nothing.
+pub(super) fn found<V>(looked: Result<V, MapError>) -> Result<Option<V>, MapError> {
+    match looked {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether there was something to remove from a map.
+pub(super) fn removed(done: Result<(), MapError>) -> Result<bool, MapError> {
+    match done {
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        done => Ok(found(done)?.is_some()),
+    }
+}
+
 /// The system's error within aya's, so that its number can be looked at: aya's own text hides it.
 pub(super) fn errno(error: ProgramError) -> io::Error {
     match error {

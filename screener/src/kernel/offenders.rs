@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use screener_ebpf::{self as abi, Offender, OffenderKey4, OffenderKey6, Settings};
 
 use super::boot::BootClock;
-use super::error::KernelError;
+use super::error::{KernelError, found, removed};
 use super::load;
 use super::pin::PinDirectory;
 use super::statics::SyncReport;
@@ -89,11 +89,7 @@ impl<K: Pod + Hash + Eq> Table<K> {
     }
 
     fn get(&self, key: &K) -> Result<Option<Offender>, KernelError> {
-        match self.map.get(key, 0) {
-            Ok(offender) => Ok(Some(offender)),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(self.failed(error)),
-        }
+        found(self.map.get(key, 0)).map_err(|error| self.failed(error))
     }
 
     /// Sets the end; keeps what was counted.
@@ -107,15 +103,9 @@ impl<K: Pod + Hash + Eq> Table<K> {
     }
 
     fn remove(&mut self, key: &K) -> Result<bool, KernelError> {
-        match self.map.remove(key) {
-            Ok(()) => {
-                self.entries = self.entries.saturating_sub(1);
-                Ok(true)
-            }
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-            Err(MapError::KeyNotFound) => Ok(false),
-            Err(error) => Err(self.failed(error)),
-        }
+        let there = removed(self.map.remove(key)).map_err(|error| self.failed(error))?;
+        self.entries = self.entries.saturating_sub(usize::from(there));
+        Ok(there)
     }
 
     fn list(&self) -> Result<Vec<(K, Offender)>, KernelError> {

@@ -13,7 +13,7 @@ use aya::{Ebpf, Pod};
 use screener_ebpf::{self as abi, Pass};
 
 use super::boot::BootClock;
-use super::error::KernelError;
+use super::error::{KernelError, found, removed};
 use super::load;
 use super::pin::{PinDirectory, map_pin};
 use super::statics::SyncReport;
@@ -91,11 +91,7 @@ impl<K: Pod + Hash + Eq + Default> Table<K> {
     }
 
     fn get(&self, key: &K) -> Result<Option<Pass>, KernelError> {
-        match self.map.get(key, 0) {
-            Ok(pass) => Ok(Some(pass)),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(self.failed(error)),
-        }
+        found(self.map.get(key, 0)).map_err(|error| self.failed(error))
     }
 
     /// Sets the expiry; keeps the time of last use.
@@ -157,15 +153,9 @@ impl<K: Pod + Hash + Eq + Default> Table<K> {
 
     fn remove(&mut self, key: &K) -> Result<bool, KernelError> {
         self.left_out.remove(key);
-        match self.map.remove(key) {
-            Ok(()) => {
-                self.entries = self.entries.saturating_sub(1);
-                Ok(true)
-            }
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-            Err(MapError::KeyNotFound) => Ok(false),
-            Err(error) => Err(self.failed(error)),
-        }
+        let there = removed(self.map.remove(key)).map_err(|error| self.failed(error))?;
+        self.entries = self.entries.saturating_sub(usize::from(there));
+        Ok(there)
     }
 
     fn list(&self) -> Result<Vec<(K, Pass)>, KernelError> {

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 pub use density::Dense;
 pub use offence::Offence;
@@ -65,8 +66,8 @@ pub struct Outcome {
     pub changed: Vec<IpNet>,
 }
 
-/// How many stand where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How many stand where, as `status` shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// Refused when they fail, as everybody.
     pub refused: usize,

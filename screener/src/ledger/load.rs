@@ -16,7 +16,8 @@ use redb::{
 
 use super::failure::{Failure, guarded};
 use super::history::History;
-use super::key::{self, ClientBytes};
+use super::key::{self, ClientBytes, PrefixBytes};
+use super::pardons;
 use super::pass::Packed;
 use super::schema::Schema;
 use super::shared::Epochs;
@@ -70,8 +71,10 @@ pub(super) fn load(database: &Database, schema: Schema, length: Ipv6KeyLength) -
         let mut loaded = passes(&database.begin_read()?, schema, length)?;
         revocations(&database.begin_read()?, length, &mut loaded)?;
         statics(&database.begin_read()?, &mut loaded)?;
-        offenders(&database.begin_read()?, &mut loaded)?;
-        pardons(&database.begin_read()?, &mut loaded)?;
+        let transaction = database.begin_read()?;
+        let offender = |json: &[u8]| serde_json::from_slice(json).ok();
+        loaded.offenders = networks(&transaction, OFFENDERS, offender, &mut loaded.unreadable)?;
+        loaded.pardons = networks(&transaction, PARDONS, pardons::decode, &mut loaded.unreadable)?;
         let panicked = |_| Err(Failure::Unavailable("reading it was broken off".to_owned()));
         let histories = histories.join().unwrap_or_else(panicked)?;
         loaded.histories = histories.histories;
@@ -150,28 +153,23 @@ fn statics(transaction: &ReadTransaction, loaded: &mut Loaded) -> Result<(), Fai
     Ok(())
 }
 
-fn offenders(transaction: &ReadTransaction, loaded: &mut Loaded) -> Result<(), Failure> {
-    let Some(table) = table_if_any(transaction, OFFENDERS)? else { return Ok(()) };
+/// A table of networks.
+fn networks<T>(
+    transaction: &ReadTransaction,
+    definition: TableDefinition<'_, &'static PrefixBytes, &'static [u8]>,
+    decode: impl Fn(&[u8]) -> Option<T>,
+    unreadable: &mut u64,
+) -> Result<Vec<(IpNet, T)>, Failure> {
+    let mut networks = Vec::new();
+    let Some(table) = table_if_any(transaction, definition)? else { return Ok(networks) };
     for row in table.iter()? {
         let (key, value) = row?;
-        match (key::prefix(key.value()), serde_json::from_slice(value.value())) {
-            (Some(network), Ok(offender)) => loaded.offenders.push((network, offender)),
-            _ => loaded.unreadable += 1,
+        match (key::prefix(key.value()), decode(value.value())) {
+            (Some(network), Some(value)) => networks.push((network, value)),
+            _ => *unreadable += 1,
         }
     }
-    Ok(())
-}
-
-fn pardons(transaction: &ReadTransaction, loaded: &mut Loaded) -> Result<(), Failure> {
-    let Some(table) = table_if_any(transaction, PARDONS)? else { return Ok(()) };
-    for row in table.iter()? {
-        let (key, value) = row?;
-        match (key::prefix(key.value()), super::pardons::decode(value.value())) {
-            (Some(network), Some(at)) => loaded.pardons.push((network, at)),
-            _ => loaded.unreadable += 1,
-        }
-    }
-    Ok(())
+    Ok(networks)
 }
 
 /// A table that not every file has.

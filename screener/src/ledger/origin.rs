@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::pass::Origin;
+use crate::named;
 
 impl Origin {
     /// Every origin.
@@ -32,9 +33,7 @@ impl FromStr for Origin {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|origin| origin.name() == word).ok_or_else(|| {
-            let known = Self::ALL.map(Self::name).join(", ");
-            format!("'{word}' is no origin of a pass: it is one of {known}")
-        })
+        named::find(Self::ALL, Self::name, word)
+            .map_err(|known| format!("'{word}' is no origin of a pass: it is one of {known}"))
     }
 }

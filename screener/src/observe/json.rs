@@ -101,7 +101,7 @@ mod tests {
 
     use super::*;
     use crate::pass::Test;
-    use crate::session::{Evidence, Outcome, Said, SessionId, Standing};
+    use crate::session::{Evidence, Outcome, Said, SessionId};
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -122,18 +122,7 @@ mod tests {
         let sink = Sink::default();
         let writer = sink.clone();
         let subscriber = tracing_subscriber::fmt().event_format(Json).with_writer(move || writer.clone()).finish();
-        let arrival = Arrival {
-            id: SessionId(7),
-            client: "203.0.113.5:34209".parse().unwrap(),
-            server: "192.0.2.10:25".parse().unwrap(),
-            standing: Standing::Screened,
-            tagged: true,
-            slow: false,
-            stamps: None,
-            may_pass: true,
-            stressed: false,
-            terminates_tls: false,
-        };
+        let arrival = Arrival { id: SessionId(7), tagged: true, ..Arrival::of_a_stranger() };
         let evidence = Evidence { test: Test::Dnsbl, weight: 4, reason: "listed".into(), remedy: "ask".into() };
         tracing::subscriber::with_default(subscriber, || {
             let (outcome, evidence) = (Outcome::Refused, vec![evidence]);

@@ -11,8 +11,7 @@ use prometheus_client::registry::Registry;
 
 use crate::control::api::Status;
 use crate::control::api_dnsbl::Dnsbl;
-use crate::control::api_offender::Count;
-use crate::ladder::{Offence, Rung};
+use crate::ladder::{Count, Offence, Rung};
 use crate::pass::Test;
 
 /// What is counted as it happens.

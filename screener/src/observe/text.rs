@@ -114,21 +114,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::session::{SessionId, Standing};
 
     fn arrival(client: &str) -> Arrival {
-        Arrival {
-            id: SessionId(1),
-            client: client.parse().unwrap(),
-            server: "198.51.100.10:25".parse().unwrap(),
-            standing: Standing::Screened,
-            tagged: false,
-            slow: false,
-            stamps: None,
-            may_pass: true,
-            stressed: false,
-            terminates_tls: false,
-        }
+        let server = "198.51.100.10:25".parse().unwrap();
+        Arrival { client: client.parse().unwrap(), server, ..Arrival::of_a_stranger() }
     }
 
     /// Each line of reference/postscreen.md section 3.2 that a session has, with the two irregular ones in the form that is

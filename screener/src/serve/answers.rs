@@ -68,7 +68,7 @@ impl Answers for Daemon {
             kernel,
             passes: ledger.passes,
             denies: statics.denies(),
-            offenders: self.offenders_counted(),
+            offenders: self.ledger.offender_count(Now::read().unix),
             dnsbl: self.lists_status(),
             ledger: api::Ledger {
                 histories: ledger.histories,

@@ -188,18 +188,7 @@ mod tests {
     use crate::session::{DnsblHit, DnsblReport, Evidence, Said, SessionId};
 
     fn arrival() -> Arrival {
-        Arrival {
-            id: SessionId(1_000 << 16 | 7),
-            client: "203.0.113.5:34209".parse().unwrap(),
-            server: "192.0.2.10:25".parse().unwrap(),
-            standing: Standing::Screened,
-            tagged: false,
-            slow: false,
-            stamps: None,
-            may_pass: true,
-            stressed: false,
-            terminates_tls: false,
-        }
+        Arrival { id: SessionId(1_000 << 16 | 7), ..Arrival::of_a_stranger() }
     }
 
     fn refusal() -> Decision {

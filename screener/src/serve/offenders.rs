@@ -333,18 +333,6 @@ impl Daemon {
             _ => "daemon",
         }
     }
-
-    /// How many stand on the ladder, for `status` and the metrics.
-    pub(super) fn offenders_counted(&self) -> api_offender::Count {
-        let count = self.ledger.offender_count(Now::read().unix);
-        api_offender::Count {
-            refused: count.refused,
-            tarpitted: count.tarpitted,
-            dropped: count.dropped,
-            prefixes: count.prefixes,
-            overflows: count.overflows,
-        }
-    }
 }
 
 /// A client alone without its length.

@@ -117,6 +117,25 @@ pub struct Arrival {
     pub stressed: bool,
 }
 
+#[cfg(any(test, fuzzing))]
+impl Arrival {
+    /// Of a client of whom nothing is known.
+    pub(crate) fn of_a_stranger() -> Self {
+        Self {
+            id: SessionId(0xabc),
+            client: ([203, 0, 113, 5], 34_209).into(),
+            server: ([192, 0, 2, 10], 25).into(),
+            standing: Standing::Screened,
+            tagged: false,
+            slow: false,
+            stamps: None,
+            may_pass: true,
+            stressed: false,
+            terminates_tls: false,
+        }
+    }
+}
+
 /// What goes into the engine.
 #[derive(Debug)]
 pub enum Input<'a> {

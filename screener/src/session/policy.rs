@@ -118,6 +118,18 @@ pub struct Replies {
 }
 
 impl Replies {
+    /// Without any wishes of an operator's.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn plain() -> Self {
+        Self {
+            banner: "ESMTP".to_owned(),
+            footer: Footer::default(),
+            zone: TimeZone::UTC,
+            withheld: Vec::new(),
+            soft_bounce: false,
+        }
+    }
+
     /// Whether the operator does not want this EHLO keyword to be offered.
     pub(super) fn withholds(&self, keyword: &str) -> bool {
         self.withheld.iter().any(|name| name.eq_ignore_ascii_case(keyword))

@@ -21,6 +21,7 @@ use crate::control::Client;
 use crate::feed::{StaticAction, parse_prefix};
 use crate::kernel::text::{self, Line};
 use crate::kernel::{DEFAULT_PIN, KeptOut, Pinned, StaticKind};
+use crate::named;
 
 /// What the help of all verbs ends with.
 const HELP: &str = "\
@@ -90,10 +91,7 @@ impl FromStr for Name {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|map| map.name() == word).ok_or_else(|| {
-            let known = Self::ALL.map(Self::name).join(", ");
-            format!("'{word}' is no map: there are {known}")
-        })
+        named::find(Self::ALL, Self::name, word).map_err(|known| format!("'{word}' is no map: there are {known}"))
     }
 }
 

@@ -11,7 +11,7 @@ use aya::maps::{MapData, MapError};
 use screener_ebpf::{self as abi, Entry, action};
 
 use super::flatten::{Item, Prefix, V4};
-use crate::kernel::error::KernelError;
+use crate::kernel::error::{KernelError, removed};
 use crate::kernel::load;
 use crate::kernel::pin::PinDirectory;
 
@@ -38,11 +38,7 @@ impl<const N: usize> Trie<N> {
     }
 
     fn remove(&mut self, prefix: Prefix) -> Result<(), KernelError> {
-        match self.map.remove(&Self::key(prefix)) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-            Err(error) => Err(self.failed(error)),
-        }
+        removed(self.map.remove(&Self::key(prefix))).map(drop).map_err(|error| self.failed(error))
     }
 
     /// All prefixes. Collected before anything is changed: a walk over a trie begins anew when its place is removed.

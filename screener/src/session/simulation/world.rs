@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
-
 use super::entropy::Entropy;
 use crate::clock::UnixTime;
 use crate::pass::{Stamps, Test};
 use crate::session::{
-    Action, AfterTests, Arrival, DeepPolicy, DnsblHit, DnsblPolicy, DnsblReport, Features, Footer, Forbidden, Pace,
-    Policy, PregreetPolicy, Replies, SessionId, Standing,
+    Action, AfterTests, Arrival, DeepPolicy, DnsblHit, DnsblPolicy, DnsblReport, Features, Forbidden, Pace, Policy,
+    PregreetPolicy, Replies, Standing,
 };
 
 /// When the simulated calendar begins.
@@ -38,13 +36,7 @@ pub(super) fn policy(entropy: &mut Entropy<'_>) -> Policy {
     };
     Policy {
         hostname: "mx.test".to_owned(),
-        replies: Replies {
-            banner: "ESMTP".to_owned(),
-            footer: Footer::default(),
-            zone: TimeZone::UTC,
-            withheld: Vec::new(),
-            soft_bounce: false,
-        },
+        replies: Replies::plain(),
         pregreet: PregreetPolicy {
             action: action(entropy),
             wait: if entropy.chance(15) { Pace::steady(Duration::ZERO) } else { pace(6, 2) },
@@ -90,9 +82,6 @@ pub(super) fn arrival(entropy: &mut Entropy<'_>) -> Arrival {
         }
     }
     Arrival {
-        id: SessionId(0xabc),
-        client: ([203, 0, 113, 5], 34_209).into(),
-        server: ([192, 0, 2, 10], 25).into(),
         standing,
         tagged: entropy.chance(10),
         slow: entropy.chance(10),
@@ -100,6 +89,7 @@ pub(super) fn arrival(entropy: &mut Entropy<'_>) -> Arrival {
         may_pass: !entropy.chance(15),
         stressed: entropy.chance(10),
         terminates_tls: entropy.chance(40),
+        ..Arrival::of_a_stranger()
     }
 }
 

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use jiff::tz::TimeZone;
 
 use crate::clock::{Now, UnixTime};
 use crate::pass::{Stamps, Test};
 use crate::session::{
-    Action, AfterTests, Arrival, Decision, DeepPolicy, DnsblHit, DnsblPolicy, DnsblReport, Event, Features, Footer,
-    Forbidden, Handoff, Input, Output, Pace, Policy, PregreetPolicy, Replies, Session, SessionId, Standing, TlsSession,
+    Action, AfterTests, Arrival, Decision, DeepPolicy, DnsblHit, DnsblPolicy, DnsblReport, Event, Features, Forbidden,
+    Handoff, Input, Output, Pace, Policy, PregreetPolicy, Replies, Session, TlsSession,
 };
 
 pub(super) const START: UnixTime = UnixTime(1_000_000);
@@ -22,13 +21,7 @@ pub(super) fn policy() -> Policy {
     let deep = DeepPolicy { enable: true, action: Action::Enforce, ttl: 30 * DAY };
     Policy {
         hostname: "mx.test".to_owned(),
-        replies: Replies {
-            banner: "ESMTP".to_owned(),
-            footer: Footer::default(),
-            zone: TimeZone::UTC,
-            withheld: Vec::new(),
-            soft_bounce: false,
-        },
+        replies: Replies::plain(),
         pregreet: PregreetPolicy {
             action: Action::Enforce,
             wait: Pace { normal: Duration::from_secs(6), stress: Duration::from_secs(2) },
@@ -59,18 +52,7 @@ pub(super) fn policy() -> Policy {
 }
 
 pub(super) fn arrival() -> Arrival {
-    Arrival {
-        id: SessionId(0xabc),
-        client: "203.0.113.5:34209".parse().unwrap(),
-        server: "192.0.2.10:25".parse().unwrap(),
-        standing: Standing::Screened,
-        tagged: false,
-        slow: false,
-        stamps: None,
-        may_pass: true,
-        stressed: false,
-        terminates_tls: false,
-    }
+    Arrival::of_a_stranger()
 }
 
 pub(super) fn unlisted() -> DnsblReport {
