@@ -1,8 +1,9 @@
 //! The benches: Screener beside what else one could take, in one run. [`kernel`] measures the kernel half, [`smtp`] the daemon,
-//! [`ledger`] what goes from host to host.
+//! [`ledger`] what goes from host to host, and a million passes.
 //!
 //! Nothing here judges a time: goals are printed beside the values. Only something that was done wrong is a failure.
 
+mod greeting;
 pub mod kernel;
 pub mod ledger;
 mod report;

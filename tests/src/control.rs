@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::host::Host;
 
@@ -44,6 +45,14 @@ impl Control {
     /// When the daemon does not answer.
     pub fn metrics(&mut self) -> Result<String> {
         self.ask("GET", "/metrics", "")
+    }
+
+    /// What `status` shows.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn status(&mut self) -> Result<Value> {
+        serde_json::from_str(&self.ask("GET", "/v1/status", "")?).context("the status")
     }
 
     fn ask(&mut self, method: &str, path: &str, body: &str) -> Result<String> {

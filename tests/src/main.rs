@@ -62,7 +62,7 @@ enum Half {
     Kernel,
     /// The daemon, beside postscreen and the bare MTA.
     Smtp,
-    /// Passes from host to host, beside the store's own messages.
+    /// Passes from host to host, stores that fail, and a million passes.
     Ledger,
 }
 

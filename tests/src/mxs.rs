@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::client::Client;
 use crate::host::Host;
 use crate::net::{Family, INTERNET, Net, Plan};
-use crate::redis::Redis;
+use crate::redis::{PORT, Redis};
 use crate::screener::Screener;
 use crate::wait::until_or_show;
 
@@ -114,9 +114,7 @@ impl Mxs {
     /// # Errors
     /// When the host does not notice.
     pub fn cut_off(&self, mx: usize) -> Result<()> {
-        let rules = "add table inet cut; add chain inet cut out { type filter hook output priority 0; }; \
-                     add rule inet cut out ip daddr 192.0.2.70 drop";
-        self.hosts[mx].ask("nft", &[rules])?;
+        cut(&self.hosts[mx], "drop")?;
         wait_for_state(&self.screeners[mx], "away")
     }
 
@@ -125,9 +123,26 @@ impl Mxs {
     /// # Errors
     /// When the host does not share again.
     pub fn heal(&self, mx: usize) -> Result<()> {
-        self.hosts[mx].ask("nft", &["delete table inet cut"])?;
+        mend(&self.hosts[mx])?;
         wait_for_state(&self.screeners[mx], "sharing")
     }
+}
+
+/// Cuts a host off from every store; `verdict` is what nftables does with what it sends to one: `drop`, or a `reject`.
+///
+/// # Errors
+/// When nftables does not.
+pub fn cut(host: &Host, verdict: &str) -> Result<()> {
+    let chain = "add table inet cut; add chain inet cut out { type filter hook output priority 0; }";
+    host.ask("nft", &[&format!("{chain}; add rule inet cut out tcp dport {PORT} {verdict}")]).map(drop)
+}
+
+/// Undoes [`cut`].
+///
+/// # Errors
+/// When nftables does not.
+pub fn mend(host: &Host) -> Result<()> {
+    host.ask("nft", &["delete table inet cut"]).map(drop)
 }
 
 /// What `status` says of the shared store.

@@ -143,6 +143,19 @@ impl Drop for Proc {
     }
 }
 
+/// What the kernel says of a process's memory, in bytes: `VmRSS` is what it holds, `VmHWM` the most that it ever held.
+///
+/// # Errors
+/// When it has ended.
+pub fn memory(process: u32, which: &str) -> Result<u64> {
+    let path = format!("/proc/{process}/status");
+    let status = fs::read_to_string(&path).with_context(|| path.clone())?;
+    let mut values = status.lines().filter_map(|line| line.strip_prefix(which)?.strip_prefix(':'));
+    let value = values.next().with_context(|| format!("no {which} in {path}"))?;
+    let kilobytes: u64 = value.trim().trim_end_matches(" kB").parse().with_context(|| value.to_owned())?;
+    Ok(kilobytes * 1024)
+}
+
 /// Runs a program to its end with a limit.
 pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<Output> {
     let shown = format!("{command:?}");

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::host::Host;
 use crate::net::Family;
-use crate::proc::Proc;
+use crate::proc::{Proc, memory};
 use crate::wait::until_or_show;
 
 const CONFIG_FILE: &str = "/etc/screener/screener.toml";
@@ -135,10 +135,7 @@ impl Screener {
     /// # Errors
     /// When it has ended.
     pub fn memory(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
-        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().with_context(|| line.to_owned())?;
-        Ok(kilobytes * 1024)
+        memory(self.daemon.id(), "RssAnon")
     }
 
     /// Kills it without a word.
@@ -165,8 +162,17 @@ impl Screener {
     /// # Errors
     /// When it does not start.
     pub fn restart(&mut self) -> Result<()> {
-        self.daemon = launch(&self.host, &self.wrapper, &[])?;
+        self.begin()?;
         self.wait_until_it_answers()
+    }
+
+    /// As [`Screener::restart`], without waiting for anything.
+    ///
+    /// # Errors
+    /// When it cannot be executed.
+    pub fn begin(&mut self) -> Result<()> {
+        self.daemon = launch(&self.host, &self.wrapper, &[])?;
+        Ok(())
     }
 
     /// Starts another daemon, which takes the place of this one; it has when this returns.

@@ -115,7 +115,10 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         let before = dump(&mx)?;
         let settings = run(&mx, &["kernel", "map", "list", "settings"])?;
         for (arguments, part) in [
-            (&["get", "denies", "8.8.8.8"][..], "'denies' is no map: there are permit, deny, pass, settings, counters"),
+            (
+                &["get", "denies", "8.8.8.8"][..],
+                "'denies' is no map: there are permit, deny, pass, offender, settings, counters",
+            ),
             (&["get", "deny", "example.com"], "'example.com' is no prefix and no address"),
             (&["set", "deny", "198.51.100.1/24"], "write 198.51.100.0/24 for the network"),
             (&["set", "deny", "198.51.100.0/24", "block"], "use drop, reject, tag or count"),
@@ -135,6 +138,9 @@ fn what_makes_no_sense_is_refused_with_what_would() {
             (&["get", "settings", "prots"], "there is no setting 'prots'"),
             (&["get", "counters", "dropped"], "there is no counter 'dropped': there are "),
             (&["set", "counters", "drop_denied", "0"], "counters are only read"),
+            (&["set", "offender", "198.51.100.1"], "`screener deny add 198.51.100.1` keeps it out"),
+            (&["del", "offender", "198.51.100.1"], "let in again by `screener deny del 198.51.100.1`"),
+            (&["get", "offender", "example.com"], "'example.com' is no prefix and no address"),
             (&["del", "settings", "ports"], "settings are not removed"),
         ] {
             map(&mx, arguments, 2, part)?;

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use screener_tests::cell;
+use screener_tests::cli::{expect_all, shell};
 use screener_tests::client::{Client, Trouble};
 use screener_tests::host::Host;
 use screener_tests::mta::{Door, Mta};
@@ -159,6 +160,21 @@ fn who_keeps_failing_is_refused_then_tarpitted_then_meets_silence_until_it_is_fo
         screener.stop()?;
         let (source, server) = ("198.51.100.20".parse()?, server(&mx, Family::V4)?);
         ensure!(is_silent(&internet, source, server), "let in while no daemon was there");
+        let map = |arguments: &[&str], code, parts: &[&str]| {
+            expect_all(&mx, &[&["kernel", "map"], arguments].concat(), code, parts)
+        };
+        map(&["list"], 0, &["offender\t2\n"])?;
+        map(&["list", "offender"], 0, &["198.51.100.20/32\t", "2001:db8:a:20::/64\t"])?;
+        map(&["dump", "offender"], 0, &["\noffender 198.51.100.20/32 ", "\noffender 2001:db8:a:20::/64 "])?;
+        map(&["list", "offender", "--json"], 0, &["\"map\": \"offender\""])?;
+        map(&["get", "offender", "2001:db8:a:20::77"], 0, &["2001:db8:a:20::/64: "])?;
+        map(&["get", "offender", "198.51.100.20/32"], 0, &["198.51.100.20/32: "])?;
+        map(&["get", "offender", "198.51.100.0/24"], 1, &["198.51.100.0/24: not in offender"])?;
+        map(&["get", "offender", "198.51.100.21"], 1, &["198.51.100.21: not in offender"])?;
+        // What a daemon does not give it, a file does not either.
+        let dumped = shell(&mx, "screener kernel map dump | tee /tmp/file; screener kernel map restore /tmp/file")?;
+        ensure!(!dumped.contains("offender"), "{dumped}");
+        map(&["list"], 0, &["offender\t2\n"])?;
         screener.restart()?;
         ensure!(
             rung(&screener, "198.51.100.20")?.as_deref() == Some("dropped") && is_silent(&internet, source, server)
@@ -280,6 +296,8 @@ fn a_prefix_full_of_offenders_is_kept_out_as_a_whole_unless_somebody_in_it_is_kn
             until("the prefix to be kept out", SOON, || {
                 (rung(&screener, prefix).ok()?? == "dropped" && is_silent(&internet, stranger, server)).then_some(())
             })?;
+            let got = screener.tell(&["kernel", "map", "get", "offender", &stranger.to_string()])?;
+            ensure!(got.starts_with(&format!("{prefix}: ")), "{got}");
             let said = screener.explain(stranger)?["summary"].to_string();
             ensure!(said.contains(&format!("clients of {prefix} keep failing")), "{said}");
             let forgiven = screener.tell(&["deny", "del", prefix])?;

@@ -35,10 +35,12 @@ enum What {
     /// A real rbldnsd and a real unbound; questions a second, cached answers a second, memory for a million of them.
     Dns(Dns),
 
-    /// The ledger, beside a plain map and the bare store under it; and the way of a pass to another host
+    /// The ledger, beside a plain map and the bare store under it; the way of a pass to another host; a million passes
     ///
-    /// Lookups and updates a second, memory and disk for a million passes, the time to start with them; the time from a pass on
-    /// one host to another's kernel map, beside the bare messages of the Redis between them.
+    /// Lookups and updates a second, memory and disk for a million passes; the time from a pass on one host to another's kernel
+    /// map, beside the bare messages of the Redis between them; what a store that is slow, silent, down or cut off costs clients,
+    /// beside a host without one; a million passes listed, dumped, restored, started with, told to a store and heard from it.
+    /// About four minutes. The exit code is not 0 when a pass was lost; no time makes it fail.
     Ledger(Measure),
 }
 

@@ -287,7 +287,8 @@ fn give_to(path: &Path, group: &str) -> Result<(), String> {
 }
 
 async fn status<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
-    Json(daemon.status()).into_response()
+    // The kernel is asked what is attached, and to list its locks: it lets whoever asks that wait for all processors.
+    changed(move || Ok(daemon.status())).await
 }
 
 async fn dnsbl<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
@@ -438,7 +439,9 @@ fn broken(error: &JoinError) -> Response {
 }
 
 async fn metrics<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
-    ([(header::CONTENT_TYPE, OPEN_METRICS)], daemon.metrics()).into_response()
+    // As the status, which is in them.
+    let text = spawn_blocking(move || daemon.metrics()).await;
+    text.map_or_else(|error| broken(&error), |text| ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
 }
 
 fn gone(there: bool, why_not: impl FnOnce() -> String) -> Response {

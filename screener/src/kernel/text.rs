@@ -112,6 +112,9 @@ fn entry(line: &str, key: Ipv6KeyLength) -> Result<Option<Line>, String> {
         "permit" => "permit PREFIX",
         "deny" => "deny PREFIX drop|reject|tag|count",
         "pass" => "pass ADDRESS SECONDS",
+        "offender" => {
+            return Err("offenders are not restored: `screener deny add` keeps somebody out by hand".to_owned());
+        }
         "settings" | "counters" => {
             return Err(format!("{list} are not restored: use `screener kernel map set settings NAME VALUE`"));
         }
@@ -188,6 +191,7 @@ mod tests {
             ("pass 192.0.2.0/24 5\n", "'192.0.2.0/24' is no address: a pass is for one client"),
             ("pass 192.0.2.1 1d\n", "write pass ADDRESS SECONDS"),
             ("settings ports 25\n", "set settings NAME VALUE"),
+            ("offender 192.0.2.0/24 3600\n", "file:1: offenders are not restored: `screener deny add`"),
             ("deny 1.2.3.4 drop\ndeny 1.2.3.4/32 tag\n", "file:2: 1.2.3.4/32 is in line 1 already"),
             ("pass 2001:db8::1 5\npass 2001:db8::2 5\n", "file:2: 2001:db8:: is in line 1 already"),
         ] {

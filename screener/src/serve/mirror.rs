@@ -109,20 +109,16 @@ impl Iterator for Beginning<'_> {
 /// known now; hears when they are.
 pub(super) type Realign = oneshot::Sender<Result<(), KernelError>>;
 
-/// Brings each change of a pass to the kernel.
+/// Brings each change of a pass to the kernel. To be run beside the sessions ([`super::aside`]): where many passes change, by a
+/// restore or because a host joins a store, this does not pause before the last of them.
 pub(super) async fn follow(daemon: Arc<Daemon>, mut changes: Changes, mut orders: mpsc::Receiver<Realign>) {
     let Some(kernel) = &daemon.kernel else { return };
     loop {
         let news = tokio::select! {
             news = changes.next(PAGE) => news,
             Some(done) = orders.recv() => {
-                let worker = Arc::clone(&daemon);
                 // It walks over every pass. What changes meanwhile is in the new stream of changes.
-                let aligned = spawn_blocking(move || {
-                    let live = worker.live();
-                    worker.kernel.as_ref().map(|kernel| align(&worker.ledger, &live.config, kernel)).transpose()
-                });
-                let aligned = aligned.await.unwrap_or(Ok(None)).map(|new| changes = new.unwrap_or_else(|| daemon.ledger.changes()));
+                let aligned = align(&daemon.ledger, &daemon.live().config, kernel).map(|new| changes = new);
                 // Whoever asked may have left.
                 let _ = done.send(aligned);
                 continue;

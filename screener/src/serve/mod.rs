@@ -4,6 +4,7 @@
 
 mod answering;
 mod answers;
+mod aside;
 mod backup;
 mod certificate;
 mod daemon;
@@ -312,7 +313,8 @@ fn mirror_kernel(
     orders: mpsc::Receiver<mirror::Realign>,
 ) -> anyhow::Result<()> {
     let (Some(kernel), Some(changes)) = (&daemon.kernel, changes) else { return Ok(()) };
-    tokio::spawn(mirror::follow(Arc::clone(daemon), changes, orders));
+    let follower = Arc::clone(daemon);
+    aside::run("kernel-passes", move || mirror::follow(follower, changes, orders))?;
     tokio::spawn(mirror::hear(Arc::clone(daemon), kernel.events()?));
     tokio::spawn(mirror::adapt(Arc::clone(daemon)));
     tokio::spawn(mirror::tend_passes(Arc::clone(daemon)));

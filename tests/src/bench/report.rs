@@ -39,7 +39,7 @@ pub struct Row {
     pub high: f64,
 }
 
-/// A figure's name, and what it should be.
+/// A figure's name, or with a `*` before it how the names of several end, and what it should be.
 pub(super) type Goal = (&'static str, &'static str);
 
 /// Collects rows.
@@ -59,7 +59,8 @@ impl Rows {
             return;
         }
         let values = sorted(values);
-        let goal = self.goals.iter().find(|(of, _)| *of == name).map(|(_, goal)| (*goal).to_owned());
+        let is_for = |of: &str| of.strip_prefix('*').map_or(of == name, |end| name.ends_with(end));
+        let goal = self.goals.iter().find(|(of, _)| is_for(of)).map(|(_, goal)| (*goal).to_owned());
         let (low, high) = (round(values[0]), round(values[values.len() - 1]));
         let value = round(median(&values));
         self.rows.push(Row { name: name.to_owned(), value, unit, goal, rounds: values.len(), low, high });
@@ -166,5 +167,15 @@ mod tests {
         let row = &rows.rows()[0];
         assert_eq!((row.value, row.low, row.high, row.rounds), (8.0, 7.0, 9.0, 3));
         assert_eq!(row.goal.as_deref(), Some(">= 8"));
+    }
+
+    #[test]
+    fn a_goal_may_be_for_all_rows_whose_names_end_alike() {
+        let mut rows = Rows::new(&[("*_slower_ms", "<= 1")]);
+        for name in ["a_slower_ms", "b_slower_ms", "slower"] {
+            rows.put(name, "ms", vec![0.0]);
+        }
+        let goals: Vec<_> = rows.rows().into_iter().map(|row| row.goal.is_some()).collect();
+        assert_eq!(goals, [true, true, false]);
     }
 }

@@ -20,12 +20,14 @@ use crate::clock::Now;
 use crate::control::Client;
 use crate::feed::{StaticAction, parse_prefix};
 use crate::kernel::text::{self, Line};
-use crate::kernel::{DEFAULT_PIN, Pinned, StaticKind};
+use crate::kernel::{DEFAULT_PIN, KeptOut, Pinned, StaticKind};
 use crate::named;
 
 /// What the help of all verbs ends with.
 const HELP: &str = "\
-The maps: permit and deny (by prefix), pass (by address), settings and counters (by name).
+The maps: permit and deny (by prefix), pass (by address), offender (who is kept out for failing again and again, by client or
+prefix), settings and counters (by name). Offenders, settings and counters are in no dump but one of their own, and are not
+restored.
 
 Without a daemon the pinned maps are read and changed as they are. A daemon that runs is asked to make the change, so that
 its lists and the kernel's stay the same. A daemon that starts makes the lists equal to its own configuration and ledger, and
@@ -65,18 +67,20 @@ enum Name {
     Permit,
     Deny,
     Pass,
+    Offender,
     Settings,
     Counters,
 }
 
 impl Name {
-    const ALL: [Self; 5] = [Self::Permit, Self::Deny, Self::Pass, Self::Settings, Self::Counters];
+    const ALL: [Self; 6] = [Self::Permit, Self::Deny, Self::Pass, Self::Offender, Self::Settings, Self::Counters];
 
     fn name(self) -> &'static str {
         match self {
             Self::Permit => "permit",
             Self::Deny => "deny",
             Self::Pass => "pass",
+            Self::Offender => "offender",
             Self::Settings => "settings",
             Self::Counters => "counters",
         }
@@ -93,7 +97,7 @@ impl FromStr for Name {
 
 #[derive(Debug, Args)]
 struct List {
-    /// permit, deny, pass, settings or counters
+    /// permit, deny, pass, offender, settings or counters
     map: Option<Name>,
     #[command(flatten)]
     form: Form,
@@ -101,10 +105,10 @@ struct List {
 
 #[derive(Debug, Args)]
 struct Get {
-    /// permit, deny, pass, settings or counters
+    /// permit, deny, pass, offender, settings or counters
     map: Name,
-    /// permit, deny: a prefix for what exactly its entry says, an address for what the programs would find for it; pass: an
-    /// address; settings, counters: a name
+    /// permit, deny, offender: a prefix for what exactly its entry says, an address for what the programs would find for it;
+    /// pass: an address; settings, counters: a name
     key: String,
     #[command(flatten)]
     form: Form,
@@ -164,6 +168,7 @@ impl List {
                 Name::Permit => permits,
                 Name::Deny => maps.statics().count() - permits,
                 Name::Pass => maps.passes()?.len(),
+                Name::Offender => maps.offenders()?.len(),
                 Name::Settings => maps.settings()?.len(),
                 Name::Counters => maps.counters()?.len(),
             };
@@ -189,6 +194,7 @@ impl Get {
                 let left = maps.get_pass(client)?.map(|until| seconds_left(until).to_string());
                 vec![Shown { map: "pass", key: client.to_string(), value: left }]
             }
+            Name::Offender => self.offenders(maps)?,
             Name::Settings | Name::Counters => {
                 let all = shown(maps, self.map)?;
                 let name = |entry: &Shown| entry.key.rsplit(' ').next().unwrap_or_default().to_owned();
@@ -218,6 +224,20 @@ impl Get {
             output::line(format!("{}: {value}", entry.key))?;
         }
         Ok(answer)
+    }
+
+    /// Of an address both the client and the prefix that it is in may be kept out.
+    fn offenders(&self, maps: &Pinned) -> anyhow::Result<Vec<Shown>> {
+        let net = parse_prefix(&self.key).map_err(|what| anyhow!(what))?;
+        let exactly = self.key.contains('/');
+        let all = maps.offenders()?.into_iter();
+        let met = all.filter(|kept| if exactly { kept.network == net } else { kept.network.contains(&net) });
+        let mut found: Vec<_> = met.map(kept_out).collect();
+        if found.is_empty() {
+            let key = if exactly { net.to_string() } else { net.addr().to_string() };
+            found.push(Shown { map: self.map.name(), key, value: None });
+        }
+        Ok(found)
     }
 
     fn prefix(&self, maps: &Pinned) -> anyhow::Result<Shown> {
@@ -275,7 +295,7 @@ fn lines(maps: &Pinned, map: Name) -> anyhow::Result<Vec<String>> {
             let all = maps.passes()?.into_iter();
             all.map(|(client, until)| Line::Pass(client, seconds_left(until)).to_string()).collect()
         }
-        Name::Settings | Name::Counters => {
+        Name::Offender | Name::Settings | Name::Counters => {
             let all = shown(maps, map)?.into_iter();
             all.map(|entry| format!("{} {} {}", map.name(), entry.key, entry.value.unwrap_or_default())).collect()
         }
@@ -295,12 +315,18 @@ fn shown(maps: &Pinned, map: Name) -> anyhow::Result<Vec<Shown>> {
             let all = maps.passes()?.into_iter();
             all.map(|(client, until)| entry(client.to_string(), seconds_left(until).to_string())).collect()
         }
+        Name::Offender => maps.offenders()?.into_iter().map(kept_out).collect(),
         Name::Settings => maps.settings()?.into_iter().map(|one| entry(one.name.to_owned(), one.value)).collect(),
         Name::Counters => {
             let all = maps.counters()?.into_iter();
             all.map(|one| entry(format!("{} {} {}", one.hook, one.family, one.name), one.packets.to_string())).collect()
         }
     })
+}
+
+/// How long it is still kept out.
+fn kept_out(KeptOut { network, until, .. }: KeptOut) -> Shown {
+    Shown { map: Name::Offender.name(), key: network.to_string(), value: Some(seconds_left(until).to_string()) }
 }
 
 fn named(action: StaticAction) -> &'static str {
@@ -310,7 +336,7 @@ fn named(action: StaticAction) -> &'static str {
     }
 }
 
-/// Of a pass; at least one while it counts.
+/// Of a pass or of an offender; at least one while it counts.
 fn seconds_left(until: crate::clock::UnixTime) -> u64 {
     until.since(Now::read().unix).as_secs().max(1)
 }

@@ -5,15 +5,15 @@
 //! the least that goes through that store; the two take turns, so that both meet the same machine.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write};
+use std::io::{BufRead as _, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::{HashMap, Map, MapData};
 
+use crate::control::Control;
 use crate::host::Host;
 use crate::mxs::{Mxs, config};
 
@@ -44,7 +44,7 @@ pub(crate) fn measure(rounds: u32) -> Result<Times> {
     let (net, store) = Mxs::net_and_store("")?;
     let mxs = Mxs::start(&net, store, 2, &config("redis://192.0.2.70", "[shared]\nmanual = true\n"))?;
     let [one, other] = &mxs.hosts[..] else { bail!("two hosts") };
-    let mut control = Control::open(one)?;
+    let mut control = Control::connect(one)?;
     let maps = [passes(one)?, passes(other)?];
     let mut messages = Messages::open(one, other)?;
     let mut times = Times::default();
@@ -53,7 +53,7 @@ pub(crate) fn measure(rounds: u32) -> Result<Times> {
         let begun = Instant::now();
         let [own, elsewhere] = thread::scope(|scope| {
             let waiting = maps.each_ref().map(|map| scope.spawn(|| wait_for(map, client, begun)));
-            control.give_pass(client)?;
+            control.give_pass(client.into())?;
             let [own, elsewhere] =
                 waiting.map(|thread| thread.join().unwrap_or_else(|_| bail!("a look into a map broke")));
             anyhow::Ok([own?, elsewhere?])
@@ -87,41 +87,6 @@ fn wait_for(map: &HashMap<MapData, [u8; 4], Pass>, client: Ipv4Addr, begun: Inst
         thread::sleep(PAUSE);
     }
     Ok(milliseconds(begun))
-}
-
-/// A connection to a daemon's control socket.
-struct Control(BufReader<UnixStream>);
-
-impl Control {
-    fn open(host: &Host) -> Result<Self> {
-        let stream = host.inside(|| UnixStream::connect("/run/screener/control.sock").context("the control socket"))?;
-        stream.set_read_timeout(Some(LOST))?;
-        Ok(Self(BufReader::new(stream)))
-    }
-
-    fn give_pass(&mut self, client: Ipv4Addr) -> Result<()> {
-        let body = "{\"ttl_seconds\":3600}";
-        let head = format!("PUT /v1/passes/{client} HTTP/1.1\r\nhost: screener\r\ncontent-type: application/json\r\n");
-        self.0.get_mut().write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
-        let (mut line, mut length, mut status) = (String::new(), 0_u64, String::new());
-        loop {
-            line.clear();
-            ensure!(self.0.read_line(&mut line)? > 0, "the daemon hung up");
-            if status.is_empty() {
-                status.clone_from(&line);
-            }
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse()?;
-            }
-            if line.trim().is_empty() {
-                break;
-            }
-        }
-        let mut answer = String::new();
-        self.0.by_ref().take(length).read_to_string(&mut answer)?;
-        ensure!(status.contains(" 200 "), "{status}{answer}");
-        Ok(())
-    }
 }
 
 /// One host that publishes, another that has subscribed.

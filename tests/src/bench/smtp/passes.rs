@@ -1,16 +1,12 @@
 //! Clients with a pass: the time from connecting to the greeting, in steer and in front mode, before postscreen, and with
 //! nothing between client and MTA.
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use super::rivals::{self, Hosts, Settings, port_25, source};
 use super::{Effort, Findings};
+use crate::bench::greeting::greeted;
 use crate::bench::report::{median, quotients, sorted};
-use crate::client::{PATIENCE, open};
 
 /// Short, for postscreen gives its pass to a client that has waited.
 const SETTINGS: Settings = Settings { wait: 1, deep: false };
@@ -49,7 +45,7 @@ pub(super) fn measure(hosts: &Hosts, effort: &Effort, findings: &mut Findings) -
                 for turn in 0..servers.len() {
                     let side = (turn + sample) % servers.len();
                     let time = greeted(client, servers[side]).with_context(|| NAMES[side].to_owned())?;
-                    taken[side].push(time);
+                    taken[side].push(time.as_secs_f64() * 1e6);
                 }
             }
             for (side, taken) in taken.into_iter().enumerate() {
@@ -86,24 +82,4 @@ pub(super) fn measure(hosts: &Hosts, effort: &Effort, findings: &mut Findings) -
         findings.rows.put(&format!("pass_{name}_us"), "us", values);
     }
     Ok(())
-}
-
-/// Connects, hears the whole greeting, and leaves in good order; the microseconds from the one to the other.
-fn greeted(client: IpAddr, server: SocketAddr) -> Result<f64> {
-    let begun = Instant::now();
-    let mut stream = open(client, server, PATIENCE).context("connecting")?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let mut heard = Vec::new();
-    let mut bytes = [0; 512];
-    while !heard.split(|&byte| byte == b'\n').any(|line: &[u8]| line.starts_with(b"220 ")) {
-        let count = stream.read(&mut bytes).context("waiting for the greeting")?;
-        ensure!(count > 0, "closed after {}", heard.escape_ascii());
-        heard.extend_from_slice(&bytes[..count]);
-    }
-    let taken = begun.elapsed();
-    stream.write_all(b"QUIT\r\n").context("leaving")?;
-    let mut rest = Vec::new();
-    stream.read_to_end(&mut rest).context("leaving")?;
-    ensure!(rest.starts_with(b"221 "), "heard {} after QUIT", rest.escape_ascii());
-    Ok(taken.as_secs_f64() * 1e6)
 }

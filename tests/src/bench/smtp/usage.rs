@@ -5,6 +5,8 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::proc::memory;
+
 /// The parts of `/proc/PID/stat` (proc(5)) that are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
@@ -37,11 +39,7 @@ pub(super) fn find(root: u32, name: &str) -> Result<u32> {
 
 /// Resident memory of one process, in bytes.
 pub(super) fn resident_bytes(process: u32) -> Result<f64> {
-    let path = format!("/proc/{process}/status");
-    let status = fs::read_to_string(&path).with_context(|| path.clone())?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).with_context(|| path.clone())?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().context(path)?;
-    Ok(kib * 1024.0)
+    Ok(memory(process, "VmRSS")? as f64)
 }
 
 fn processes() -> Result<HashMap<u32, Stat>> {

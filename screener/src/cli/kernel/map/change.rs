@@ -66,6 +66,9 @@ impl Set {
                 output::line(format!("{}: {value}", self.key))?;
                 Ok(Answer::Yes)
             }
+            Name::Offender => {
+                bail!("nobody is made an offender by hand: `screener deny add {}` keeps it out", self.key)
+            }
             Name::Counters => bail!("counters are only read"),
         }
     }
@@ -139,6 +142,7 @@ impl Del {
                 let there = unheld(pin)?.map(|mut maps| maps.del_pass(key)).transpose()?;
                 (format!("/v1/passes/{}", key.address()), there)
             }
+            Name::Offender => bail!("an offender is let in again by `screener deny del {}`", self.key),
             Name::Settings | Name::Counters => bail!("{} are not removed", self.map.name()),
         };
         match there {
