@@ -28,6 +28,10 @@ const USES_ROUNDS: usize = 10;
 /// A use of a pass so much later than what is known of its client is noted.
 const USE_IS_NEWS: Duration = Duration::from_secs(3600);
 
+/// How long a round of changes rests before the next: where passes are earned by the hundred each second, a thread that is woken
+/// for each takes more time than the entries do. A change after a silence does not wait.
+const REST: Duration = Duration::from_millis(2);
+
 /// How many changes are taken from the ledger at a time.
 const PAGE: usize = 4096;
 
@@ -125,6 +129,7 @@ pub(super) async fn follow(daemon: Arc<Daemon>, mut changes: Changes, mut orders
             }
             () = daemon.retired.cancelled() => return,
         };
+        let more = news.len() == PAGE;
         for Change { client, pass } in news {
             let until = pass.as_ref().and_then(|pass: &Pass| kernel_until(client, pass, &daemon.live.load().config));
             let done = match until {
@@ -146,6 +151,9 @@ pub(super) async fn follow(daemon: Arc<Daemon>, mut changes: Changes, mut orders
                     }
                 }
             }
+        }
+        if !more {
+            tokio::time::sleep(REST).await;
         }
     }
 }
