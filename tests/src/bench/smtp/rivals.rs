@@ -140,7 +140,7 @@ pub(super) fn handover(host: &Host, settings: Settings) -> Result<Screener> {
     Screener::start(host, &ours("front", settings, &format!("{NO_KERNEL}{}", Door::Passed.backend())))
 }
 
-/// A proxy that judges nobody and only carries: HAProxy, which says by PROXY who the client is.
+/// A proxy that judges nobody and only carries: haproxy, which says by PROXY who the client is.
 pub(super) fn proxy(host: &Host) -> Result<Haproxy> {
     Haproxy::start(host, SocketAddr::from((Ipv4Addr::LOCALHOST, 10025)), "send-proxy-v2 check inter 1h")
 }
