@@ -1,8 +1,8 @@
 //! The bench of the daemon: Screener beside postscreen and beside the bare MTA, in one run.
 //!
-//! Five hosts hang on one router by wires of the same make: `front`, `handover` and `steer` have a Screener before a Postfix, `postscreen`
-//! has Postfix with its own screener, `bare` has Postfix alone. All log to files, all have the same settings as far as both
-//! know them. The rounds go from one to the next, beginning with another each time, so that whatever disturbs the machine
+//! Seven hosts hang on one router by wires of the same make: `front`, `socket`, `handover` and `steer` have a Screener before a Postfix,
+//! `postscreen` has Postfix with its own screener, `proxy` has haproxy before it, `bare` has Postfix alone. All log to files, all
+//! have the same settings as far as they know them. The rounds go from one to the next, beginning with another each time, so that whatever disturbs the machine
 //! disturbs them all. Nothing here judges a time; what is wrong is a client that got another answer than it should have.
 //!
 //! The whole bench, servers and clients, goes before other work on the machine (nice −20): all sides alike.
@@ -24,13 +24,14 @@ use super::{Options, Report};
 use rivals::Hosts;
 
 /// What is to be reached.
-const GOALS: [Goal; 7] = [
+const GOALS: [Goal; 8] = [
     ("refusal_cpu_ratio", "<= 0.7"),
     ("waiting_client_bytes", "<= 2048"),
     ("pass_steer_ratio", "<= 1.05"),
     ("pass_front_ratio", "<= pass_postscreen_ratio"),
     ("pass_front_handover_ratio", "<= pass_postscreen_ratio"),
     ("relay_ratio", ">= 0.9"),
+    ("relay_socket_ratio", ">= 0.9"),
     ("relay_pass_ratio", ">= 0.9"),
 ];
 

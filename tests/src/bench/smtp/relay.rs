@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -40,28 +41,28 @@ pub(super) fn measure(hosts: &Hosts, effort: &Effort, findings: &mut Findings) -
         rivals::handover(&hosts.handover, SETTINGS)?,
     ];
     let proxy = rivals::proxy(&hosts.proxy)?;
-    // Each with the process before its MTA.
+    // Each with the process whose time is taken: what stands before the MTA, or the bare MTA's master.
     let sides = [
-        ("relay_bare", &hosts.bare, None),
-        ("relay", &hosts.front, Some(screeners[0].id())),
-        ("relay_socket", &hosts.socket, Some(screeners[1].id())),
-        ("relay_pass", &hosts.handover, Some(screeners[2].id())),
-        ("relay_haproxy", &hosts.proxy, Some(proxy.id())),
+        ("relay_bare", &hosts.bare, mtas[0].id()?),
+        ("relay", &hosts.front, screeners[0].id()),
+        ("relay_socket", &hosts.socket, screeners[1].id()),
+        ("relay_pass", &hosts.handover, screeners[2].id()),
+        ("relay_haproxy", &hosts.proxy, proxy.id()),
     ];
     let mut next = 0;
     let mut burst = |side: usize, mails: u32, wrong: &mut Vec<String>| -> Result<[f64; 2]> {
-        let (_, host, before_mta) = sides[side];
+        let (_, host, process) = sides[side];
         let server = port_25(host);
         let first = next;
         // Both sides see new clients; those of the bare MTA are new to nobody.
         next += mails;
-        let taken = || before_mta.map_or(Ok(0.0), cpu_seconds);
-        let (begun, before) = (Instant::now(), taken()?);
+        let (begun, before) = (Instant::now(), cpu_seconds(process)?);
         let outcome = play(&hosts.clients, mails, AT_ONCE, |number| send(first + number, server))?;
         let rate = f64::from(mails) / begun.elapsed().as_secs_f64();
-        let micros = (taken()? - before) * 1e6 / f64::from(mails);
         wrong.extend(outcome.wrong(&format!("mails to {}", host.name()), mails));
         drained(host)?;
+        // The MTA has worked on when the last client had gone.
+        let micros = (cpu_seconds(process)? - before) * 1e6 / f64::from(mails);
         Ok([rate, micros])
     };
     for side in 0..sides.len() {
@@ -83,30 +84,61 @@ pub(super) fn measure(hosts: &Hosts, effort: &Effort, findings: &mut Findings) -
         if handed_off != mails || passes != mails {
             findings.wrong.push(format!("of {mails} mails {handed_off} were relayed, and {passes} clients passed"));
         }
-        screener.stop()?;
     }
     for mta in &mut mtas {
         mta.stop()?;
     }
+    let dialogue = dialogues(hosts, next, screeners[0].id(), effort, findings)?;
+    for screener in &mut screeners {
+        screener.stop()?;
+    }
     for ((name, ..), side) in sides.iter().zip(&rates).skip(1) {
         findings.rows.put(&format!("{name}_ratio"), "", quotients(side, &rates[0]));
     }
+    let bare_rates = rates[0].clone();
     for ((name, ..), side) in sides.iter().zip(rates) {
         findings.rows.put(&format!("{name}_mails_per_second"), "/s", side);
     }
-    for ((name, ..), side) in sides.iter().zip(micros).skip(1) {
+    // All processors are busy in a burst, so that the bare MTA's rate tells what a mail takes of them, its client's part included.
+    let processors = thread::available_parallelism()?.get() as f64;
+    let for_nothing = |(micros, rate): (&f64, &f64)| 1.0 / (1.0 + micros * 1e-6 * rate / processors);
+    findings.rows.put("relay_for_nothing_ratio", "", dialogue.iter().zip(&bare_rates).map(for_nothing).collect());
+    findings.rows.put("relay_dialogue_cpu_us", "us", dialogue);
+    for ((name, ..), side) in sides.iter().zip(micros) {
         findings.rows.put(&format!("{name}_cpu_us"), "us", side);
     }
     Ok(())
 }
 
-/// A session with one mail.
-fn send(number: u32, server: SocketAddr) -> Result<()> {
+/// What the tests alone take of the screener on `front`, without a relay: its MTA is away, so that a session is over where the
+/// relay would begin.
+fn dialogues(hosts: &Hosts, first: u32, screener: u32, effort: &Effort, findings: &mut Findings) -> Result<Vec<f64>> {
+    let (server, mut next) = (port_25(&hosts.front), first);
+    let mut micros = Vec::new();
+    for _ in 0..effort.rounds {
+        let before = cpu_seconds(screener)?;
+        let outcome =
+            play(&hosts.clients, effort.mails, AT_ONCE, |number| begin(next + number, server, 451).map(drop))?;
+        micros.push((cpu_seconds(screener)? - before) * 1e6 / f64::from(effort.mails));
+        findings.wrong.extend(outcome.wrong("sessions without an MTA", effort.mails));
+        next += effort.mails;
+    }
+    Ok(micros)
+}
+
+/// A session as far as the recipient, who gets this answer: with the MTA away, 451.
+fn begin(number: u32, server: SocketAddr, answer: u16) -> Result<Client> {
     let mut client = Client::here(source(number), server)?;
     client.expect(220)?;
     client.ask("EHLO client.example", 250)?;
     client.ask("MAIL FROM:<alice@example.net>", 250)?;
-    client.ask("RCPT TO:<bob@example.com>", 250)?;
+    client.ask("RCPT TO:<bob@example.com>", answer)?;
+    Ok(client)
+}
+
+/// A session with one mail.
+fn send(number: u32, server: SocketAddr) -> Result<()> {
+    let mut client = begin(number, server, 250)?;
     client.ask("DATA", 354)?;
     let line = "What is written here is thrown away in the end, whoever it was for.\r\n";
     let body = line.repeat(BODY / line.len());
