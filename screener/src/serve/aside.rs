@@ -9,7 +9,11 @@ use anyhow::Context as _;
 pub(super) fn run<W: Future<Output = ()>>(name: &str, work: impl FnOnce() -> W + Send + 'static) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.with_context(|| format!("no runtime for {name}"))?;
-    let run = move || runtime.block_on(work());
+    let run = move || {
+        runtime.block_on(work());
+        // A lookup of a name may still hang in the system's resolver; nobody waits for it.
+        runtime.shutdown_background();
+    };
     std::thread::Builder::new().name(name.to_owned()).spawn(run).with_context(|| format!("no thread for {name}"))?;
     Ok(())
 }

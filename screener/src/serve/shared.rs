@@ -10,7 +10,6 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use ipnet::IpNet;
 use tokio::sync::Notify;
 use tracing::{debug, info, warn};
@@ -23,6 +22,7 @@ use crate::ledger::{self, Change, Changes, OffenderChange, OffenderChanges, Offe
 use crate::share::{Content, Error, Finder, Link, News, Position, Queue, Reader, Settings, Word};
 
 use super::answers::stamp;
+use super::aside;
 use super::daemon::Daemon;
 use super::shared_offenders::{untold, worth_telling};
 
@@ -224,21 +224,13 @@ pub(super) fn begin(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
     if daemon.sharing.is_none() {
         return Ok(());
     }
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime to share with")?;
     let daemon = Arc::clone(daemon);
-    let run = move || {
-        runtime.block_on(async {
-            tokio::select! {
-                () = share(&daemon) => {}
-                () = daemon.retired.cancelled() => {}
-            }
-        });
-        // A lookup of a name may still hang in the system's resolver; nobody waits for it.
-        runtime.shutdown_background();
-    };
-    std::thread::Builder::new().name("shared-store".to_owned()).spawn(run).context("no thread to share with")?;
-    Ok(())
+    aside::run("shared-store", move || async move {
+        tokio::select! {
+            () = share(&daemon) => {}
+            () = daemon.retired.cancelled() => {}
+        }
+    })
 }
 
 async fn share(daemon: &Daemon) {
