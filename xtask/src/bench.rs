@@ -86,6 +86,7 @@ impl Bench {
 impl Dns {
     fn run(&self) -> Result<()> {
         let mut cargo = process::cargo("bench");
+        build::name_by_commit(&mut cargo);
         cargo.args(["--locked", "--package", "screener", "--bench", "dns", "--"]).args(self.json.then_some("--json"));
         process::run(&mut cargo)
     }
@@ -96,6 +97,7 @@ impl Measure {
     fn run_both(&self, bench: &str) -> Result<()> {
         build::binaries(Profile::Release)?;
         let mut own = process::cargo("bench");
+        build::name_by_commit(&mut own);
         own.args(["--locked", "--package", "screener", "--bench", bench, "--"]);
         own.args(self.json.then_some("--json")).args(self.quick.then_some("--quick"));
         if let Some(rounds) = self.rounds {
