@@ -59,25 +59,25 @@ fn lines_for_the_socket_replace_and_remove_lists() {
 
 const CONF: &str = r#"# spamd.conf
 all:\
-	:one:override:two:
+    :one:override:two:
 
 one:\
-	:black:\
-	:msg="Your address %A: see https://example.com/\n\
-	for details":\
-	:method=file:\
-	:file=/lists/one
+    :black:\
+    :msg="Your address %A: see https://example.com/\n\
+    for details":\
+    :method=file:\
+    :file=/lists/one
 
 override:\
-	:white:\
-	:method=file:\
-	:file=/lists/white:
+    :white:\
+    :method=file:\
+    :file=/lists/white:
 two:\
-	:black:\
-	:msg=/etc/message:\
-	:file=/lists/two\Cb:
+    :black:\
+    :msg=/etc/message:\
+    :file=/lists/two\Cb:
 unused:\
-	:black:method=http:file=example.com/list.gz:
+    :black:method=http:file=example.com/list.gz:
 "#;
 
 fn lists(conf: &str) -> Result<List, String> {
