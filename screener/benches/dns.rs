@@ -4,6 +4,8 @@
 //! in flight) and then through `dnsbl/`, in turns, so that both meet the same machine. Then fills the cache and looks how
 //! much memory that took. Prints ratios; a time alone proves nothing.
 
+mod figures;
+
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
@@ -13,10 +15,11 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use hickory_resolver::proto::op::{Message, MessageType, OpCode, Query};
 use hickory_resolver::proto::rr::{Name, RecordType};
-use serde::Serialize;
 
 use screener::config::{Config, DnsblTest};
 use screener::dnsbl::Dnsbl;
+
+use figures::{Figures, Usual};
 
 /// Questions in flight. More would show how long the queue of the resolver's socket is.
 const WINDOW: usize = 64;
@@ -24,103 +27,76 @@ const WINDOW: usize = 64;
 /// DNS lists: questions a second through the whole path against the resolver alone, and memory of the cache
 #[derive(Debug, Parser)]
 struct Bench {
-    /// As JSON
-    #[arg(long)]
-    json: bool,
-    /// Rounds; the median counts
-    #[arg(long, default_value_t = 5)]
+    #[command(flatten)]
+    usual: Usual,
+}
+
+const GOALS: [(&str, &str); 3] =
+    [("dns_path_ratio", ">= 0.5"), ("dns_million_answers", "<= 100"), ("dns_million_listings", "<= 600")];
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+struct Effort {
     rounds: usize,
-    /// Questions in a round
-    #[arg(long, default_value_t = 20_000)]
+    /// In a round.
     questions: u32,
-    /// Answers to fill the cache with
-    #[arg(long, default_value_t = 1_000_000)]
+    /// To fill the cache with.
     answers: u32,
-    /// What cargo itself adds
-    #[arg(long, hide = true)]
-    bench: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Row {
-    name: &'static str,
-    value: f64,
-    unit: &'static str,
-    goal: Option<f64>,
-    rounds: usize,
-}
-
-#[derive(Debug, Serialize)]
-struct Rows {
-    rows: Vec<Row>,
 }
 
 fn main() -> Result<()> {
     let bench = Bench::parse();
-    let _ = bench.bench;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let rows = runtime.block_on(run(&bench))?;
-    if bench.json {
-        println!("{}", serde_json::to_string_pretty(&Rows { rows })?);
+    let mut effort = if bench.usual.quick {
+        Effort { rounds: 1, questions: 2_000, answers: 20_000 }
     } else {
-        for row in &rows {
-            let goal = row.goal.map_or_else(String::new, |goal| format!(" (goal {goal})"));
-            println!("{:<28} {:>12.3} {}{goal}", row.name, row.value, row.unit);
-        }
-    }
-    Ok(())
+        Effort { rounds: 5, questions: 20_000, answers: 1_000_000 }
+    };
+    effort.rounds = bench.usual.rounds(effort.rounds);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(effort))?.print(bench.usual.json)
 }
 
-async fn run(bench: &Bench) -> Result<Vec<Row>> {
+async fn run(effort: Effort) -> Result<Figures> {
     let servers = Servers::start()?;
-    let config = config(servers.resolver, bench.answers)?;
+    let config = config(servers.resolver, effort.answers)?;
     let dnsbl = || Dnsbl::configured(&config).map_err(anyhow::Error::from)?.context("a list");
-    let (mut alone, mut path, mut known, mut ratio) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut figures = Figures::new(&GOALS);
     let mut next = 0;
-    for _ in 0..bench.rounds {
+    for _ in 0..effort.rounds {
         let mut names = || {
-            next += bench.questions;
-            next - bench.questions
+            next += effort.questions;
+            next - effort.questions
         };
         let (first, second) = (names(), names());
         let server = servers.resolver;
-        let questions = bench.questions;
-        let bare = tokio::task::spawn_blocking(move || ask_bare(server, first, questions)).await??;
+        let bare = tokio::task::spawn_blocking(move || ask_bare(server, first, effort.questions)).await??;
         let lists = dnsbl()?;
-        let through = ask_through(&lists, second, questions).await?;
-        known.push(ask_through(&lists, second, questions).await?);
-        ratio.push(through / bare);
-        alone.push(bare);
-        path.push(through);
+        let through = ask_through(&lists, second, effort.questions).await?;
+        figures.put("dns_resolver_alone", "questions/s", bare);
+        figures.put("dns_path", "questions/s", through);
+        figures.put("dns_path_ratio", "", through / bare);
+        figures.put("dns_path_cached", "questions/s", ask_through(&lists, second, effort.questions).await?);
     }
-    let rounds = bench.rounds;
-    let row = |name, values: Vec<f64>, unit, goal| Row { name, value: median(values), unit, goal, rounds };
-    let mut rows = vec![
-        row("dns_resolver_alone", alone, "questions/s", None),
-        row("dns_path", path, "questions/s", None),
-        row("dns_path_ratio", ratio, "of the resolver alone", Some(0.5)),
-        row("dns_path_cached", known, "questions/s", None),
-    ];
     let lists = dnsbl()?;
     // What is there whether or not the cache is full: the pools of the runtime and the resolver.
     ask_mixed(&lists, SPARE, 30_000).await?;
     let before = resident_kib()?;
     let began = Instant::now();
-    ask_through(&lists, next, bench.answers).await?;
+    ask_through(&lists, next, effort.answers).await?;
     let filled = began.elapsed();
-    let unlisted = (resident_kib()? - before) / f64::from(bench.answers);
+    let unlisted = (resident_kib()? - before) / f64::from(effort.answers);
     let kept = lists.status().cache.answers as f64;
-    ensure!(kept >= f64::from(bench.answers) * 0.99, "only {kept} answers are kept");
+    ensure!(kept >= f64::from(effort.answers) * 0.99, "only {kept} answers are kept");
     // One client of three is listed: a list that has everybody would be parked.
-    let (before, mixed) = (resident_kib()?, bench.answers / 2);
-    ask_mixed(&lists, next + bench.answers, mixed).await?;
+    let (before, mixed) = (resident_kib()?, effort.answers / 2);
+    ask_mixed(&lists, next + effort.answers, mixed).await?;
     let thirds = f64::from(mixed) / 3.0;
     let listed = (resident_kib()? - before - 2.0 * thirds * unlisted) / thirds;
-    for (name, kib, goal) in [("dns_million_answers", unlisted, 100.0), ("dns_million_listings", listed, 600.0)] {
-        rows.push(Row { name, value: kib * 1e6 / 1024.0, unit: "MiB", goal: Some(goal), rounds: 1 });
+    for (name, kib) in [("dns_million_answers", unlisted), ("dns_million_listings", listed)] {
+        figures.put(name, "MiB", kib * 1e6 / 1024.0);
     }
-    rows.push(Row { name: "dns_fill", value: filled.as_secs_f64(), unit: "s", goal: None, rounds: 1 });
-    Ok(rows)
+    figures.put("dns_fill", "s", filled.as_secs_f64());
+    Ok(figures)
 }
 
 fn config(resolver: SocketAddr, answers: u32) -> Result<DnsblTest> {
@@ -207,11 +183,6 @@ async fn ask_each(lists: &Dnsbl, count: u32, who: impl Fn(u32) -> Ipv4Addr + Cop
     }
     ensure!(unknown * 100 < count as usize, "{unknown} of {count} questions got no answer: {:?}", lists.status());
     Ok(f64::from(count) / began.elapsed().as_secs_f64())
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn resident_kib() -> Result<f64> {

@@ -4,6 +4,8 @@
 //! several, written, and read at a start. Prints figures and ratios; a time alone proves nothing. `cargo xtask bench
 //! ledger` runs it, and behind it what needs a lab.
 
+mod figures;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::hint::black_box;
@@ -15,12 +17,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use redb::{ReadableDatabase as _, ReadableTable as _};
-use serde::Serialize;
 
 use screener::client::{ClientKey, Ipv6KeyLength};
 use screener::clock::{Now, UnixTime};
 use screener::ledger::{Ledger, Options, Origin, What};
 use screener::pass::Stamps;
+
+use figures::{Figures, Usual};
 
 /// Threads that look up or renew at once: as many as a daemon has on a small host.
 const THREADS: u32 = 4;
@@ -28,15 +31,8 @@ const THREADS: u32 = 4;
 /// The ledger: lookups and updates a second, memory and disk for a million passes, time to start
 #[derive(Debug, Parser)]
 struct Bench {
-    /// As JSON
-    #[arg(long)]
-    json: bool,
-    /// Little of everything: to see that it works
-    #[arg(long)]
-    quick: bool,
-    /// Rounds; the median counts
-    #[arg(long)]
-    rounds: Option<usize>,
+    #[command(flatten)]
+    usual: Usual,
     /// Where the files are made; without it in the system's place for temporary ones
     #[arg(long, value_name = "DIRECTORY")]
     directory: Option<PathBuf>,
@@ -46,25 +42,6 @@ struct Bench {
     /// How many passes
     #[arg(long)]
     passes: Option<u32>,
-    /// What cargo itself adds
-    #[arg(long, hide = true)]
-    bench: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Row {
-    name: &'static str,
-    value: f64,
-    unit: &'static str,
-    goal: Option<&'static str>,
-    rounds: usize,
-    low: f64,
-    high: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct Rows {
-    rows: Vec<Row>,
 }
 
 /// How much is measured.
@@ -83,13 +60,12 @@ const GOALS: [(&str, &str); 3] =
 
 fn main() -> Result<()> {
     let bench = Bench::parse();
-    let _ = bench.bench;
-    let mut effort = if bench.quick {
+    let mut effort = if bench.usual.quick {
         Effort { passes: 20_000, histories: 4_000, lookups: 50_000, updates: 20_000, rounds: 1 }
     } else {
         Effort { passes: 1_000_000, histories: 200_000, lookups: 2_000_000, updates: 400_000, rounds: 5 }
     };
-    effort.rounds = bench.rounds.unwrap_or(effort.rounds).max(1);
+    effort.rounds = bench.usual.rounds(effort.rounds);
     effort.passes = bench.passes.unwrap_or(effort.passes);
     if let Some(path) = &bench.make {
         return fill(path, effort.passes, 0);
@@ -99,7 +75,7 @@ fn main() -> Result<()> {
         None => tempfile::tempdir(),
     };
     let directory = directory.context("a directory for the files")?;
-    let mut figures = Figures::default();
+    let mut figures = Figures::new(&GOALS);
     memory(effort, &mut figures)?;
     let path = directory.path().join("ledger.redb");
     let begun = Instant::now();
@@ -109,16 +85,7 @@ fn main() -> Result<()> {
     for _ in 0..effort.rounds {
         round(&path, effort, &mut figures)?;
     }
-    let rows = figures.rows();
-    if bench.json {
-        println!("{}", serde_json::to_string_pretty(&Rows { rows })?);
-    } else {
-        for row in &rows {
-            let goal = row.goal.map_or_else(String::new, |goal| format!(" (goal {goal})"));
-            println!("{:<36} {:>14.3} {}{goal}", row.name, row.value, row.unit);
-        }
-    }
-    Ok(())
+    figures.print(bench.usual.json)
 }
 
 /// One round of everything that has a time.
@@ -277,27 +244,4 @@ fn resident() -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
-}
-
-/// The values of the rounds, by name, in the order in which the names came up.
-#[derive(Default)]
-struct Figures(Vec<(&'static str, &'static str, Vec<f64>)>);
-
-impl Figures {
-    fn put(&mut self, name: &'static str, unit: &'static str, value: f64) {
-        match self.0.iter_mut().find(|(it, ..)| *it == name) {
-            Some((.., values)) => values.push(value),
-            None => self.0.push((name, unit, vec![value])),
-        }
-    }
-
-    fn rows(self) -> Vec<Row> {
-        let row = |(name, unit, mut values): (&'static str, &'static str, Vec<f64>)| {
-            values.sort_unstable_by(f64::total_cmp);
-            let goal = GOALS.iter().find(|(of, _)| *of == name).map(|(_, goal)| *goal);
-            let (low, high, value) = (values[0], values[values.len() - 1], values[values.len() / 2]);
-            Row { name, value, unit, goal, rounds: values.len(), low, high }
-        };
-        self.0.into_iter().map(row).collect()
-    }
 }

@@ -49,18 +49,31 @@ impl Dnsl {
         for (name, zone) in &zones {
             write(host, name, zone, 0)?;
         }
-        let mut command = host.command("rbldnsd");
-        // In the foreground, with changes on request only, and every query in its log.
-        command.args(["-n", "-c", "0", "-l", "+-", "-w", DIRECTORY]);
-        for address in host.addresses() {
-            command.args(["-b", &format!("{address}/53")]);
+        let sets = zones.keys().flat_map(|name| {
+            [("ip4set", Family::V4), ("ip6trie", Family::V6)]
+                .map(|(kind, family)| format!("{name}:{kind}:{}", file(name, family)))
+        });
+        let mut lists = Self { host: host.clone(), server: run(host, sets)?, zones, changes: 0 };
+        let names: Vec<String> = lists.zones.keys().cloned().collect();
+        lists.wait_for_start(&names)?;
+        Ok(lists)
+    }
+
+    /// Starts the server with zones that never change, each with its data sets by their kinds: `("bl.test", "ip4trie", text)`.
+    /// Every zone must have the test point 127.0.0.2.
+    ///
+    /// # Errors
+    /// When rbldnsd is not installed or does not start.
+    pub fn serve(host: &Host, sets: &[(&str, &str, &str)]) -> Result<Self> {
+        let mut arguments = Vec::new();
+        for (number, (zone, kind, text)) in sets.iter().enumerate() {
+            host.write(&format!("{DIRECTORY}/set.{number}"), text)?;
+            arguments.push(format!("{zone}:{kind}:set.{number}"));
         }
-        for name in zones.keys() {
-            command.arg(format!("{name}:ip4set:{}", file(name, Family::V4)));
-            command.arg(format!("{name}:ip6trie:{}", file(name, Family::V6)));
-        }
-        let mut lists = Self { host: host.clone(), server: host.spawn(&mut command)?, zones, changes: 0 };
-        lists.wait_for_start()?;
+        let server = run(host, arguments)?;
+        let mut lists = Self { host: host.clone(), server, zones: BTreeMap::new(), changes: 0 };
+        let names: Vec<String> = sets.iter().map(|(zone, ..)| (*zone).to_owned()).collect();
+        lists.wait_for_start(&names)?;
         Ok(lists)
     }
 
@@ -146,22 +159,31 @@ impl Dnsl {
         })
     }
 
-    fn wait_for_start(&mut self) -> Result<()> {
+    fn wait_for_start(&mut self, zones: &[String]) -> Result<()> {
         let log = self.server.log_file().to_owned();
         let shown = || std::fs::read_to_string(&log).unwrap_or_default();
-        let zones: Vec<String> = self.zones.keys().cloned().collect();
         for zone in zones {
             let what = format!("rbldnsd to answer for {zone}");
             until_or_show(&what, CHANGE, shown, || {
                 let ended = self.server.ended()?;
                 ensure!(ended.is_none(), "rbldnsd ended at its start:\n{}", shown());
                 let point = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-                let answer = self.lookup(&zone, point, Kind::A).ok();
+                let answer = self.lookup(zone, point, Kind::A).ok();
                 Ok(answer.filter(|answer| !answer.addresses.is_empty()))
             })?;
         }
         Ok(())
     }
+}
+
+/// Runs the server in the foreground, with changes on request only, and every query in its log.
+fn run(host: &Host, sets: impl IntoIterator<Item = String>) -> Result<Proc> {
+    let mut command = host.command("rbldnsd");
+    command.args(["-n", "-c", "0", "-l", "+-", "-w", DIRECTORY]);
+    for address in host.addresses() {
+        command.args(["-b", &format!("{address}/53")]);
+    }
+    host.spawn(command.args(sets))
 }
 
 fn file(zone: &str, family: Family) -> String {

@@ -82,7 +82,7 @@ fn a_list_is_denied_as_a_whole_or_not_at_all() {
         )?;
         import("198.51.100.1/24\n", &[], 2, "/tmp/list:1: 198.51.100.1/24 has bits set behind its length")?;
         import("1.10.16.0/20 ; SBL256894\n", &["--format", "spamhaus-text"], 2, "not the whole list")?;
-        import("198.51.100.0/24\n", &["--format", "rbldnsd"], 2, "it knows cidr, netset, spamhaus-text")?;
+        import("198.51.100.0/24\n", &["--format", "ip4set"], 2, "it knows cidr, netset, spamhaus-text")?;
         // What no list may do.
         import("198.51.100.0/24\n192.0.2.0/28\n", &[], 2, "would cover 192.0.2.10/32 (own_address) by 192.0.2.0/28")?;
         import("10.255.255.0/24\n8.8.8.8\n", &[], 2, "10.255.255.1/32 (gateway) by 10.255.255.0/24")?;

@@ -33,7 +33,7 @@ enum What {
     /// The way through the DNS lists, beside the resolver alone
     ///
     /// A real rbldnsd and a real unbound; questions a second, cached answers a second, memory for a million of them.
-    Dns(Dns),
+    Dns(Measure),
 
     /// The ledger, beside a plain map and the bare store under it; the way of a pass to another host; a million passes
     ///
@@ -42,13 +42,6 @@ enum What {
     /// beside a host without one; a million passes listed, dumped, restored, started with, told to a store and heard from it.
     /// About four minutes. The exit code is not 0 when a pass was lost; no time makes it fail.
     Ledger(Measure),
-}
-
-#[derive(Args)]
-struct Dns {
-    /// Print rows as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Args)]
@@ -77,25 +70,15 @@ impl Bench {
                 kernel.run("kernel")
             }
             What::Smtp(smtp) => smtp.run("smtp"),
-            What::Dns(dns) => dns.run(),
+            What::Dns(dns) => process::run(&mut dns.own("dns")),
             What::Ledger(ledger) => ledger.run_both("ledger"),
         }
     }
 }
 
-impl Dns {
-    fn run(&self) -> Result<()> {
-        let mut cargo = process::cargo("bench");
-        build::name_by_commit(&mut cargo);
-        cargo.args(["--locked", "--package", "screener", "--bench", "dns", "--"]).args(self.json.then_some("--json"));
-        process::run(&mut cargo)
-    }
-}
-
 impl Measure {
-    /// One of the daemon's own benches, which needs no lab, and then the lab's of the same name, as one.
-    fn run_both(&self, bench: &str) -> Result<()> {
-        build::binaries(Profile::Release)?;
+    /// One of the daemon's own benches, which needs no lab.
+    fn own(&self, bench: &str) -> Command {
         let mut own = process::cargo("bench");
         build::name_by_commit(&mut own);
         own.args(["--locked", "--package", "screener", "--bench", bench, "--"]);
@@ -103,6 +86,13 @@ impl Measure {
         if let Some(rounds) = self.rounds {
             own.args(["--rounds", &rounds.to_string()]);
         }
+        own
+    }
+
+    /// Such a bench, and then the lab's of the same name, as one.
+    fn run_both(&self, bench: &str) -> Result<()> {
+        build::binaries(Profile::Release)?;
+        let mut own = self.own(bench);
         // A round is one pass there: how many are enough it knows better.
         let mut lab = self.lab(bench)?;
         if !self.json {

@@ -39,6 +39,8 @@ enum Target {
     Dump,
     /// Command lines out of a client's bytes
     Line,
+    /// Lists of prefixes in every form
+    List,
     /// PROXY headers, versions 1 and 2
     Proxy,
     /// Whole sessions in a simulated world, watched by a shadow model
@@ -50,6 +52,7 @@ impl Target {
         match self {
             Self::Dump => "dump",
             Self::Line => "line",
+            Self::List => "list",
             Self::Proxy => "proxy",
             Self::Session => "session",
         }

@@ -50,6 +50,8 @@ const LAB: [(&str, &str); 17] = [
     ("msmtp", "msmtp"),
     ("swaks", "swaks"),
     ("/usr/bin/python3", "python3"),
+    // The journal.
+    ("/usr/lib/systemd/systemd-journald", "systemd"),
 ];
 
 /// What swaks needs for TLS and for IPv6: a module of Perl's and the package that brings it.

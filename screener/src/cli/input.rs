@@ -24,6 +24,11 @@ pub(super) struct Input {
 }
 
 impl Input {
+    /// The file of that name.
+    pub(super) fn at(file: impl Into<PathBuf>) -> Self {
+        Self { file: file.into() }
+    }
+
     /// As messages name it.
     pub(super) fn name(&self) -> String {
         if self.is_stdin() { "standard input".to_owned() } else { self.file.display().to_string() }

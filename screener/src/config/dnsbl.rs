@@ -28,6 +28,16 @@ pub(super) fn notes(test: &DnsblTest) -> Vec<String> {
             test.threshold
         ));
     }
+    // What `dnsbl/` believes of no list, whatever the filter says.
+    let never = |code: &&Code| code.filter == "127.0.0.1" || code.filter.starts_with("127.255.255.");
+    for list in &test.lists {
+        for code in list.codes.iter().filter(never) {
+            notes.push(format!(
+                "tests.dnsbl: {}: {} counts nothing: it is an error, not a listing",
+                list.zone, code.filter
+            ));
+        }
+    }
     for list in test.lists.iter().filter(|list| list.level != ListLevel::Score) {
         let what = if list.level == ListLevel::Count { "counted and not scored" } else { "not asked" };
         notes.push(format!("tests.dnsbl: {} is {what}: level = \"{}\"", list.zone, list.level));

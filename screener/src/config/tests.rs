@@ -552,10 +552,11 @@ fn a_dns_list_has_what_its_section_says_unless_it_says_otherwise() {
 
 #[test]
 fn lists_that_cannot_matter_are_noted() {
-    let text = "[tests.dnsbl]\nsites = [\"a.test*2\"]\n[[tests.dnsbl.list]]\nzone = \"b.test\"\nweight = 5\nlevel = \"count\"\n";
+    let text = "[tests.dnsbl]\nsites = [\"a.test*2, c.test=127.0.0.1*-2\"]\n[[tests.dnsbl.list]]\nzone = \"b.test\"\nweight = 5\nlevel = \"count\"\n";
     let notes = Config::parse(text, "s.toml").unwrap().notes().join("\n");
     assert!(notes.contains("nobody can fail: all lists together reach 2, the threshold is 3"), "{notes}");
     assert!(notes.contains("b.test is counted and not scored"), "{notes}");
+    assert!(notes.contains("c.test: 127.0.0.1 counts nothing"), "{notes}");
     assert!(!Config::parse(SAMPLE, "s.toml").unwrap().notes().join("\n").contains("tests.dnsbl"));
 }
 

@@ -23,20 +23,16 @@ pub(super) enum BadAnswer {
     Everybody,
     /// What the configuration says is an error of this list.
     Configured(Ipv4Addr),
+    /// 127.0.1.255: a list of domains that was asked about an address (reference/peers.md section 4.2).
+    OfDomains,
     /// Not in 127.0.0.0/8: somebody else answers, the zone is parked or rewritten.
     Outside(Ipv4Addr),
 }
 
 impl BadAnswer {
-    /// Whether one such answer is enough to leave the list alone. One host may be in 127.0.10.3 rightly; if everybody is,
-    /// the list's test points tell.
-    pub(super) fn parks(self) -> bool {
-        self != Self::Everybody
-    }
-
     /// Whether the list says so about itself, whoever is asked about.
     pub(super) fn is_refusal(self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Overused | Self::Configured(_))
+        matches!(self, Self::Refused(_) | Self::Overused | Self::Configured(_) | Self::OfDomains)
     }
 }
 
@@ -58,6 +54,7 @@ impl fmt::Display for BadAnswer {
             Self::Overused => f.write_str("127.0.0.255: the allow list refuses this resolver, too many queries"),
             Self::Everybody => f.write_str("127.0.10.3: an allow list that is asked too much says so of everybody"),
             Self::Configured(code) => write!(f, "{code} is an error code of this list"),
+            Self::OfDomains => f.write_str("127.0.1.255: this is a list of domains, not of addresses: remove it"),
             Self::Outside(code) => write!(f, "{code} is outside 127.0.0.0/8: the zone or the resolver lies"),
         }
     }

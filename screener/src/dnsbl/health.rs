@@ -23,9 +23,10 @@ const LEAST_ANSWERS: u32 = 200;
 const THE_WORLD: f64 = 0.95;
 /// What its test points say for it holds as long as it lists at least this share.
 const MANY: f64 = 0.85;
-/// A rate so many times the usual one is a jump, if it is above [`A_LOT`] too.
+/// A rate so many times the usual one is a jump: above [`A_LOT`] it parks the list, above [`NOT_FEW`] the test points are asked.
 const JUMP: f64 = 5.0;
 const A_LOT: f64 = 0.5;
+const NOT_FEW: f64 = 0.1;
 /// What is usual is taken from so many answers at a time: what comes suddenly is not usual at once.
 const BLOCK: u32 = 1000;
 /// How many of the blocks weigh.
@@ -200,9 +201,10 @@ impl Health {
         self.recent.add(hit);
         self.hits_in_a_row = if hit { self.hits_in_a_row + 1 } else { 0 };
         let recent = self.recent.share;
-        let jump = self.usual.is_some_and(|usual| recent > A_LOT && recent > JUMP * usual);
+        let jumped = self.usual.is_some_and(|usual| recent > JUMP * usual) && self.recent.samples >= LEAST_ANSWERS;
         self.vouched_for &= self.recent.samples < LEAST_ANSWERS || recent > MANY;
-        if self.recent.samples >= LEAST_ANSWERS && (recent > THE_WORLD && !self.vouched_for || jump) {
+        let world = recent > THE_WORLD && self.recent.samples >= LEAST_ANSWERS && !self.vouched_for;
+        if world || jumped && recent > A_LOT {
             return self.park(Why::HitRate { now: recent, usual: self.usual }, now);
         }
         self.block.add(hit);
@@ -212,7 +214,8 @@ impl Health {
             self.block = Average::new(self.block.memory);
         }
         let alarmed = self.last_alarm.is_some_and(|at| now.saturating_duration_since(at) < BETWEEN_TESTS);
-        if self.hits_in_a_row >= HITS_IN_A_ROW && !alarmed {
+        let odd = self.hits_in_a_row >= HITS_IN_A_ROW || jumped && recent > NOT_FEW;
+        if odd && !alarmed {
             self.hits_in_a_row = 0;
             self.last_alarm = Some(now);
             return Step::Test;
@@ -234,9 +237,9 @@ impl Health {
         Step::Stay
     }
 
-    /// A client's question was answered with something that is no answer.
+    /// A client's question was answered with something that speaks against the list.
     pub(super) fn lied(&mut self, bad: BadAnswer, now: Instant) -> Step {
-        if self.parked.is_some() || !bad.parks() { Step::Stay } else { self.park(Why::Bad(bad), now) }
+        if self.parked.is_some() { Step::Stay } else { self.park(Why::Bad(bad), now) }
     }
 
     /// The test points were asked: what is wrong with them, if anything.
@@ -270,7 +273,8 @@ impl Health {
     }
 
     fn park(&mut self, why: Why, now: Instant) -> Step {
-        if self.returned.is_some_and(|at| now.saturating_duration_since(at) >= FORGIVEN) {
+        // Once: while it stays parked, each test that fails makes the pause longer, however long ago it was well.
+        if self.returned.take().is_some_and(|at| now.saturating_duration_since(at) >= FORGIVEN) {
             self.times = 0;
         }
         let (first, most) = why.pauses();
@@ -340,6 +344,25 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_was_well_for_long_is_asked_ever_more_rarely_when_it_dies_again() {
+        let (mut health, mut now) = (Health::new(true), Instant::now());
+        let silent = Some(Why::Fails(Failure::Silent));
+        for outage in 0..2 {
+            let steps = (0..SILENT_IN_A_ROW).map(|_| health.failed(Failure::Silent, now));
+            assert_eq!(steps.last(), Some(Step::Park(Why::Fails(Failure::Silent))));
+            let mut pauses = Vec::new();
+            for _ in 0..4 {
+                pauses.push(parked_for(&health, now).as_secs());
+                now += parked_for(&health, now);
+                health.tested(silent, now);
+            }
+            assert_eq!(pauses, [5, 10, 20, 40], "outage {outage}");
+            assert_eq!(health.tested(None, now), Step::Return);
+            now += FORGIVEN;
+        }
+    }
+
+    #[test]
     fn test_points_that_are_wrong_park_and_silence_at_them_alone_does_not() {
         let now = Instant::now();
         for why in [Why::ListsTheWorld, Why::Empty, Why::Fails(Failure::Refused)] {
@@ -375,6 +398,17 @@ mod tests {
         assert!(wave(&mut health), "from 5 % to 75 %");
         assert_eq!(health.tested(None, now), Step::Return);
         assert!(!wave(&mut health), "75 % is what is usual now");
+    }
+
+    #[test]
+    fn a_rate_that_jumps_though_not_to_half_asks_for_a_test() {
+        let (mut health, now) = (Health::new(true), Instant::now());
+        for number in 0..2 * BLOCK {
+            assert_eq!(health.answered(number % 50 == 0, now), Step::Stay);
+        }
+        let steps: Vec<_> = (0..BLOCK).map(|number| health.answered(number % 3 == 0, now)).collect();
+        assert_eq!(steps.iter().filter(|&&step| step == Step::Test).count(), 1, "from 2 % to 33 %");
+        assert!(!steps.iter().any(|step| matches!(step, Step::Park(_))));
     }
 
     #[test]

@@ -154,12 +154,23 @@ impl List {
         listed(codes, sum(met.iter().map(|&&(_, weight)| weight)))
     }
 
+    /// Whether one answer that is not to be believed is enough to leave the list alone. One host may be in 127.0.10.3 rightly,
+    /// and a list without test points may mean something by 127.0.0.1; if it says so of everybody, its test points tell.
+    pub(super) fn is_parked_for(&self, bad: BadAnswer) -> bool {
+        match bad {
+            BadAnswer::Everybody => false,
+            BadAnswer::Loopback => self.test_points,
+            _ => true,
+        }
+    }
+
     fn bad_answer(&self, code: Ipv4Addr) -> Option<BadAnswer> {
         match code.octets() {
             [127, 255, 255, _] => Some(BadAnswer::Refused(code)),
             [127, 0, 0, 1] => Some(BadAnswer::Loopback),
             [127, 0, 0, 255] if self.is_allow() => Some(BadAnswer::Overused),
             [127, 0, 10, 3] if self.is_allow() => Some(BadAnswer::Everybody),
+            [127, 0, 1, 255] => Some(BadAnswer::OfDomains),
             [127, ..] if self.errors.iter().any(|filter| filter.matches(code)) => Some(BadAnswer::Configured(code)),
             [127, ..] => None,
             _ => Some(BadAnswer::Outside(code)),
@@ -316,6 +327,21 @@ mod tests {
         assert!(matches!(judge(&list, &[[127, 0, 0, 2]]), Said::Listed { .. }));
         let url = list.url("::ffff:192.0.2.7".parse().unwrap());
         assert_eq!(url.as_deref(), Some("https://bl.example/?a=192.0.2.7"));
+    }
+
+    #[test]
+    fn a_list_of_domains_is_told_from_a_listing() {
+        assert_eq!(judge(&plain(3), &[[127, 0, 1, 255]]), Said::Bad(BadAnswer::OfDomains));
+        assert!(plain(3).is_parked_for(BadAnswer::OfDomains));
+    }
+
+    #[test]
+    fn a_list_without_test_points_is_not_parked_for_one_127_0_0_1() {
+        let with = plain(3);
+        assert!(with.is_parked_for(BadAnswer::Loopback) && !with.is_parked_for(BadAnswer::Everybody));
+        let without = configured("[[tests.dnsbl.list]]\nzone = \"bl.example\"\ntest_points = false\n");
+        assert!(!without.is_parked_for(BadAnswer::Loopback));
+        assert_eq!(judge(&without, &[[127, 0, 0, 1]]), Said::Bad(BadAnswer::Loopback), "and it is no listing");
     }
 
     #[test]

@@ -28,8 +28,9 @@ pub(super) async fn test(resolver: &Resolver, list: &List) -> Tested {
     };
     let (v4, v6) = tokio::join!(family(Family::Ipv4), family(Family::Ipv6));
     match (v4, v6) {
-        // A list of both that has nothing under IPv6 is a list of IPv4, and well.
-        (Some(v4), Some(Some(Why::Empty))) => Tested { wrong: v4, knows_v6: Some(false) },
+        // A list of both that has nothing under IPv6 is a list of IPv4, and well. So is one that has everything: the names of
+        // IPv6 end like those of IPv4, and a wildcard for 0.0.0.0/8 is met by the test points.
+        (Some(None), Some(Some(Why::Empty | Why::ListsTheWorld))) => Tested { wrong: None, knows_v6: Some(false) },
         (Some(v4), Some(v6)) => {
             // Silence about IPv6 alone says nothing: what says most comes first.
             let wrong = v4.or(v6.filter(|why| !matches!(why, Why::Fails(_))));

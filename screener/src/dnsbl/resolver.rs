@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
 
 use super::NoResolver;
 use super::answer::{Failure, Looked};
 use crate::dns::{self, is_an_answer};
 
+/// More records than any list has for one address: what has more is no list, and shall not fill the memory.
+const MOST_RECORDS: usize = 64;
 /// The longest text that is kept.
 const LONGEST_TEXT: usize = 255;
 
@@ -32,11 +34,15 @@ impl Resolver {
     pub(super) async fn a(&self, name: String) -> Looked {
         match self.0.lookup(name, RecordType::A).await {
             Ok(found) => {
-                let records = found.answers().iter().filter_map(|record| match record.data {
+                let address = |record: &Record| match record.data {
                     RData::A(address) => Some(address.0),
                     _ => None,
-                });
-                Looked::Records(records.collect(), found.valid_until().saturating_duration_since(Instant::now()))
+                };
+                let records: Vec<_> = found.answers().iter().filter_map(address).collect();
+                if records.len() > MOST_RECORDS {
+                    return Looked::Failed(Failure::Unusable);
+                }
+                Looked::Records(records, found.valid_until().saturating_duration_since(Instant::now()))
             }
             Err(NetError::Dns(DnsError::NoRecordsFound(none))) if is_an_answer(none.response_code) => {
                 // Without a SOA nothing says how long it holds.

@@ -90,6 +90,10 @@ async fn one(resolver: &Resolver, list: &List, address: IpAddr) -> Asked {
         (looked, began.elapsed())
     };
     let ((looked, took), tested) = tokio::join!(question, points::test(resolver, list));
+    if address.to_canonical().is_ipv6() && tested.knows_v6 == Some(false) {
+        asked.wrong = Some("it knows no IPv6".to_owned());
+        return asked;
+    }
     asked.took = took;
     match looked {
         Looked::Nothing(ttl) => {

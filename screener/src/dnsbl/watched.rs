@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::answer::{Failure, Known, Looked, Records, Said};
@@ -27,6 +28,9 @@ const MOST_OPEN: usize = 1000;
 const LONGEST_NEGATIVE: Duration = Duration::from_secs(900);
 /// How long a failure is kept at first and at most (RFC 9520 section 3.2).
 const FAILURE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// How long an answer waits for the list's test points at most: they have their own times, far below that.
+const TESTED_WITHIN: Duration = Duration::from_secs(15);
 
 /// What all lists share.
 pub(super) struct Shared {
@@ -257,7 +261,7 @@ impl Watched {
                     Said::Bad(bad) => {
                         add(&stats.errors);
                         stats.error(bad.to_string());
-                        self.zone.health().lied(bad, now)
+                        if self.list.is_parked_for(bad) { self.zone.health().lied(bad, now) } else { Step::Stay }
                     }
                 };
                 self.take(step, shared);
@@ -289,11 +293,13 @@ impl Question {
     async fn carry_out(mut self, name: String) {
         let Watched { list, zone } = self.watched.clone();
         let began = Instant::now();
-        let looked = self.shared.resolver.a(name.clone()).await;
+        let mut looked = self.shared.resolver.a(name.clone()).await;
         let took = began.elapsed();
         let mut tested = zone.tested.subscribe();
-        // An error means that the zone is gone, and with it whoever wants to know.
-        let _ = tested.wait_for(|&tested| tested).await;
+        // A list that was taken out of the configuration during its first test is never tested again.
+        if timeout(TESTED_WITHIN, tested.wait_for(|&tested| tested)).await.is_err() {
+            looked = Looked::Failed(Failure::Parked);
+        }
 
         let number = zone.number();
         let failures = match looked {

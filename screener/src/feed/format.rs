@@ -3,6 +3,9 @@
 //! Holds the parsers. Takes a list whole or not at all: one line that is not understood, and nothing of it is used. Never
 //! judges what a list covers (`rails` does) and never reads a file.
 
+mod rbldnsd;
+mod spamd;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -12,12 +15,20 @@ use serde::Deserialize;
 
 use super::rails;
 use super::set::normal;
+use super::span::{Holes, Span};
+use crate::clock::UnixTime;
 use crate::named;
+
+use rbldnsd::Rbldnsd;
+use spamd::Spamd;
+pub use spamd::conf::SpamdConf;
 
 /// How many complaints are shown.
 const SHOWN: usize = 10;
 /// How much of a line a complaint quotes.
 const QUOTED: usize = 60;
+/// What a compressed file begins with, read as text.
+const GZIP: &str = "\u{1f}\u{fffd}";
 /// After how many lines progress is told.
 const STEP: usize = 4096;
 
@@ -34,12 +45,23 @@ pub enum Format {
     SpamhausJson,
     /// Postfix's `postscreen_access.cidr`: `192.0.2.0/24 reject`.
     PostscreenAccess,
+    /// A data set of addresses of rbldnsd's: `ip4set`, `ip4trie`, `ip4tset`, `ip6trie`, `ip6tset`.
+    Rbldnsd,
+    /// OpenBSD's spamd: a list as spamd-setup reads it, or what that tells spamd.
+    Spamd,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 5] =
-        [Self::Cidr, Self::Netset, Self::SpamhausText, Self::SpamhausJson, Self::PostscreenAccess];
+    pub const ALL: [Self; 7] = [
+        Self::Cidr,
+        Self::Netset,
+        Self::SpamhausText,
+        Self::SpamhausJson,
+        Self::PostscreenAccess,
+        Self::Rbldnsd,
+        Self::Spamd,
+    ];
 
     /// The name in configuration and commands.
     pub fn name(self) -> &'static str {
@@ -49,29 +71,69 @@ impl Format {
             Self::SpamhausText => "spamhaus-text",
             Self::SpamhausJson => "spamhaus-json",
             Self::PostscreenAccess => "postscreen-access",
+            Self::Rbldnsd => "rbldnsd",
+            Self::Spamd => "spamd",
         }
     }
 
-    /// Reads a list. `told` hears now and then how many bytes are done.
+    /// Reads a list, now. `told` hears now and then how many bytes are done.
     ///
     /// # Errors
     /// If any line is not understood, the list is not complete, or it holds nothing.
-    pub fn read(self, text: &str, told: &mut dyn FnMut(usize)) -> Result<List, BadList> {
-        let mut reader = Reader::default();
-        // Bytes before the prefixes that some editors write.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut done = 0;
-        for (at, line) in text.split_inclusive('\n').enumerate() {
-            reader.line = at + 1;
-            reader.take(self, line.trim());
-            done += line.len();
-            if at % STEP == 0 {
-                told(done);
-            }
+    pub fn read(self, text: &str, now: UnixTime, told: &mut dyn FnMut(usize)) -> Result<List, BadList> {
+        if text.starts_with(GZIP) {
+            return Err(BadList::one("this is compressed: unpack it with gunzip first"));
         }
-        told(done);
+        let list = match self {
+            Self::Rbldnsd => Rbldnsd::read(text, now, told)?,
+            Self::Spamd if SpamdConf::is_meant(text) => {
+                return Err(BadList::one(
+                    "this is spamd.conf, which names lists and has none: `screener deny import --format spamd` reads those \
+                     that are files; a feed must be one of the lists",
+                ));
+            }
+            Self::Spamd => {
+                let mut gathered = Gathered::default();
+                gathered.add(Spamd::read(text, told)?.spans(), Vec::new());
+                gathered.list()
+            }
+            Self::Cidr => self.lines(text, told, |reader, line| reader.prefix(before(line, &['#', ';'])))?,
+            Self::Netset => self.lines(text, told, |reader, line| reader.prefix(before(line, &['#'])))?,
+            Self::SpamhausText => self.lines(text, told, Reader::spamhaus)?,
+            Self::SpamhausJson => self.lines(text, told, Reader::record)?,
+            Self::PostscreenAccess => self.lines(text, told, Reader::rule)?,
+        };
+        if list.prefixes.is_empty() { Err(BadList::one("there is no prefix in it")) } else { Ok(list) }
+    }
+
+    fn lines(self, text: &str, told: &mut dyn FnMut(usize), take: fn(&mut Reader, &str)) -> Result<List, BadList> {
+        let mut reader = Reader::default();
+        each_line(text, told, |number, line| {
+            reader.line = number;
+            take(&mut reader, line);
+        });
         reader.end(self)
     }
+}
+
+/// A line up to a comment.
+fn before<'a>(line: &'a str, marks: &[char]) -> &'a str {
+    line.split(marks).next().unwrap_or_default()
+}
+
+/// Each line with its number, without what is around it.
+fn each_line(text: &str, told: &mut dyn FnMut(usize), mut take: impl FnMut(usize, &str)) {
+    // Bytes before the prefixes that some editors write.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut done = 0;
+    for (at, line) in text.split_inclusive('\n').enumerate() {
+        take(at + 1, line.trim());
+        done += line.len();
+        if at % STEP == 0 {
+            told(done);
+        }
+    }
+    told(done);
 }
 
 impl fmt::Display for Format {
@@ -98,6 +160,60 @@ pub struct List {
     pub repeated: usize,
     /// How many lines said something that does not deny (`permit`, `dunno`) and were left out.
     pub left_out: usize,
+    /// How many exclusions it has. They were cut out of what it lists.
+    pub exclusions: usize,
+    /// Of how many lines nothing was left after that.
+    pub nothing_left: usize,
+    /// How many lines are test points of a DNS list (RFC 5782), which mean no client and were left out.
+    pub test_points: usize,
+}
+
+impl List {
+    fn of(mut prefixes: Vec<IpNet>) -> Self {
+        let read = prefixes.len();
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        let repeated = read - prefixes.len();
+        Self { prefixes, repeated, ..Self::default() }
+    }
+
+    /// What an operator should hear about it, a sentence each.
+    pub fn notes(&self) -> Vec<String> {
+        let said = [
+            (self.repeated, "lines name again what another line had named"),
+            (self.left_out, "lines deny nothing and were left out: see `screener permit add`"),
+            (self.exclusions, "exclusions were cut out of what the list denies"),
+            (self.nothing_left, "lines lie wholly in exclusions, and nothing of them is denied"),
+            (self.test_points, "lines are test points for DNS lists (127.0.0.*) and were left out"),
+        ];
+        said.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
+    }
+}
+
+/// Ranges that are listed less those that are excluded.
+#[derive(Default)]
+struct Gathered {
+    prefixes: Vec<IpNet>,
+    exclusions: usize,
+    nothing_left: usize,
+}
+
+impl Gathered {
+    /// Adds ranges, and what is to be cut out of these.
+    fn add(&mut self, listed: Vec<Span>, excluded: Vec<Span>) {
+        self.exclusions += excluded.len();
+        let holes = Holes::new(excluded);
+        for span in listed {
+            let before = self.prefixes.len();
+            self.prefixes.extend(holes.cut(span).into_iter().flat_map(Span::prefixes));
+            self.nothing_left += usize::from(self.prefixes.len() == before);
+        }
+    }
+
+    fn list(self) -> List {
+        let Self { prefixes, exclusions, nothing_left } = self;
+        List { exclusions, nothing_left, ..List::of(prefixes) }
+    }
 }
 
 /// A list that was not understood: the first complaints with their lines, and how many there are.
@@ -108,6 +224,17 @@ pub struct BadList {
 }
 
 impl BadList {
+    /// One complaint about the whole.
+    fn one(what: &str) -> Self {
+        Self { faults: vec![(1, what.to_owned())], more: 0 }
+    }
+
+    fn push_if(&mut self, line: usize, read: Result<(), String>) {
+        if let Err(what) = read {
+            self.push(line, what);
+        }
+    }
+
     pub(crate) fn push(&mut self, line: usize, what: String) {
         if self.faults.len() < SHOWN { self.faults.push((line, what)) } else { self.more += 1 }
     }
@@ -158,17 +285,9 @@ impl Reader {
         self.bad.push(self.line, what);
     }
 
-    fn take(&mut self, format: Format, line: &str) {
-        match format {
-            Format::Cidr => self.prefix(line.split(['#', ';']).next().unwrap_or_default()),
-            Format::Netset => self.prefix(line.split('#').next().unwrap_or_default()),
-            Format::SpamhausText => {
-                self.ended |= line.strip_prefix(';').is_some_and(|rest| rest.trim() == "EOF");
-                self.prefix(line.split(';').next().unwrap_or_default());
-            }
-            Format::SpamhausJson => self.record(line),
-            Format::PostscreenAccess => self.rule(line),
-        }
+    fn spamhaus(&mut self, line: &str) {
+        self.ended |= line.strip_prefix(';').is_some_and(|rest| rest.trim() == "EOF");
+        self.prefix(before(line, &[';']));
     }
 
     fn prefix(&mut self, text: &str) {
@@ -219,9 +338,8 @@ impl Reader {
 
     fn end(mut self, format: Format) -> Result<List, BadList> {
         let read = self.prefixes.len();
-        self.prefixes.sort_unstable();
-        self.prefixes.dedup();
-        let repeated = read - self.prefixes.len();
+        let list = List::of(std::mem::take(&mut self.prefixes));
+        let repeated = list.repeated;
         self.line = self.line.max(1);
         match format {
             Format::SpamhausText if !self.ended => {
@@ -237,22 +355,15 @@ impl Reader {
         if let Some(announced) = self.announced.filter(|&announced| ![read, read - repeated].contains(&announced)) {
             self.fault(format!("the list says that it has {announced} records, and has {read}: fetch it again"));
         }
-        self.hold_exceptions();
-        if self.prefixes.is_empty() && self.bad.is_empty() {
-            self.fault("there is no prefix in it".to_owned());
-        }
-        if self.bad.is_empty() {
-            Ok(List { prefixes: self.prefixes, repeated, left_out: self.exceptions.len() })
-        } else {
-            Err(self.bad)
-        }
+        self.hold_exceptions(&list.prefixes);
+        if self.bad.is_empty() { Ok(List { left_out: self.exceptions.len(), ..list }) } else { Err(self.bad) }
     }
 
     /// In a table the first match decides, in a deny list there are no exceptions: where the two meet, a person must say what
     /// is meant.
-    fn hold_exceptions(&mut self) {
+    fn hold_exceptions(&mut self, prefixes: &[IpNet]) {
         for &(exception, line) in &self.exceptions {
-            if rails::meets(&self.prefixes, &exception) {
+            if rails::meets(prefixes, &exception) {
                 let what = format!(
                     "{exception} is not rejected, but lies in what is or the other way round: \
                      take that apart, or permit it with `screener permit add {exception}` and take the line out"

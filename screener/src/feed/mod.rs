@@ -8,10 +8,11 @@ mod format;
 mod rails;
 mod set;
 mod source;
+mod span;
 
 pub use action::{BadAction, DenyAction, StaticAction};
 pub(crate) use format::quoted;
-pub use format::{BadList, Format, List, parse_prefix};
+pub use format::{BadList, Format, List, SpamdConf, parse_prefix};
 pub use rails::{
     Coverage, Covered, Few, Guarded, Judgement, Objections, Protected, WIDEST_V4, WIDEST_V6, judge, widest,
 };

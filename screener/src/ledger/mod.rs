@@ -18,6 +18,7 @@ mod known;
 mod load;
 mod news;
 mod offenders;
+mod open;
 mod origin;
 mod pages;
 mod pardons;
@@ -37,7 +38,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -51,6 +52,7 @@ pub use heir::Said;
 pub use history::{Contact, Dropped, Ended, Event, Finding, History, Listed, Name, Refused, SessionNote, What};
 pub use news::{Happened, News};
 pub use offenders::{OffenderChange, OffenderChanges, OffenderWitness};
+pub use open::{OpenError, OpenReport, Options};
 pub use pass::{COMMENT_MAX, Grant, Origin, Pass};
 pub use shared::{Sharing, Taken, Witness};
 pub use statics::StoredStatic;
@@ -59,7 +61,6 @@ pub use walk::Found;
 
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
-use crate::ladder::Rules;
 use crate::pass::{Stamps, Test};
 use change::Watcher;
 use failure::Failure;
@@ -77,80 +78,6 @@ use writer::Writer;
 
 /// How many records a walk through a table looks at under one lock.
 const PAGE: usize = 4096;
-
-/// How the ledger works.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// What makes an IPv6 client; records of a longer key are joined when the ledger is opened with a shorter one.
-    pub ipv6_key: Ipv6KeyLength,
-    /// Events kept for each client.
-    pub events_per_client: usize,
-    /// Clients whose history is kept.
-    pub history_clients: usize,
-    /// Memory for histories, in bytes (an estimate, texts included). A client with a handful of events takes about
-    /// 900 bytes, one of which as much is known as is kept 10 kB; the million clients of a large host would be a gigabyte, so
-    /// the oldest go first at whichever of the two bounds is met.
-    pub history_bytes: usize,
-    /// How long after a change its batch is begun at the latest. Until it is on the disk it takes one or two flushes of the
-    /// disk more, which shall lie within the quarter of a second that is promised.
-    pub batch_interval: Duration,
-    /// After how many changes it is written at once.
-    pub batch_changes: usize,
-    /// Changes noted while the disk takes none. Beyond that the single ones are let go of (and counted), and the file is
-    /// written anew as a whole when it can be.
-    pub queue: usize,
-    /// How long after a failure the disk is tried again.
-    pub retry: Duration,
-    /// The rules of the offence ladder; `None`: nobody climbs.
-    pub ladder: Option<Rules>,
-    /// Revocations and pardons are remembered, for the hosts that share a store with this one.
-    pub shared: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            ipv6_key: Ipv6KeyLength::default(),
-            events_per_client: 16,
-            history_clients: 200_000,
-            history_bytes: 256 << 20,
-            batch_interval: Duration::from_millis(100),
-            batch_changes: 1000,
-            queue: 1_000_000,
-            retry: Duration::from_secs(5),
-            ladder: None,
-            shared: false,
-        }
-    }
-}
-
-/// What was found at the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OpenReport {
-    /// Passes in the file.
-    pub passes: usize,
-    /// Clients with a history.
-    pub histories: usize,
-    /// Static entries made by command.
-    pub statics: usize,
-    /// Records that could not be understood and were left alone.
-    pub unreadable: u64,
-    /// Where the damaged file now lies.
-    pub set_aside: Option<PathBuf>,
-    /// What is not as it should be, one sentence each; empty when all is well.
-    pub degraded: Vec<String>,
-}
-
-/// Why the ledger cannot be opened at all.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    /// Another daemon has it.
-    #[error("the ledger {} is in use by another running screener: stop that one, or give this one a ledger.path of its own", .0.display())]
-    Locked(PathBuf),
-    /// The system has no thread for the writer.
-    #[error("the ledger's writer cannot be started: {0}")]
-    Thread(std::io::Error),
-}
 
 /// What was noted is not on the disk (yet): it is in memory, and will be tried again.
 #[derive(Debug, Error, PartialEq, Eq)]

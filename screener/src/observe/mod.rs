@@ -3,13 +3,14 @@
 //! Never puts a client's address into a metric label, and decides nothing.
 
 mod init;
+mod journal;
 mod json;
 mod metrics;
 mod metrics_dnsbl;
 mod sink;
 mod text;
 
-pub use init::{Format, init, set_format};
+pub use init::{Format, init, set_format, without_fields};
 pub use json::decision;
 pub use metrics::Metrics;
 pub use sink::{Flush, lost, trouble};

@@ -9,9 +9,10 @@ use super::super::input::Input;
 use super::super::output::Form;
 use super::super::progress::Progress;
 use super::super::{Answer, output};
+use crate::clock::Now;
 use crate::control::Client;
 use crate::control::api::{ImportReport, ImportRequest};
-use crate::feed::{DenyAction, Format};
+use crate::feed::{DenyAction, Format, List, SpamdConf};
 
 /// What the help of `import` ends with.
 const IMPORT_HELP: &str = "\
@@ -29,7 +30,8 @@ one action: export lists of several actions one by one.";
 pub(in crate::cli) struct Import {
     #[command(flatten)]
     input: Input,
-    /// cidr (a prefix or address a line, # or ; comments), netset, spamhaus-text, spamhaus-json or postscreen-access
+    /// cidr (a prefix or address a line, # or ; comments), netset, spamhaus-text, spamhaus-json, postscreen-access,
+    /// rbldnsd (ip4set and the like) or spamd (a list, or spamd.conf)
     #[arg(long, default_value = "cidr")]
     format: Format,
     /// drop (no answer), reject (refused at once), tag (let in, screened harder) or count (dry run)
@@ -64,15 +66,12 @@ impl Import {
     pub(in crate::cli) async fn carry_out(self, client: &Client) -> anyhow::Result<Answer> {
         let name = self.input.name();
         let text = self.input.read()?;
-        let list = {
-            let progress = Progress::begin("reading", text.len() as u64);
-            self.format.read(&text, &mut |done| progress.at(done))
-        };
-        let list = match list {
+        let list = match self.list(&text, &name) {
             Ok(list) => list,
-            Err(bad) => bail!("nothing was changed:\n{}", bad.told(&name)),
+            Err(bad) => bail!("nothing was changed:\n{bad}"),
         };
         drop(text);
+        let notes = list.notes();
         let request = ImportRequest {
             action: self.action,
             comment: self.comment,
@@ -84,13 +83,7 @@ impl Import {
             let _progress = Progress::begin("the daemon takes the list in", 0);
             client.post("/v1/denies", &request).await?
         };
-        if list.repeated > 0 {
-            report.notes.push(format!("{} lines name again what another line had named", list.repeated));
-        }
-        if list.left_out > 0 {
-            let left = list.left_out;
-            report.notes.push(format!("{left} lines deny nothing and were left out: see `screener permit add`"));
-        }
+        report.notes.extend(notes);
         if self.form.json {
             output::json(&report)?;
             return Ok(Answer::Yes);
@@ -104,6 +97,18 @@ impl Import {
             report.added, report.changed, report.kept, report.seconds, report.covers
         ))?;
         Ok(Answer::Yes)
+    }
+
+    /// The list, and the lists that a `spamd.conf` names.
+    fn list(&self, text: &str, name: &str) -> Result<List, String> {
+        if self.format == Format::Spamd && SpamdConf::is_meant(text) {
+            let conf = SpamdConf::read(text).map_err(|bad| bad.told(name))?;
+            let mut open = |file: &str| Input::at(file).read().map_err(|error| format!("{error:#}"));
+            return conf.lists(&mut open);
+        }
+        let progress = Progress::begin("reading", text.len() as u64);
+        let read = self.format.read(text, Now::read().unix, &mut |done| progress.at(done));
+        read.map_err(|bad| bad.told(name))
     }
 }
 

@@ -139,6 +139,42 @@ async fn a_list_without_ipv6_is_asked_about_ipv4_only() {
 }
 
 #[tokio::test]
+async fn a_wildcard_that_only_ipv6_names_meet_does_not_cost_a_list_its_ipv4() {
+    let server = Scripted::start(&["bl.test"]).unwrap();
+    server.list("bl.test", "203.0.113.5", &[[127, 0, 0, 2]]);
+    server.list("bl.test", "::ffff:127.0.0.1", &[[127, 0, 0, 2]]);
+    let dnsbl = dnsbl(&list("bl.test", 5), server.address());
+    dnsbl.watch(&CancellationToken::new());
+    until("the test", &dnsbl, |dnsbl| status_of(dnsbl, "bl.test").ipv4_only).await;
+    assert_eq!(status_of(&dnsbl, "bl.test").state, "asked");
+    assert_eq!(report(&dnsbl, "203.0.113.5").await.score, 5);
+    let said = report(&dnsbl, "2001:db8::5").await;
+    assert!(said.complete && said.hits.is_empty() && server.asked("bl.test", "2001:db8::5") == 0, "{said:?}");
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_none() {
+    let server = Scripted::start(&["bl.test"]).unwrap();
+    let flood: Vec<_> = (2..100).map(|last| [127, 0, 0, last]).collect();
+    server.list("bl.test", "203.0.113.5", &flood);
+    server.list("bl.test", "203.0.113.6", &flood[..10]);
+    let dnsbl = dnsbl(&list("bl.test", 5), server.address());
+    let said = report(&dnsbl, "203.0.113.5").await;
+    assert_eq!((said.score, said.unknown.len()), (0, 1), "{said:?}");
+    assert_eq!(report(&dnsbl, "203.0.113.6").await.score, 5);
+}
+
+/// As when a reload takes it out of the configuration at that moment. The clock is the test's: nobody really waits.
+#[tokio::test(start_paused = true)]
+async fn a_list_whose_first_test_never_ends_keeps_nobody_for_ever() {
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let dnsbl = dnsbl(&list("bl.test", 5), nobody.local_addr().unwrap());
+    dnsbl.lists[0].zone.distrust();
+    let said = everything(&dnsbl, "203.0.113.5").await;
+    assert_eq!((said.score, said.unknown.len()), (0, 1), "{said:?}");
+}
+
+#[tokio::test]
 async fn a_wildcard_death_is_found_by_its_hits_and_what_it_said_is_forgotten() {
     let server = Scripted::start(&["bl.test"]).unwrap();
     let dnsbl = dnsbl(&(list("bl.test", 5) + "text = false\n"), server.address());

@@ -4,11 +4,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn read(format: Format, text: &str) -> Result<List, String> {
-    format.read(text, &mut |_| ()).map_err(|bad| bad.told("list"))
+const NOW: UnixTime = UnixTime(1_795_694_400);
+
+pub(super) fn read(format: Format, text: &str) -> Result<List, String> {
+    format.read(text, NOW, &mut |_| ()).map_err(|bad| bad.told("list"))
 }
 
-fn prefixes(format: Format, text: &str) -> String {
+pub(super) fn prefixes(format: Format, text: &str) -> String {
     let list = read(format, text).unwrap();
     list.prefixes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
@@ -39,6 +41,11 @@ fn complaints_name_the_line_and_the_text_and_are_not_without_end() {
     assert_eq!((lines.len(), lines[10]), (SHOWN + 1, "and 12 more lines that are not understood"));
     assert_eq!(read(Format::Cidr, "# nothing\n"), Err("list:1: there is no prefix in it".to_owned()));
     assert!(read(Format::Cidr, &"x".repeat(1000)).unwrap_err().len() < 400);
+    let packed = String::from_utf8_lossy(&[0x1f, 0x8b, 8, 0, 0]);
+    for format in Format::ALL {
+        let told = read(format, &packed).unwrap_err();
+        assert_eq!(told, "list:1: this is compressed: unpack it with gunzip first");
+    }
 }
 
 #[test]
@@ -92,16 +99,19 @@ fn formats_are_known_by_their_names() {
     for format in Format::ALL {
         assert_eq!(format.name().parse(), Ok(format));
     }
-    assert!("rbldnsd".parse::<Format>().unwrap_err().contains("it knows cidr, netset"));
+    assert!("ip4set".parse::<Format>().unwrap_err().contains("it knows cidr, netset"));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_text_makes_a_reader_panic(text in "(?s)[ -~\n\t;#/.:{}\"é]{0,200}") {
+    fn no_text_makes_a_reader_panic(text in "(?s)[ -~\n\t;#/.:{}\"é]{0,200}|([!$:;#\"a-f0-9./ -]{0,30}\n){0,9}") {
         for format in Format::ALL {
-            let _ = format.read(&text, &mut |_| ());
+            let _ = format.read(&text, NOW, &mut |_| ());
+        }
+        if let Ok(conf) = SpamdConf::read(&text) {
+            let _ = conf.lists(&mut |file| Ok(file.to_owned()));
         }
     }
 
