@@ -30,7 +30,7 @@ pub(crate) struct Setup {
 }
 
 /// What has to be there to run the lab: a program and the package that brings it.
-const LAB: [(&str, &str); 17] = [
+const LAB: [(&str, &str); 18] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("postfix", "postfix"),
