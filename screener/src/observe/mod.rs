@@ -6,6 +6,7 @@ mod init;
 mod json;
 mod metrics;
 mod metrics_dnsbl;
+mod metrics_feed;
 mod sink;
 mod text;
 
