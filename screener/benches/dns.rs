@@ -19,7 +19,7 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use screener::config::{Config, DnsblTest};
 use screener::dnsbl::Dnsbl;
 
-use figures::Figures;
+use figures::{Figures, Usual};
 
 /// Questions in flight. More would show how long the queue of the resolver's socket is.
 const WINDOW: usize = 64;
@@ -27,18 +27,8 @@ const WINDOW: usize = 64;
 /// DNS lists: questions a second through the whole path against the resolver alone, and memory of the cache
 #[derive(Debug, Parser)]
 struct Bench {
-    /// As JSON
-    #[arg(long)]
-    json: bool,
-    /// Little of everything: to see that it works
-    #[arg(long)]
-    quick: bool,
-    /// Rounds; the median counts
-    #[arg(long)]
-    rounds: Option<usize>,
-    /// What cargo itself adds
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    usual: Usual,
 }
 
 const GOALS: [(&str, &str); 3] =
@@ -56,15 +46,14 @@ struct Effort {
 
 fn main() -> Result<()> {
     let bench = Bench::parse();
-    let _ = bench.bench;
-    let mut effort = if bench.quick {
+    let mut effort = if bench.usual.quick {
         Effort { rounds: 1, questions: 2_000, answers: 20_000 }
     } else {
         Effort { rounds: 5, questions: 20_000, answers: 1_000_000 }
     };
-    effort.rounds = bench.rounds.unwrap_or(effort.rounds).max(1);
+    effort.rounds = bench.usual.rounds(effort.rounds);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(effort))?.print(bench.json)
+    runtime.block_on(run(effort))?.print(bench.usual.json)
 }
 
 async fn run(effort: Effort) -> Result<Figures> {

@@ -23,7 +23,7 @@ use screener::clock::{Now, UnixTime};
 use screener::ledger::{Ledger, Options, Origin, What};
 use screener::pass::Stamps;
 
-use figures::Figures;
+use figures::{Figures, Usual};
 
 /// Threads that look up or renew at once: as many as a daemon has on a small host.
 const THREADS: u32 = 4;
@@ -31,15 +31,8 @@ const THREADS: u32 = 4;
 /// The ledger: lookups and updates a second, memory and disk for a million passes, time to start
 #[derive(Debug, Parser)]
 struct Bench {
-    /// As JSON
-    #[arg(long)]
-    json: bool,
-    /// Little of everything: to see that it works
-    #[arg(long)]
-    quick: bool,
-    /// Rounds; the median counts
-    #[arg(long)]
-    rounds: Option<usize>,
+    #[command(flatten)]
+    usual: Usual,
     /// Where the files are made; without it in the system's place for temporary ones
     #[arg(long, value_name = "DIRECTORY")]
     directory: Option<PathBuf>,
@@ -49,9 +42,6 @@ struct Bench {
     /// How many passes
     #[arg(long)]
     passes: Option<u32>,
-    /// What cargo itself adds
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 /// How much is measured.
@@ -70,13 +60,12 @@ const GOALS: [(&str, &str); 3] =
 
 fn main() -> Result<()> {
     let bench = Bench::parse();
-    let _ = bench.bench;
-    let mut effort = if bench.quick {
+    let mut effort = if bench.usual.quick {
         Effort { passes: 20_000, histories: 4_000, lookups: 50_000, updates: 20_000, rounds: 1 }
     } else {
         Effort { passes: 1_000_000, histories: 200_000, lookups: 2_000_000, updates: 400_000, rounds: 5 }
     };
-    effort.rounds = bench.rounds.unwrap_or(effort.rounds).max(1);
+    effort.rounds = bench.usual.rounds(effort.rounds);
     effort.passes = bench.passes.unwrap_or(effort.passes);
     if let Some(path) = &bench.make {
         return fill(path, effort.passes, 0);
@@ -96,7 +85,7 @@ fn main() -> Result<()> {
     for _ in 0..effort.rounds {
         round(&path, effort, &mut figures)?;
     }
-    figures.print(bench.json)
+    figures.print(bench.usual.json)
 }
 
 /// One round of everything that has a time.

@@ -20,6 +20,7 @@ pub mod exim;
 pub mod frames;
 pub mod haproxy;
 pub mod host;
+pub mod journald;
 pub mod letter;
 pub mod listener;
 pub mod mailbox;

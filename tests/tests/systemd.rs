@@ -1,5 +1,5 @@
-//! What the daemon says to a service manager, and the sockets that it takes from one. The manager is the test: systemd itself
-//! would be process 1.
+//! What the daemon says to a service manager and to the journal, and the sockets that it takes from one. The manager is the test:
+//! systemd itself would be process 1. The journal is the real one.
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use screener_tests::cell;
 use screener_tests::cli::expect_all;
 use screener_tests::client::Client;
 use screener_tests::host::Host;
+use screener_tests::journald::{self, Journald, UNDER_THE_JOURNAL};
 use screener_tests::mta::Mta;
 use screener_tests::net::{Family, Net};
 use screener_tests::screener::{Screener, USUAL};
@@ -118,6 +120,57 @@ fn the_sockets_of_a_socket_unit_say_where_to_listen() {
         let refused = Screener::start_under(&mx, USUAL, &given("screener.socket", "2599"));
         let said = format!("{:#}", refused.err().context("it started with a socket that does not listen")?);
         ensure!(said.contains("gave a descriptor (screener.socket) that is no socket to listen on"), "{said}");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_journal_knows_session_client_and_program_of_each_line() {
+    cell::test("the_journal_knows_session_client_and_program_of_each_line", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let _mta = Mta::start(&mx, "")?;
+        let mut journal = Journald::start(&mx)?;
+        let config = USUAL.to_owned() + "[observe]\nprogram = \"postfix/postscreen\"\n";
+        let mut screener = Screener::start_under(&mx, &config, &UNDER_THE_JOURNAL)?;
+        let meet = |source: &str| -> Result<()> {
+            let mut client = Client::connect(&internet, source.parse()?, SocketAddr::new(mx.address(Family::V4)?, 25))?;
+            client.expect(220)?;
+            client.ask("EHLO sender.example.net", 250)?;
+            client.ask("QUIT", 221)?;
+            Ok(())
+        };
+        let says = |entry: &Value, text: &str| entry["MESSAGE"].as_str().is_some_and(|message| message.contains(text));
+        meet("198.51.100.70")?;
+        let connect = journal.wait_for("the line of a client", |entry| says(entry, "CONNECT from [198.51.100.70]:"))?;
+        ensure!(connect["SYSLOG_IDENTIFIER"] == "postfix/postscreen" && connect["PRIORITY"] == "6", "{connect}");
+        ensure!(connect["SCREENER_EVENT"] == "connect" && connect["_TRANSPORT"] == "journal", "{connect}");
+        ensure!(connect["SCREENER_CLIENT"].as_str().is_some_and(|it| it.starts_with("198.51.100.70:")), "{connect}");
+        let session = connect["SCREENER_SESSION"].as_str().context("a session")?.to_owned();
+        let last = journal.wait_for("its last line", |entry| says(entry, "DISCONNECT [198.51.100.70]:"))?;
+        ensure!(last["SCREENER_SESSION"] == session.as_str(), "{last}");
+
+        // Nobody waits for a journal that is gone; one that comes anew is found.
+        journal.crash()?;
+        meet("198.51.100.72")?;
+        journal.wait_for("a line in the new journal", |entry| says(entry, "CONNECT from [198.51.100.72]:"))?;
+
+        // As JSON the whole decision is in the text, and the fields beside it are the same.
+        screener.configure(&config.replace("[observe]\n", "[observe]\nlog = \"json\"\n"))?;
+        expect_all(&mx, &["reload"], 0, &[])?;
+        meet("198.51.100.73")?;
+        let decision = journal.wait_for("a decision", |entry| {
+            entry["SCREENER_EVENT"] == "decision" && says(entry, "\"client\":\"198.51.100.73:")
+        })?;
+        let object: Value = serde_json::from_str(decision["MESSAGE"].as_str().context("a text")?)?;
+        ensure!(object["event"] == "decision" && object["session"].is_string(), "{object}");
+        screener.stop()?;
+
+        // A journal that only reads standard error: lines as ever, and it is said.
+        std::fs::rename(mx.path(journald::SOCKET), mx.path("/run/systemd/journal/elsewhere"))?;
+        let screener = Screener::start_under(&mx, &config, &UNDER_THE_JOURNAL)?;
+        screener.wait_for_degraded("lines have no fields", true)?;
+        let line = journal.wait_for("a line by standard error", |entry| says(entry, "lines have no fields"))?;
+        ensure!(line["_TRANSPORT"] == "stdout" && line["PRIORITY"] == "4", "{line}");
         Ok(())
     });
 }

@@ -30,7 +30,7 @@ pub(crate) struct Setup {
 }
 
 /// What has to be there to run the lab: a program and the package that brings it.
-const LAB: [(&str, &str); 16] = [
+const LAB: [(&str, &str); 17] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("postfix", "postfix"),
@@ -49,6 +49,8 @@ const LAB: [(&str, &str); 16] = [
     ("msmtp", "msmtp"),
     ("swaks", "swaks"),
     ("/usr/bin/python3", "python3"),
+    // The journal.
+    ("/usr/lib/systemd/systemd-journald", "systemd"),
 ];
 
 /// What swaks needs for TLS and for IPv6: a module of Perl's and the package that brings it.

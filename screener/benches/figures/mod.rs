@@ -1,10 +1,36 @@
-//! What the crate's own benches report: each figure's median and span over the rounds, with its goal; as JSON or as lines. In the
+//! What the crate's own benches can be told and what they report: each figure's median and span over the rounds, with its goal; as JSON or as lines. In the
 //! form of the lab's (`tests/src/bench/report.rs`), since `cargo xtask bench` puts both together.
 //!
 //! Never fails for a time: a goal is printed beside a value.
 
 use anyhow::Result;
+use clap::Args;
 use serde::Serialize;
+
+/// What every bench can be told.
+#[derive(Debug, Args)]
+pub(crate) struct Usual {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Little of everything: to see that it works
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Rounds; the median counts
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// What cargo itself adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Usual {
+    /// How many rounds, at least one.
+    pub(crate) fn rounds(&self, unless_said: usize) -> usize {
+        let _from_cargo = self.bench;
+        self.rounds.unwrap_or(unless_said).max(1)
+    }
+}
 
 #[derive(Debug, Serialize)]
 struct Row {

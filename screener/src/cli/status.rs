@@ -93,7 +93,8 @@ fn show(status: &api::Status) -> anyhow::Result<()> {
                 })
                 .collect();
             let steer = if kernel.steer { "clients are steered" } else { "clients are not steered" };
-            output::line(format!("kernel: XDP on {}; {steer}", interfaces.join(", ")))?;
+            let xdp = if interfaces.is_empty() { "off".to_owned() } else { format!("on {}", interfaces.join(", ")) };
+            output::line(format!("kernel: XDP {xdp}; {steer}"))?;
             output::line(format!(
                 "events: {}, {} lost; clients under `reject` are refused {}",
                 match kernel.event_sample {

@@ -3,6 +3,7 @@
 //! Never puts a client's address into a metric label, and decides nothing.
 
 mod init;
+mod journal;
 mod json;
 mod metrics;
 mod metrics_dnsbl;
@@ -10,7 +11,7 @@ mod metrics_feed;
 mod sink;
 mod text;
 
-pub use init::{Format, init, set_format};
+pub use init::{Format, init, set_format, without_fields};
 pub use json::decision;
 pub use metrics::Metrics;
 pub use sink::{Flush, lost, trouble};

@@ -1,4 +1,4 @@
-//! The way of log lines to standard error: a buffer of bounded size, and a thread that writes it.
+//! The way of log lines to standard error or the journal: a buffer of bounded size, and a thread that writes it.
 //!
 //! Whoever logs never waits for the log's reader: a pipe that nobody empties, a journal that is restarted, a terminal that is
 //! stopped must not hold up a session. Lines for which there is no room are lost and counted, and told of as soon as
@@ -62,6 +62,8 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct State {
     lines: Vec<u8>,
+    /// How many these are.
+    waiting: u64,
     lost: u64,
     lost_at: Option<Instant>,
     /// The writer waits for the first line.
@@ -99,6 +101,7 @@ impl Write for &Shared {
             state.lost_at = Some(Instant::now());
         } else {
             state.lines.extend_from_slice(line);
+            state.waiting += 1;
             if std::mem::take(&mut state.idle) {
                 self.wake.notify_one();
             }
@@ -129,10 +132,10 @@ impl Shared {
     fn run(&self, mut out: impl Write) {
         let mut lines = Vec::new();
         let mut told = 0;
-        while self.take(&mut lines) {
+        while let Some(count) = self.take(&mut lines) {
             if let Err(error) = write_all(&mut out, &lines) {
                 let mut state = self.state();
-                state.lost += lines.iter().filter(|&&byte| byte == b'\n').count() as u64;
+                state.lost += count;
                 state.lost_at = Some(Instant::now());
                 drop(state);
                 if matches!(error.kind(), io::ErrorKind::BrokenPipe) {
@@ -153,8 +156,8 @@ impl Shared {
         self.wake.notify_all();
     }
 
-    /// Waits for lines and takes them. False: there are none left, and none will come.
-    fn take(&self, lines: &mut Vec<u8>) -> bool {
+    /// Waits for lines, takes them, and says how many they are. `None`: there are none left, and none will come.
+    fn take(&self, lines: &mut Vec<u8>) -> Option<u64> {
         let doze = Instant::now() + STAY_AWAKE;
         let mut state = self.state();
         // In any case for a while: what comes alone is often followed.
@@ -170,7 +173,8 @@ impl Shared {
             state = self.wait_at_most(state, GATHER);
         }
         std::mem::swap(&mut state.lines, lines);
-        !lines.is_empty()
+        let count = std::mem::take(&mut state.waiting);
+        (!lines.is_empty()).then_some(count)
     }
 
     fn wait_at_most<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {

@@ -227,6 +227,7 @@ impl Daemon {
         conditions.extend(self.pools.troubles().into_iter().map(|text| ("pool", text)));
         conditions.extend(self.feeds.troubles().into_iter().map(|text| ("feed", text)));
         conditions.extend(observe::trouble().map(|text| ("log", text)));
+        conditions.extend(observe::without_fields().map(|text| ("journal", text)));
         conditions.extend(self.rate_not_held().map(|text| ("syn_rate", text)));
         conditions.extend(self.silent_resolver().map(|text| ("resolver", text)));
         conditions.extend(certificate::conditions(&self.live().tls, Now::read().unix));
