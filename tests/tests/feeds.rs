@@ -2,7 +2,7 @@
 //! left when the source, the daemon or the disk is gone.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -514,4 +514,62 @@ fn a_new_feed_comes_with_a_reload_and_a_wrong_one_leaves_all_as_it_was() {
         screener.wait_for_predecessors()?;
         expect(&mx, &["feed", "status"], 0, "level1")
     });
+}
+
+#[test]
+fn a_large_list_comes_in_beside_sessions_and_one_that_has_no_room_changes_nothing() {
+    cell::test("a_large_list_comes_in_beside_sessions_and_one_that_has_no_room_changes_nothing", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let list = |name: &str, program: &str| mx.ask("sh", &["-c", &format!("awk 'BEGIN {{ {program} }}' > {name}")]);
+        // 200,000 networks of four addresses each.
+        let large =
+            "for (i = 0; i < 200000; i++) printf \"%d.%d.%d.%d/30\\n\", 20 + i / 65536, i / 256 % 256, i % 256, 8";
+        list(FILE, large)?;
+        let screener = Screener::start(&mx, &config(&[&file_feed("")]))?;
+        // Meanwhile everybody is greeted.
+        let (server, mut longest) = (SocketAddr::new("192.0.2.10".parse()?, 25), Duration::ZERO);
+        let (mut greeted, deadline) = (0_u8, Instant::now() + Duration::from_secs(60));
+        while feed(&screener, "own")?["entries"] != 200_000 || greeted < 20 {
+            ensure!(Instant::now() < deadline, "not in force:\n{}", screener.log());
+            let began = Instant::now();
+            let source: IpAddr = format!("198.51.100.{}", 1 + greeted % 200).parse()?;
+            let mut client = Client::connect(&internet, source, server)?;
+            ensure!(client.read_line()?.starts_with("220-"), "no greeting");
+            longest = longest.max(began.elapsed());
+            greeted = greeted.saturating_add(1);
+        }
+        ensure!(longest < Duration::from_secs(2), "somebody waited {longest:?} for a greeting");
+        expect(&mx, &["kernel", "map", "get", "deny", "20.0.1.9"], 0, "drop")?;
+
+        // A few that differ are changed in place.
+        list("/etc/screener/next", &format!("{large}; print \"203.0.113.0/28\""))?;
+        mx.ask("sh", &["-c", &format!("sed -i '/^20.0.1.8/d' /etc/screener/next && mv /etc/screener/next {FILE}")])?;
+        wait_for_log_of(&screener, "200000 prefixes in force: 1 came, 1 went, 199999 stay")?;
+        expect(&mx, &["kernel", "map", "get", "deny", "20.0.1.9"], 1, "not in deny")?;
+        ensure!(is_silent(&internet, "203.0.113.9")?, "what came is not dropped");
+
+        // More IPv6 networks than the kernel has room for.
+        list(
+            "/etc/screener/six",
+            "for (i = 0; i < 150000; i++) printf \"2a%02x:%x:%x::/48\\n\", i % 16, i / 4096, i % 4096",
+        )?;
+        let six = "name = \"six\"\nsource = \"/etc/screener/six\"\nformat = \"cidr\"\n";
+        screener.reload(&config(&[&file_feed(""), six]))?;
+        screener.wait_for_degraded("feed six: the kernel map", true)?;
+        screener.wait_for_degraded("is full", true)?;
+        ensure!(feed(&screener, "six")?["entries"] == 0, "some of it came in");
+        expect(&mx, &["deny", "export", "--origin", "feed:six"], 0, "# deny entries of")?;
+        ensure!(screener.tell(&["deny", "export", "--origin", "feed:six"])?.lines().count() == 1, "some of it came in");
+        expect(&mx, &["kernel", "map", "get", "deny", "20.0.2.9"], 0, "drop")?;
+        ensure!(is_silent(&internet, "203.0.113.9")?, "the other feed is gone");
+        // The feed goes again, and the one of 200,000.
+        screener.reload(&config(&[]))?;
+        expect(&mx, &["kernel", "map", "get", "deny", "20.0.2.9"], 1, "not in deny")?;
+        ensure!(!is_silent(&internet, "203.0.113.9")?, "still dropped");
+        Ok(())
+    });
+}
+
+fn wait_for_log_of(screener: &Screener, part: &str) -> Result<()> {
+    until_or_show(part, Duration::from_secs(60), || screener.log(), || Ok(screener.log().contains(part).then_some(())))
 }

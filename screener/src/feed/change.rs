@@ -42,7 +42,8 @@ impl Difference {
             match (old.peek(), new.peek()) {
                 (Some(a), Some(b)) if a == b => {
                     difference.kept += 1;
-                    (old.next(), new.next());
+                    old.next();
+                    new.next();
                 }
                 (Some(a), Some(b)) if a < b => difference.removed.extend(old.next()),
                 (_, Some(_)) => difference.added.extend(new.next()),

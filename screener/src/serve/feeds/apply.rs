@@ -17,7 +17,7 @@ use super::super::statics::{CHUNK, Held};
 const FEW: usize = 256;
 
 impl Daemon {
-    /// What a source says, in order. Held by whoever calls: [`Daemon::changing`].
+    /// What a source says, in order. Whoever changes something by it holds [`Daemon::changing`].
     pub(super) fn said_by(&self, source: &Source) -> Vec<IpNet> {
         let statics = self.statics();
         let mut said: Vec<_> =
@@ -27,7 +27,7 @@ impl Daemon {
     }
 
     /// Brings what a source says from one list to the next. What comes is there before what goes has gone, and what stays is
-    /// not touched. Held by whoever calls: [`Daemon::changing`].
+    /// not touched. Whoever calls holds [`Daemon::changing`].
     pub(super) fn exchange_list(
         &self,
         action: StaticAction,

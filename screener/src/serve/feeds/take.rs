@@ -269,7 +269,7 @@ impl Daemon {
         check_change()
     }
 
-    /// Writes the copy of what is in force; what comes of it is noted. Held by whoever calls: [`Daemon::changing`].
+    /// Writes the copy of what is in force; what comes of it is noted. Whoever calls holds [`Daemon::changing`].
     fn save_feed(&self, feed: &Feed) {
         let Some(list) = feed.state().list.clone() else { return };
         let head = Head::new(list.source, feed.permits(), list.taken, list.validators);
