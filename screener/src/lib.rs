@@ -27,3 +27,4 @@ pub mod serve;
 pub mod session;
 pub mod share;
 pub mod tls;
+mod version;

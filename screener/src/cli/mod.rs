@@ -31,10 +31,10 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config;
 use crate::control::{Client, ClientError};
+use crate::{config, version};
 
 /// A connection screener for mail servers.
 #[derive(Debug, Parser)]
@@ -106,9 +106,11 @@ pub(crate) enum Answer {
     No,
 }
 
-/// Parses the command line, carries it out, and says how it went.
-pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+/// Parses the command line, carries it out, and says how it went; `version` is what the executable was built as.
+pub fn main(version: &'static str) -> ExitCode {
+    version::set(version);
+    let words = Cli::command().version(version).try_get_matches();
+    let cli = match words.and_then(|words| Cli::from_arg_matches(&words)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output and are no error.

@@ -45,7 +45,7 @@ impl Answers for Daemon {
         let statics = self.statics();
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         api::Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::version::own().to_owned(),
             pid: std::process::id(),
             predecessor: self.predecessor.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             mode: self.mode.name().to_owned(),

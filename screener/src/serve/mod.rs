@@ -161,7 +161,7 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
     });
     info!(
         "screener {} in {} mode: {} passes, {} static entries",
-        env!("CARGO_PKG_VERSION"),
+        crate::version::own(),
         daemon.mode.name(),
         daemon.ledger.pass_count(),
         daemon.statics().len()
