@@ -543,7 +543,10 @@ fn a_large_list_comes_in_beside_sessions_and_one_that_has_no_room_changes_nothin
 
         // A few that differ are changed in place.
         list("/etc/screener/next", &format!("{large}; print \"203.0.113.0/28\""))?;
-        mx.ask("sh", &["-c", &format!("sed -i '/^20.0.1.8/d' /etc/screener/next && mv /etc/screener/next {FILE}")])?;
+        mx.ask(
+            "sh",
+            &["-c", &format!("sed -i '/^20[.]0[.]1[.]8/d' /etc/screener/next && mv /etc/screener/next {FILE}")],
+        )?;
         wait_for_log_of(&screener, "200000 prefixes in force: 1 came, 1 went, 199999 stay")?;
         expect(&mx, &["kernel", "map", "get", "deny", "20.0.1.9"], 1, "not in deny")?;
         ensure!(is_silent(&internet, "203.0.113.9")?, "what came is not dropped");

@@ -2,9 +2,9 @@
 //!
 //! Holds the look at it. Never takes a file that somebody is writing at the moment: it is looked at again.
 
-use std::fs::{File, Metadata};
+use std::fs::{Metadata, OpenOptions};
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -46,7 +46,9 @@ pub enum Looked {
 /// When it cannot be read, or is too long.
 pub fn look(path: &Path, known: Option<Stamp>) -> Result<Looked, FetchError> {
     let unreadable = |error: std::io::Error| FetchError::Away(format!("cannot read {}: {error}", path.display()));
-    let file = File::open(path).map_err(unreadable)?;
+    // Whatever it is, opening it waits for nobody: a pipe would, for a writer.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(FetchError::Away(format!("{} is no file", path.display())));
@@ -73,7 +75,17 @@ pub fn look(path: &Path, known: Option<Stamp>) -> Result<Looked, FetchError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
+
+    #[test]
+    fn a_pipe_is_no_file_and_holds_nobody_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+        assert!(look(&path, None).unwrap_err().to_string().ends_with("is no file"));
+    }
 
     #[test]
     fn a_file_is_read_when_it_is_another_one_and_whole() {

@@ -59,6 +59,8 @@ pub(super) struct Feed {
     state: Mutex<State>,
     /// Held while the source is asked and what it says is taken in.
     asking: Arc<tokio::sync::Mutex<()>>,
+    /// Held by a look at the file, which may hang in the system for longer than anybody waits for it.
+    looking: Arc<tokio::sync::Mutex<()>>,
     counts: Arc<Counts>,
 }
 
@@ -139,8 +141,8 @@ impl Outcome {
 impl Feed {
     fn new(config: &config::Feed, state: State, counts: Arc<Counts>) -> Arc<Self> {
         let source = Source::Feed(Arc::clone(config.name.shared()));
-        let asking = Arc::default();
-        Arc::new(Self { config: config.clone(), source, state: Mutex::new(state), asking, counts })
+        let (asking, looking) = (Arc::default(), Arc::default());
+        Arc::new(Self { config: config.clone(), source, state: Mutex::new(state), asking, looking, counts })
     }
 
     fn name(&self) -> &str {
@@ -161,9 +163,7 @@ impl Feeds {
     /// The feeds of a configuration, with their last good copies, which go into the set.
     pub(super) fn open(directory: PathBuf, wanted: &[config::Feed], set: &mut StaticSet, now: UnixTime) -> Self {
         let feeds: Vec<_> = wanted.iter().map(|config| begin_with_copy(config, &directory, set, now)).collect();
-        let feeds = Self { feeds: RwLock::new(feeds), directory, changed: Notify::new() };
-        feeds.sweep();
-        feeds
+        Self { feeds: RwLock::new(feeds), directory, changed: Notify::new() }
     }
 
     fn all(&self) -> RwLockReadGuard<'_, Vec<Arc<Feed>>> {
@@ -331,9 +331,8 @@ fn spread(time: Duration) -> Duration {
 
 /// Begins to look after the feeds.
 pub(super) fn begin(daemon: &Arc<Daemon>) {
-    for trouble in daemon.feeds.troubles() {
-        warn!("{trouble}");
-    }
+    // The configuration may have lost a feed while no daemon was there.
+    daemon.feeds.sweep();
     tokio::spawn(keep(Arc::clone(daemon)));
 }
 

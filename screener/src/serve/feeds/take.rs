@@ -100,7 +100,16 @@ impl Daemon {
             }
             FeedSource::File(path, format) => loop {
                 let (path, known) = (path.clone(), feed.state().seen.filter(|_| !by_hand));
-                let looked = spawn_blocking(move || fetch::look(&path, known)).await;
+                let Ok(alone) = Arc::clone(&feed.looking).try_lock_owned() else {
+                    let why = format!("the last look at {} has not come back: does its disk answer?", path.display());
+                    return Err(Trouble::Failed { why, answered: false });
+                };
+                let looked = spawn_blocking(move || {
+                    let looked = fetch::look(&path, known);
+                    drop(alone);
+                    looked
+                })
+                .await;
                 match looked.unwrap_or_else(|error| Err(FetchError::Away(error.to_string())))? {
                     Looked::Same => return Ok(Said::Seen),
                     Looked::Unsettled => sleep(SETTLING).await,

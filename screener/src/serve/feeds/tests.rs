@@ -77,7 +77,7 @@ fn a_copy_of_the_other_kind_a_damaged_one_and_one_of_no_feed_are_not_in_force() 
     assert!(set.is_empty() && !path.exists());
     assert!(feeds.troubles()[0].starts_with("feed a: its last good copy cannot be used: "), "{:?}", feeds.troubles());
     let directory = copied(&wanted[0], false, 600);
-    Feeds::open(directory.path().to_owned(), &[], &mut set, NOW);
+    Feeds::open(directory.path().to_owned(), &[], &mut set, NOW).sweep();
     assert!(set.is_empty() && !copy_of(directory.path(), "a").exists());
 }
 
