@@ -10,6 +10,7 @@ pub mod dns;
 pub mod dnsbl;
 pub mod dump;
 pub mod feed;
+pub mod fetch;
 pub mod handoff;
 pub mod host;
 pub mod kernel;

@@ -48,4 +48,5 @@ pub mod unbound;
 pub mod versus;
 pub mod wait;
 pub mod way;
+pub mod web;
 pub mod xdp;

@@ -10,6 +10,7 @@ mod dnsbl;
 mod doctor;
 mod entries;
 mod explain;
+mod feed;
 mod forget;
 mod input;
 mod kernel;
@@ -80,6 +81,9 @@ enum Verb {
     /// The prefixes that are denied
     #[command(subcommand)]
     Deny(deny::Deny),
+    /// Lists of prefixes that somebody else keeps
+    #[command(subcommand)]
+    Feed(feed::Feed),
     /// Ask every DNS list about an address now; changes nothing and needs no daemon
     Test(test::Test),
     /// The DNS lists
@@ -154,6 +158,7 @@ impl Cli {
             Verb::Pool(verb) => ask(verb.carry_out(&client)),
             Verb::Permit(verb) => ask(verb.carry_out(&client)),
             Verb::Deny(verb) => ask(verb.carry_out(&client)),
+            Verb::Feed(verb) => ask(verb.carry_out(&client)),
         }
     }
 }
