@@ -70,7 +70,7 @@ mod tests {
         metrics.session_decided("refused");
         metrics.test_failed(Test::Pregreet);
         metrics.handoff_failed();
-        let counted = Counted::read(&metrics.text(&Status::default(), &Dnsbl::default(), &[]));
+        let counted = Counted::read(&metrics.text(&Status::default(), &Dnsbl::default(), &[], &[]));
         assert_eq!(counted.outcomes, [("handed_off".to_owned(), 2), ("refused".to_owned(), 1)].into());
         assert_eq!(counted.failed, [("pregreet".to_owned(), 1)].into());
         assert_eq!(counted.handoffs_failed, 1);
