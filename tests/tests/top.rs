@@ -48,14 +48,15 @@ fn at_a_terminal_it_shows_what_happens_and_leaves_the_terminal_as_it_was() {
         ensure!(top.drawn().ends_with(LEFT), "{}", top.drawn().escape_debug());
 
         // By Ctrl-C, and by a signal, in the same way.
-        let ends: [&dyn Fn(&mut Pty) -> Result<()>; 2] = [&|top| top.hit("\x03"), &|top| {
-            Ok(kill_process(Pid::from_raw(top.id().cast_signed()).context("a process")?, Signal::TERM)?)
-        }];
-        for end in ends {
+        for by_key in [true, false] {
             let mut top = begin()?;
             top.wait_for(ENTERED)?;
             top.wait_for("nothing is degraded")?;
-            end(&mut top)?;
+            if by_key {
+                top.hit("\x03")?;
+            } else {
+                kill_process(Pid::from_raw(top.id().cast_signed()).context("a process")?, Signal::TERM)?;
+            }
             ensure!(top.wait()?.success());
             ensure!(top.settings()?.local_modes == before.local_modes && top.drawn().ends_with(LEFT));
         }
