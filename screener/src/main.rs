@@ -8,5 +8,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    screener::cli::main()
+    // Set by `cargo xtask` for what is installed.
+    screener::cli::main(option_env!("SCREENER_VERSION").unwrap_or(env!("CARGO_PKG_VERSION")))
 }

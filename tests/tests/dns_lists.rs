@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use screener_tests::cell;
+use screener_tests::cli::expect_all;
 use screener_tests::client::{Client, Reply};
 use screener_tests::dnsl::Dnsl;
 use screener_tests::host::Host;
@@ -286,5 +287,22 @@ fn a_pass_in_use_is_renewed_before_it_expires() {
         ensure!(used["sessions"] == 1 && used["let_through"].is_string(), "in use by the kernel alone: {used}");
         ensure!(server.asked("bl.example", "198.51.100.41") == 1, "nobody uses that one");
         Ok(())
+    });
+}
+
+#[test]
+fn doctor_sees_whom_the_local_stub_asks() {
+    cell::test("doctor_sees_whom_the_local_stub_asks", || {
+        let mx = Net::mx()?;
+        mx.write("/run/systemd/resolve/resolv.conf", "nameserver 9.9.9.9\nnameserver 192.168.7.1\n")?;
+        mx.resolve_at("127.0.0.53".parse()?)?;
+        mx.write("/etc/screener/screener.toml", &(CONFIG.to_owned() + &list("bl.example", "")))?;
+        let warned = "9.9.9.9, which 127.0.0.53:53 (systemd-resolved) asks, is a public resolver of Quad9";
+        expect_all(
+            &mx,
+            &["doctor"],
+            1,
+            &[warned, "the resolver 127.0.0.53:53 does not answer", "run a resolver of this host's own"],
+        )
     });
 }

@@ -1,17 +1,17 @@
 //! A new daemon takes the place of the one that runs while clients come all the time: none is refused, none is cut off.
 
 use std::io::Read as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixListener;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
 use screener_tests::cell;
 use screener_tests::cli::{expect_all, finish};
-use screener_tests::client::{Client, open};
+use screener_tests::client::Client;
+use screener_tests::crowd;
 use screener_tests::host::Host;
 use screener_tests::mta::{BOB, DIRECT, Mta};
 use screener_tests::net::{Family, Net};
@@ -20,8 +20,6 @@ use screener_tests::wait::{until, until_or_show};
 
 const SOON: Duration = Duration::from_secs(20);
 const LIMIT: Duration = Duration::from_secs(240);
-/// How many clients connect at a time.
-const AT_A_TIME: usize = 24;
 
 fn front() -> String {
     USUAL.replace("[kernel]", "[kernel]\nxdp = \"off\"").replace("\"1s\"", "\"500ms\"")
@@ -47,44 +45,6 @@ fn rest_of_the_mail(mut sending: Client) -> Result<()> {
     Ok(())
 }
 
-/// Clients that come without a pause until they are told to stop; each wants to hear the beginning of a greeting, and every
-/// tenth a whole one. Returns how many there were.
-fn stream_of_clients(internet: &Host, server: SocketAddr, stop: &AtomicBool) -> Result<usize> {
-    let next = AtomicUsize::new(0);
-    let visit = |number: usize| -> Result<()> {
-        // 198.51.100.64 to .191, and another port each time: none is near the ceiling of one client.
-        let source = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 51, 100, 64)) + u32::try_from(number % 128)?);
-        let begun = Instant::now();
-        let told = |what: &str| format!("client {number}, {what} after {:?}", begun.elapsed());
-        let mut stream = open(source.into(), server, SOON).with_context(|| told("connecting"))?;
-        let mut heard = Vec::new();
-        let whole = number.is_multiple_of(10);
-        while !(heard.starts_with(b"220-") && !whole || heard.windows(4).any(|four| four == b"220 ")) {
-            let mut chunk = [0; 512];
-            let count = stream.read(&mut chunk).with_context(|| told("waiting for the greeting"))?;
-            ensure!(count > 0, "{}: {}", told("closed"), heard.escape_ascii());
-            heard.extend_from_slice(&chunk[..count]);
-            ensure!(heard.starts_with(b"220"), "{}: {}", told("heard"), heard.escape_ascii());
-        }
-        Ok(())
-    };
-    internet.in_ns(|| {
-        std::thread::scope(|scope| {
-            let worker = || -> Result<()> {
-                while !stop.load(Ordering::Relaxed) {
-                    visit(next.fetch_add(1, Ordering::Relaxed)).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
-                }
-                Ok(())
-            };
-            let workers: Vec<_> = (0..AT_A_TIME).map(|_| scope.spawn(worker)).collect();
-            workers
-                .into_iter()
-                .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        })
-    })?;
-    Ok(next.into_inner())
-}
-
 /// Replaces the daemon five times under a stream of clients.
 fn five_times(config: &str, port: u16) -> Result<()> {
     let (mx, internet) = Net::mx_and_internet()?;
@@ -92,10 +52,8 @@ fn five_times(config: &str, port: u16) -> Result<()> {
     let mut screener = Screener::start(&mx, config)?;
     let server = SocketAddr::new(mx.address(Family::V4)?, port);
     let sending = half_a_mail(&internet, "198.51.100.20", server)?;
-    let stop = AtomicBool::new(false);
-    let clients = std::thread::scope(|scope| -> Result<usize> {
-        let stream = scope.spawn(|| stream_of_clients(&internet, server, &stop));
-        let replaced = (0..5_u8).try_for_each(|round| -> Result<()> {
+    let ((), clients) = crowd::during(&internet, server, || {
+        (0..5_u8).try_for_each(|round| -> Result<()> {
             // Granted at the last moment before, in the old one's memory.
             let source = format!("198.51.100.{}", 30 + round);
             let mut client = Client::connect(&internet, source.parse()?, server)?;
@@ -105,16 +63,7 @@ fn five_times(config: &str, port: u16) -> Result<()> {
             ensure!(screener.has_pass(source.parse()?)?, "{source} is not known after takeover {round}");
             client.ask("QUIT", 221)?;
             Ok(())
-        });
-        // Some come after the last one too.
-        let before = screener.sessions();
-        let more = || Ok((screener.sessions()? > before.as_ref().map_or(0, |count| *count) + 50).then_some(()));
-        let after = until_or_show("clients after the last takeover", SOON, || screener.log(), more);
-        stop.store(true, Ordering::Relaxed);
-        let clients = stream.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        replaced?;
-        after?;
-        Ok(clients)
+        })
     })?;
     println!("{clients} clients over five takeovers");
     ensure!(clients > 500, "only {clients} clients came");

@@ -80,6 +80,7 @@ impl Measure {
     /// One of the daemon's own benches, which needs no lab.
     fn own(&self, bench: &str) -> Command {
         let mut own = process::cargo("bench");
+        build::name_by_commit(&mut own);
         own.args(["--locked", "--package", "screener", "--bench", bench, "--"]);
         own.args(self.json.then_some("--json")).args(self.quick.then_some("--quick"));
         if let Some(rounds) = self.rounds {

@@ -6,12 +6,15 @@ mod bench;
 #[allow(dead_code, reason = "the daemon's build script uses the rest of it")]
 mod bpf_toolchain;
 mod build;
+mod deploy;
+mod dist;
 mod fuzz;
 mod lint;
 mod process;
 mod run;
 mod setup;
 mod test;
+mod version;
 
 use std::process::ExitCode;
 
@@ -34,6 +37,8 @@ enum Verb {
     Lint(lint::Lint),
     Bench(bench::Bench),
     Fuzz(fuzz::Fuzz),
+    Dist(dist::Dist),
+    Deploy(deploy::Deploy),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +50,8 @@ fn main() -> ExitCode {
         Verb::Lint(lint) => lint.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Fuzz(fuzz) => fuzz.run(),
+        Verb::Dist(dist) => dist.run(),
+        Verb::Deploy(deploy) => deploy.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

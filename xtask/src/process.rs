@@ -66,6 +66,11 @@ pub(crate) fn echo(command: &Command) {
     eprintln!("+ {}", shown(command));
 }
 
+/// Prints a command that reads a file.
+pub(crate) fn echo_with_input(command: &Command, input: &Path) {
+    eprintln!("+ {} <{}", shown(command), quoted(input.as_os_str()));
+}
+
 /// Whether this is root.
 pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
@@ -103,7 +108,7 @@ fn shown(command: &Command) -> String {
 }
 
 /// A word as the shell takes it for one.
-fn quoted(word: &OsStr) -> String {
+pub(crate) fn quoted(word: &OsStr) -> String {
     let word = word.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./:,@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

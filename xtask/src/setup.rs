@@ -30,7 +30,7 @@ pub(crate) struct Setup {
 }
 
 /// What has to be there to run the lab: a program and the package that brings it.
-const LAB: [(&str, &str); 17] = [
+const LAB: [(&str, &str); 18] = [
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("postfix", "postfix"),
@@ -39,6 +39,7 @@ const LAB: [(&str, &str); 17] = [
     ("haproxy", "haproxy"),
     ("curl", "curl"),
     ("openssl", "openssl"),
+    ("ssh", "openssh-client"),
     ("nft", "nftables"),
     ("ipset", "ipset"),
     // The store that several hosts share, and what tells where it is.
@@ -66,6 +67,9 @@ const UNPACKED: [(&str, &str); 4] = [
     ("sendmail", "sendmail-bin"),
     ("fail2ban", "fail2ban"),
 ];
+
+/// What the lab deploys by: the program, its tree and its package. Installed it would wait for strangers from the next boot on.
+const SSH_SERVER: (&str, &str, &str) = ("sshd", "openssh", "openssh-server");
 
 /// What boots other kernels: the program, and the package that brings it.
 const QEMU: (&str, &str) = ("qemu-system-x86_64", "qemu-system-x86");
@@ -151,6 +155,10 @@ pub(crate) fn for_lab() -> Result<Done> {
     let modules = PERL.iter().filter(|(module, _)| is_missing(module)).map(|(_, package)| *package);
     done = done.and(packages("the lab", &modules.collect::<Vec<_>>())?);
     for (name, package) in UNPACKED {
+        done = done.and(unpack::ensure_tree(name, &[package])?);
+    }
+    let (program, name, package) = SSH_SERVER;
+    if !process::is_installed(program) {
         done = done.and(unpack::ensure_tree(name, &[package])?);
     }
     Ok(done)

@@ -10,6 +10,7 @@ mod dnsbl;
 mod doctor;
 mod entries;
 mod explain;
+mod feed;
 mod forget;
 mod import_postfix;
 mod input;
@@ -31,10 +32,10 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config;
 use crate::control::{Client, ClientError};
+use crate::{config, version};
 
 /// A connection screener for mail servers.
 #[derive(Debug, Parser)]
@@ -80,6 +81,9 @@ enum Verb {
     /// The prefixes that are denied
     #[command(subcommand)]
     Deny(deny::Deny),
+    /// Lists of prefixes that somebody else keeps
+    #[command(subcommand)]
+    Feed(feed::Feed),
     /// Ask every DNS list about an address now; changes nothing and needs no daemon
     Test(test::Test),
     /// The DNS lists
@@ -105,9 +109,11 @@ pub(crate) enum Answer {
     No,
 }
 
-/// Parses the command line, carries it out, and says how it went.
-pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+/// Parses the command line, carries it out, and says how it went; `version` is what the executable was built as.
+pub fn main(version: &'static str) -> ExitCode {
+    version::set(version);
+    let words = Cli::command().version(version).try_get_matches();
+    let cli = match words.and_then(|words| Cli::from_arg_matches(&words)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output and are no error.
@@ -152,6 +158,7 @@ impl Cli {
             Verb::Pool(verb) => ask(verb.carry_out(&client)),
             Verb::Permit(verb) => ask(verb.carry_out(&client)),
             Verb::Deny(verb) => ask(verb.carry_out(&client)),
+            Verb::Feed(verb) => ask(verb.carry_out(&client)),
         }
     }
 }

@@ -76,7 +76,7 @@ pub(super) fn between(running: &Config, read: &mut Config) -> Changes {
     let Tests { tagged, pregreet, dnsbl, pipelining, non_smtp_command, forbidden, bare_newline } = &running.tests;
     table!(it, running, read, Config(""):
         file apart, hostname now, listen apart, backend apart, replies apart, limits apart, tls now, tests apart, ledger apart,
-        shared apart, kernel apart, ladder now, permits apart, denies apart, feeds now, pools apart, link now,
+        shared apart, kernel apart, ladder now, permits apart, denies apart, feeds apart, pools apart, link now,
         control apart, observe apart);
     table!(it, &running.listen, read.listen, Listen("listen."):
         mode restart, addresses now, pass_on now, own_networks now, proxy_from now);
@@ -105,6 +105,7 @@ pub(super) fn between(running: &Config, read: &mut Config) -> Changes {
         ca_file restart);
     table!(it, &running.kernel, read.kernel, Kernel("kernel."):
         interfaces now, xdp now, ports now, pin restart, offenders now, syn_rate now);
+    it.now("feed", &running.feeds, &read.feeds);
     it.now("pool", &running.pools, &read.pools);
     it.now("permit", &running.permits, &read.permits);
     let denies = |config: &Config| -> Vec<_> {

@@ -16,13 +16,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::error::{ConfigError, Problem};
-use super::raw::{At, Feed as RawFeed, Ladder as RawLadder, List, Raw};
+use super::raw::{At, Ladder as RawLadder, List, Raw};
 use super::source::Source;
 use super::tree::{
-    Backend, Config, Control, DeepTest, Deny, Feed, FeedSource, Kernel, Ledger, Limits, Listen, Observe, Permit,
-    PregreetTest, Tests, Tls,
+    Backend, Config, Control, DeepTest, Deny, Kernel, Ledger, Limits, Listen, Observe, Permit, PregreetTest, Tests, Tls,
 };
-use super::unbuilt;
 use super::value::{
     BackendAddress, HandoffMethod, Hostname, LocalAddress, Mode, Stressed, Word, absolute_path, prefix, socket_path,
 };
@@ -30,8 +28,8 @@ use crate::client::Ipv6KeyLength;
 use crate::ladder::Rules;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3_600);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 /// Nobody is held to what he did a month ago.
 const DAYS: Duration = Duration::from_secs(30 * 86_400);
 /// The most points, or clients, that a rung of the ladder may take.
@@ -60,9 +58,6 @@ pub(super) fn defaults() -> Config {
 /// Judges everything in a file.
 pub(super) fn config(raw: &Raw, source: &Source<'_>) -> Result<Config, ConfigError> {
     let mut judge = Judge { source, problems: Vec::new() };
-    for (span, message) in unbuilt::find(raw) {
-        judge.refuse(span, message);
-    }
     let config = judge.all(raw);
     if judge.problems.is_empty() {
         return Ok(config);
@@ -104,6 +99,7 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
         );
     }
     notes.extend(super::shared::notes(config));
+    notes.extend(super::feed::notes(&config.feeds));
     for deny in &config.denies {
         if let Some(permit) = config.permits.iter().find(|permit| permit.prefix.contains(&deny.prefix)) {
             notes.push(format!("deny {} never acts: permit {} covers it", deny.prefix, permit.prefix));
@@ -412,34 +408,6 @@ impl Judge<'_, '_> {
             format!("{prefix} is denied twice: keep one")
         });
         denies.into_iter().map(|(_, deny)| deny).collect()
-    }
-
-    fn feeds(&mut self, raw: &[At<RawFeed>]) -> Vec<Feed> {
-        let mut feeds = Vec::new();
-        for feed in raw.iter().map(At::get_ref) {
-            if feed.name.get_ref().is_empty() {
-                self.refuse(feed.name.span(), "empty: give the feed a name");
-            }
-            let source = self.with(&feed.source, |text| {
-                if let Some(domain) = text.strip_prefix("spf:") {
-                    return domain.parse::<Hostname>().map(|domain| FeedSource::Spf(domain.to_string()));
-                }
-                if text.starts_with("https://") || text.starts_with("http://") {
-                    return Ok(FeedSource::Url(text.to_owned()));
-                }
-                absolute_path(text).map(FeedSource::File)
-            });
-            let (format, action) = (self.word(&feed.format), self.word(&feed.action));
-            let refresh = self.duration(&feed.refresh, MINUTE..=YEARS);
-            if let Some(source) = source {
-                let name = feed.name.get_ref().clone();
-                feeds.push((feed.name.span(), Feed { name, source, format, action, refresh }));
-            }
-        }
-        self.twice(feeds.iter().map(|(span, feed)| (feed.name.clone(), span.clone())), |name| {
-            format!("there are two feeds named {name:?}: rename one")
-        });
-        feeds.into_iter().map(|(_, feed)| feed).collect()
     }
 
     /// Refuses each value that stood before.

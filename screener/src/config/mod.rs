@@ -2,13 +2,13 @@
 //!
 //! A file goes through two stages. [`raw`] is what may be written, with every default; [`check`] makes [`Config`] of it,
 //! whose types cannot hold a wrong value, and reports everything that is wrong with its file, line, column and key.
-//! [`unbuilt`] refuses what the schema knows and this version does not do. Never falls back to a default for a value
-//! that is written and wrong, and never shows a secret.
+//! Never falls back to a default for a value that is written and wrong, and never shows a secret.
 
 mod changes;
 mod check;
 mod dnsbl;
 mod error;
+mod feed;
 mod origin;
 mod pool;
 mod raw;
@@ -16,7 +16,6 @@ mod replies;
 mod shared;
 mod source;
 mod tree;
-mod unbuilt;
 mod value;
 
 use std::io;
@@ -24,15 +23,16 @@ use std::path::Path;
 
 pub use changes::Changes;
 pub use error::{ConfigError, Place, Problem};
+pub use feed::{Feed, FeedName, FeedSource, FeedUrl};
 pub use origin::Origin;
 pub use shared::{Shared, SharedStore, StoreHost, StorePlace};
 pub use tree::{
-    Backend, Code, Config, Control, DeepTest, Deny, DnsList, DnsblTest, ErrorCode, Feed, FeedSource, Kernel, Ledger,
-    Limits, Link, Listen, Observe, Permit, Pool, PregreetTest, Replies, Tests, Tls,
+    Backend, Code, Config, Control, DeepTest, Deny, DnsList, DnsblTest, ErrorCode, Kernel, Ledger, Limits, Link,
+    Listen, Observe, Permit, Pool, PregreetTest, Replies, Tests, Tls,
 };
 pub use value::{
-    AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, ListLevel, LocalAddress,
-    LogFormat, Mode, ProgramName, Secret, Stressed, Tagged, TestAction, XdpMode, Zone,
+    AfterTests, BackendAddress, Family, HandoffMethod, Hostname, InterfaceName, ListLevel, LocalAddress, LogFormat,
+    Mode, PrivateRanges, ProgramName, Secret, Stressed, Tagged, TestAction, XdpMode, Zone,
 };
 
 use source::Source;

@@ -454,16 +454,30 @@ impl Deny {
 pub(super) struct Feed {
     pub(super) name: At<String>,
     pub(super) source: At<String>,
-    pub(super) format: At<String>,
-    #[serde(default = "Deny::action")]
-    pub(super) action: At<String>,
-    #[serde(default = "Feed::refresh")]
-    pub(super) refresh: At<String>,
+    /// `None`: an SPF record has none.
+    #[serde(default)]
+    pub(super) format: Option<At<String>>,
+    /// `None`: `drop`, but for an SPF record.
+    #[serde(default)]
+    pub(super) action: Option<At<String>>,
+    /// `None`: as fits the source.
+    #[serde(default)]
+    pub(super) refresh: Option<At<String>>,
+    #[serde(default = "Feed::timeout")]
+    pub(super) timeout: At<String>,
+    #[serde(default = "Feed::private")]
+    pub(super) private: At<String>,
+    #[serde(default)]
+    pub(super) may_be_empty: bool,
 }
 
 impl Feed {
-    fn refresh() -> At<String> {
-        text("12h")
+    fn timeout() -> At<String> {
+        text("2m")
+    }
+
+    fn private() -> At<String> {
+        text("refuse")
     }
 }
 

@@ -323,12 +323,6 @@ fn min_ttl_above_max_ttl_points_at_the_one_that_is_written() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_where_it_stands() {
-    let refusal = refusal("[[feed]]\nname = \"a\"\nsource = \"/a\"\nformat = \"cidr\"");
-    assert!(refusal.starts_with("s.toml:2:8: feed[0].name: not in this version yet: "), "{refusal}");
-}
-
-#[test]
 fn a_proxy_that_the_kernel_would_give_to_the_mta_is_refused_unless_the_daemon_stands_in_front() {
     let proxies = "[listen]\nproxy_from = [\"192.0.2.128/25\", \"127.0.0.1\"]\n";
     assert_eq!(

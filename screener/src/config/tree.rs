@@ -11,13 +11,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::error::Place;
+use super::feed::Feed;
 use super::shared::{Shared, SharedStore};
 use super::value::{
-    AfterTests, BackendAddress, Family, FeedFormat, HandoffMethod, Hostname, InterfaceName, ListLevel, LocalAddress,
-    LogFormat, Mode, ProgramName, Stressed, Tagged, TestAction, XdpMode, Zone,
+    AfterTests, BackendAddress, Family, HandoffMethod, Hostname, InterfaceName, ListLevel, LocalAddress, LogFormat,
+    Mode, ProgramName, Stressed, Tagged, TestAction, XdpMode, Zone,
 };
 use crate::client::Ipv6KeyLength;
-use crate::feed::{DenyAction, StaticAction};
+use crate::feed::DenyAction;
 use crate::ladder::Rules;
 use crate::pass::{Test, TestSet};
 use crate::session::{Footer, Forbidden};
@@ -361,32 +362,6 @@ pub struct Deny {
     pub comment: String,
     /// Where it stands in the file, for errors found later.
     pub place: Place,
-}
-
-/// `[[feed]]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Feed {
-    /// Its name in `feed status`; not empty, no two alike.
-    pub name: String,
-    /// Where it comes from.
-    pub source: FeedSource,
-    /// Its form.
-    pub format: FeedFormat,
-    /// What happens to its prefixes.
-    pub action: StaticAction,
-    /// How often it is fetched.
-    pub refresh: Duration,
-}
-
-/// Where a feed comes from: `feed.source`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FeedSource {
-    /// An `http://` or `https://` address.
-    Url(String),
-    /// A file.
-    File(PathBuf),
-    /// The senders that a domain names in its SPF record.
-    Spf(String),
 }
 
 /// `[[pool]]`: senders that share a pass, by a domain's SPF record.

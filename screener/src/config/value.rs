@@ -145,22 +145,12 @@ words! {
 }
 
 words! {
-    /// The form of a feed: `feed.format`.
-    FeedFormat {
-        /// Spamhaus DROP as JSON lines.
-        SpamhausJson = "spamhaus-json",
-        /// Spamhaus DROP as text.
-        SpamhausText = "spamhaus-text",
-        /// One prefix a line.
-        Cidr = "cidr",
-        /// A `FireHOL` netset.
-        Netset = "netset",
-        /// An rbldnsd ip4set or ip4trie zone.
-        Rbldnsd = "rbldnsd",
-        /// OpenBSD spamd lists.
-        Spamd = "spamd",
-        /// A Postfix `cidr:` table of a postscreen access list.
-        PostscreenAccess = "postscreen-access",
+    /// What becomes of private and reserved ranges in a feed: `feed.private`.
+    PrivateRanges {
+        /// The list is refused: it is not what it should be.
+        Refuse = "refuse",
+        /// They are left out, and counted: some lists hold them by design.
+        LeaveOut = "leave-out",
     }
 }
 

@@ -5,10 +5,12 @@
 pub mod api;
 pub mod api_dnsbl;
 pub mod api_explain;
+pub mod api_feed;
 pub mod api_offender;
 pub mod api_pass;
 pub mod api_pool;
 mod client;
+mod feeds;
 mod lock;
 mod passes;
 mod server;

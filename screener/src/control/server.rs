@@ -26,9 +26,11 @@ use tokio_util::sync::CancellationToken;
 use super::api::{self, DenyRequest, ExportRequest, ImportRequest, PermitRequest};
 use super::api_dnsbl;
 use super::api_explain::{Explanation, ForgetRequest, Forgotten};
+use super::api_feed;
 use super::api_offender::{self, ForgiveRequest};
 use super::api_pass::{self, DeleteRequest, ListRequest, PassRequest, RestoreRequest, WatchRequest};
 use super::api_pool::{self, RefreshRequest};
+use super::feeds;
 use super::lock::Lock;
 use super::passes::{self, Lines};
 use crate::config::Control;
@@ -72,6 +74,16 @@ pub trait Answers: Send + Sync + 'static {
     ) -> impl Future<Output = Result<api_pool::Refreshed, Refusal>> + Send;
     /// Takes a pool's pass away.
     fn pool_forget(self: Arc<Self>, domain: String) -> impl Future<Output = Result<(), Refusal>> + Send;
+    /// How the feeds stand.
+    fn feeds(&self) -> Vec<api_feed::Feed>;
+    /// Asks a feed's source, for which it waits; or takes in what was refused.
+    fn feed_refresh(
+        self: Arc<Self>,
+        name: String,
+        request: api_feed::RefreshRequest,
+    ) -> impl Future<Output = Result<api_feed::Refreshed, Refusal>> + Send;
+    /// What a feed's refused list would change. Called where waiting is allowed.
+    fn feed_diff(&self, name: &str) -> Result<api_feed::Diff, Refusal>;
     /// The permit entries.
     fn permits(&self) -> Vec<api::Static>;
     /// Adds a permit made by command, or changes its comment.
@@ -209,6 +221,7 @@ impl Server {
             .route("/v1/explain/{address}", get(explain::<A>))
             .route("/v1/forget", post(forget::<A>))
             .merge(passes::routes::<A>())
+            .merge(feeds::routes::<A>())
             .route("/v1/pools", get(pools::<A>))
             .route("/v1/pools/{domain}", get(pool::<A>))
             .route("/v1/pools/{domain}/refresh", post(pool_refresh::<A>))

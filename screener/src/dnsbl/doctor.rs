@@ -3,7 +3,7 @@
 //! Looks at each resolver itself (alive, public, rewriting, validating) and at each list's test points. Changes nothing.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::proto::op::ResponseCode;
@@ -61,6 +61,10 @@ const PUBLIC: [(&str, &[&str]); 7] = [
 const OWN_RESOLVER: &str =
     "run a resolver of this host's own (unbound on 127.0.0.1) and name it in /etc/resolv.conf or tests.dnsbl.resolvers";
 
+/// Where systemd-resolved listens, and where it says whom it asks: it finds out nothing itself.
+const STUBS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)), IpAddr::V4(Ipv4Addr::new(127, 0, 0, 54))];
+const UPLINKS: &str = "/run/systemd/resolve/resolv.conf";
+
 /// Above this an answer eats into the greet wait.
 const SLOW: Duration = Duration::from_millis(500);
 
@@ -111,18 +115,12 @@ fn servers(config: &DnsblTest) -> Result<Vec<SocketAddr>, String> {
 
 async fn examine_resolver(server: SocketAddr) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Some(owner) = public_owner(server.ip()) {
-        findings.push(finding(
-            Severity::Warning,
-            format!("{server} is a public resolver of {owner}: many lists refuse it or answer it wrongly"),
-            OWN_RESOLVER,
-        ));
-    } else if !is_own(server.ip()) {
-        findings.push(finding(
-            Severity::Note,
-            format!("{server} is a resolver somewhere else: lists count its questions together with those of others"),
-            OWN_RESOLVER,
-        ));
+    findings.extend(whose(&server.to_string(), server.ip()));
+    if STUBS.contains(&server.ip())
+        && let Ok(text) = tokio::fs::read_to_string(UPLINKS).await
+    {
+        let of_stub = |uplink: IpAddr| whose(&format!("{uplink}, which {server} (systemd-resolved) asks,"), uplink);
+        findings.extend(name_servers(&text).filter_map(of_stub));
     }
     // The root's keys: every validating resolver has them.
     match probe::ask(server, ".", RecordType::SOA).await {
@@ -148,6 +146,27 @@ async fn examine_resolver(server: SocketAddr) -> Vec<Finding> {
         findings.extend(of_missing(server, &reply));
     }
     findings
+}
+
+/// Whether lists take the questions of a resolver for this host's own.
+fn whose(resolver: &str, address: IpAddr) -> Option<Finding> {
+    if let Some(owner) = public_owner(address) {
+        let what = format!("{resolver} is a public resolver of {owner}: many lists refuse it or answer it wrongly");
+        return Some(finding(Severity::Warning, what, OWN_RESOLVER));
+    }
+    let what =
+        format!("{resolver} is a resolver somewhere else: lists count its questions together with those of others");
+    (!is_own(address)).then(|| finding(Severity::Note, what, OWN_RESOLVER))
+}
+
+/// The servers that a resolv.conf(5) names.
+fn name_servers(text: &str) -> impl Iterator<Item = IpAddr> {
+    text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let address = words.next().filter(|word| *word == "nameserver").and(words.next())?;
+        // An address of one link has the link behind it.
+        address.split('%').next()?.parse().ok()
+    })
 }
 
 fn of_root(server: SocketAddr, reply: &Reply) -> Vec<Finding> {
@@ -271,6 +290,16 @@ mod tests {
         assert!(listed.iter().all(|text| text.parse::<IpAddr>().is_ok()));
         assert!(is_own("127.0.0.1".parse().unwrap()) && is_own("10.1.1.1".parse().unwrap()));
         assert!(!is_own("203.0.113.53".parse().unwrap()));
+    }
+
+    #[test]
+    fn whom_a_stub_asks_is_looked_at_like_a_resolver() {
+        let text = "# made by systemd-resolved\nnameserver 8.8.8.8\nnameserver fe80::1%eth0\nnameserver 203.0.113.53\n\
+                    nameserver what\nsearch example.com\n";
+        let asked: Vec<_> = name_servers(text).collect();
+        assert_eq!(asked, ["8.8.8.8", "fe80::1", "203.0.113.53"].map(|it| it.parse::<IpAddr>().unwrap()));
+        let severities: Vec<_> = asked.iter().map(|&it| whose("it", it).map(|found| found.severity)).collect();
+        assert_eq!(severities, [Some(Severity::Warning), None, Some(Severity::Note)]);
     }
 
     #[test]

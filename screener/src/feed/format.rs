@@ -81,29 +81,35 @@ impl Format {
     /// # Errors
     /// If any line is not understood, the list is not complete, or it holds nothing.
     pub fn read(self, text: &str, now: UnixTime, told: &mut dyn FnMut(usize)) -> Result<List, BadList> {
+        let list = self.read_even_empty(text, now, told)?;
+        if list.prefixes.is_empty() { Err(BadList::one("there is no prefix in it")) } else { Ok(list) }
+    }
+
+    /// As [`Format::read`], but a list may be complete and hold nothing.
+    ///
+    /// # Errors
+    /// If any line is not understood, or the list is not complete.
+    pub fn read_even_empty(self, text: &str, now: UnixTime, told: &mut dyn FnMut(usize)) -> Result<List, BadList> {
         if text.starts_with(GZIP) {
             return Err(BadList::one("this is compressed: unpack it with gunzip first"));
         }
-        let list = match self {
-            Self::Rbldnsd => Rbldnsd::read(text, now, told)?,
-            Self::Spamd if SpamdConf::is_meant(text) => {
-                return Err(BadList::one(
-                    "this is spamd.conf, which names lists and has none: `screener deny import --format spamd` reads those \
+        match self {
+            Self::Rbldnsd => Rbldnsd::read(text, now, told),
+            Self::Spamd if SpamdConf::is_meant(text) => Err(BadList::one(
+                "this is spamd.conf, which names lists and has none: `screener deny import --format spamd` reads those \
                      that are files; a feed must be one of the lists",
-                ));
-            }
+            )),
             Self::Spamd => {
                 let mut gathered = Gathered::default();
                 gathered.add(Spamd::read(text, told)?.spans(), Vec::new());
-                gathered.list()
+                Ok(gathered.list())
             }
-            Self::Cidr => self.lines(text, told, |reader, line| reader.prefix(before(line, &['#', ';'])))?,
-            Self::Netset => self.lines(text, told, |reader, line| reader.prefix(before(line, &['#'])))?,
-            Self::SpamhausText => self.lines(text, told, Reader::spamhaus)?,
-            Self::SpamhausJson => self.lines(text, told, Reader::record)?,
-            Self::PostscreenAccess => self.lines(text, told, Reader::rule)?,
-        };
-        if list.prefixes.is_empty() { Err(BadList::one("there is no prefix in it")) } else { Ok(list) }
+            Self::Cidr => self.lines(text, told, |reader, line| reader.prefix(before(line, &['#', ';']))),
+            Self::Netset => self.lines(text, told, |reader, line| reader.prefix(before(line, &['#']))),
+            Self::SpamhausText => self.lines(text, told, Reader::spamhaus),
+            Self::SpamhausJson => self.lines(text, told, Reader::record),
+            Self::PostscreenAccess => self.lines(text, told, Reader::rule),
+        }
     }
 
     fn lines(self, text: &str, told: &mut dyn FnMut(usize), take: fn(&mut Reader, &str)) -> Result<List, BadList> {

@@ -139,7 +139,7 @@ pub struct Coverage {
 
 impl Coverage {
     /// Of a sorted list.
-    fn of(sorted: &[IpNet]) -> Self {
+    pub fn of(sorted: &[IpNet]) -> Self {
         let mut coverage = Self::default();
         for net in outermost(sorted) {
             match net {
@@ -279,19 +279,34 @@ fn number<T>(few: &Few<T>) -> String {
 /// # Errors
 /// With everything that speaks against it.
 pub fn judge(list: &[IpNet], protected: &Protected) -> Result<Judgement, Box<Objections>> {
+    judge_next(&[], list, protected)
+}
+
+/// Judges a list that follows on another one, which is in order. What that one says already is no news: it was accepted, or
+/// what it covers was permitted since, on purpose.
+///
+/// # Errors
+/// As [`judge`].
+pub(super) fn judge_next(
+    before: &[IpNet],
+    list: &[IpNet],
+    protected: &Protected,
+) -> Result<Judgement, Box<Objections>> {
     let mut sorted = list.to_vec();
     sorted.sort_unstable();
     let coverage = Coverage::of(&sorted);
-    let too_wide: Few<_> = sorted.iter().filter(|net| net.prefix_len() < widest(net)).copied().collect();
-    let (covered, idle) = meet(&sorted, protected);
-    if too_wide.is_empty() && covered.is_empty() && !coverage.is_too_much() {
+    let is_new = |net: &IpNet| before.binary_search(net).is_err();
+    let too_wide: Few<_> = sorted.iter().filter(|net| net.prefix_len() < widest(net) && is_new(net)).copied().collect();
+    let (covered, idle) = meet(&sorted, protected, is_new);
+    let too_much = coverage.is_too_much() && !Coverage::of(before).is_too_much();
+    if too_wide.is_empty() && covered.is_empty() && !too_much {
         return Ok(Judgement { coverage, idle });
     }
     Err(Box::new(Objections { prefixes: list.len(), coverage, too_wide, covered }))
 }
 
-/// What of a sorted list meets what is guarded, and what of it lies in permits.
-fn meet(sorted: &[IpNet], protected: &Protected) -> (Few<Covered>, Few<IpNet>) {
+/// What of a sorted list meets what is guarded by prefixes that are new, and what of it lies in permits.
+fn meet(sorted: &[IpNet], protected: &Protected, is_new: impl Fn(&IpNet) -> bool + Copy) -> (Few<Covered>, Few<IpNet>) {
     let outer: Vec<_> = outermost(sorted).copied().collect();
     let mut items: Vec<_> = protected.items.iter().collect();
     items.sort_by_key(|(net, _)| *net);
@@ -301,11 +316,13 @@ fn meet(sorted: &[IpNet], protected: &Protected) -> (Few<Covered>, Few<IpNet>) {
     for (net, why) in items {
         let at = outer.partition_point(|other| other <= net);
         if let Some(&by) = at.checked_sub(1).and_then(|at| outer.get(at)).filter(|by| by.contains(net)) {
-            covered.push(Covered { net: *net, why: why.clone(), by });
+            if is_new(&by) {
+                covered.push(Covered { net: *net, why: why.clone(), by });
+            }
             continue;
         }
         let inside = within(sorted, net);
-        if let (Some(&by), true) = (inside.first(), why.is_our_own()) {
+        if let (Some(&by), true) = (inside.iter().find(|net| is_new(net)), why.is_our_own()) {
             covered.push(Covered { net: *net, why: why.clone(), by });
         } else if !counted.is_some_and(|permit| permit.contains(net)) {
             idle.extend(inside.iter().copied());

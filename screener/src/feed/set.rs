@@ -265,6 +265,14 @@ impl StaticSet {
         rails::judge(list, &self.protected())
     }
 
+    /// The same for a list of denies that follows on another one, which is in order.
+    ///
+    /// # Errors
+    /// As [`StaticSet::judge`].
+    pub fn judge_next(&self, before: &[IpNet], list: &[IpNet]) -> Result<Judgement, Box<Objections>> {
+        rails::judge_next(before, list, &self.protected())
+    }
+
     fn protected(&self) -> Protected {
         let mut protected = Protected::default();
         for (prefix, slot) in &self.slots {
@@ -333,16 +341,17 @@ impl StaticSet {
     }
 
     /// Credits `weight` hits to the prefix that decides about an address, and returns it. A dry run that covers the
-    /// address more closely is credited too: that is what it is for.
+    /// address more closely is credited too: that is what it is for. `credited` hears whose entries these are.
     ///
     /// The kernel samples its events: `weight` is how many packets the one stands for.
-    pub fn hit(&self, address: IpAddr, weight: u64, at: UnixTime) -> Option<IpNet> {
+    pub fn hit(&self, address: IpAddr, weight: u64, at: UnixTime, mut credited: impl FnMut(&Source)) -> Option<IpNet> {
         let deciding = self.lookup(address)?.prefix;
         for (prefix, slot) in self.slots.cover(&host(address)) {
             let closer_count =
                 prefix.prefix_len() > deciding.prefix_len() && slot.items().first().is_some_and(Item::is_count);
             if prefix == deciding || closer_count {
                 slot.hit(weight, at);
+                slot.items().first().into_iter().for_each(|item| credited(&item.origin.source));
             }
         }
         Some(deciding)

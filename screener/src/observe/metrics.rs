@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 
 use crate::control::api::Status;
 use crate::control::api_dnsbl::Dnsbl;
+use crate::control::api_feed::Feed;
 use crate::ladder::{Count, Offence, Rung};
 use crate::pass::Test;
 
@@ -135,7 +136,7 @@ impl Metrics {
     }
 
     /// The text form of these and of what `status` knows.
-    pub fn text(&self, status: &Status, dnsbl: &Dnsbl, degraded: &[&'static str]) -> String {
+    pub fn text(&self, status: &Status, dnsbl: &Dnsbl, feeds: &[Feed], degraded: &[&'static str]) -> String {
         let mut registry = Registry::with_prefix("screener");
         registry.register("sessions", "Sessions by outcome", self.sessions.clone());
         registry.register("tests_failed", "Failed tests", self.failed.clone());
@@ -225,6 +226,7 @@ impl Metrics {
         }
         registry.register("dnsbl", "Questions to DNS lists and their answers", lists);
         super::metrics_dnsbl::register(&mut registry, dnsbl);
+        super::metrics_feed::register(&mut registry, feeds);
         let packets = Family::<Packets, Counter>::default();
         for counter in status.kernel.iter().flat_map(|kernel| &kernel.counters) {
             let labels =
@@ -267,7 +269,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.session_decided("handed_off");
         metrics.test_failed(Test::Pregreet);
-        let text = metrics.text(&Status::default(), &Dnsbl::default(), &["mta"]);
+        let text = metrics.text(&Status::default(), &Dnsbl::default(), &[], &["mta"]);
         assert!(text.contains("screener_sessions_total{outcome=\"handed_off\"} 1"), "{text}");
         assert!(text.contains("screener_tests_failed_total{test=\"pregreet\"} 1"));
         assert!(text.contains("screener_degraded{what=\"mta\"} 1"));

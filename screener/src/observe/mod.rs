@@ -7,6 +7,7 @@ mod journal;
 mod json;
 mod metrics;
 mod metrics_dnsbl;
+mod metrics_feed;
 mod sink;
 mod text;
 

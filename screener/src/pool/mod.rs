@@ -213,6 +213,14 @@ impl Pool {
     }
 }
 
+/// The senders that a domain names in its SPF record, for whoever keeps them otherwise than as a pool.
+///
+/// # Errors
+/// When the DNS does not say.
+pub async fn senders(resolver: &Resolver, domain: &str) -> Result<Expansion, ExpandError> {
+    expand::expand(resolver, domain).await
+}
+
 impl Pools {
     /// The pools of a configuration, with what the file has of them.
     pub fn open(file: PathBuf, wanted: &[config::Pool]) -> Self {

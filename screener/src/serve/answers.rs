@@ -12,7 +12,7 @@ use crate::clock::{Now, UnixTime};
 use crate::control::api::{self, DenyRequest, ExportRequest, ImportRequest, PermitRequest};
 use crate::control::api_explain::{Explanation, ForgetRequest, Forgotten};
 use crate::control::api_pass::{self, DeleteRequest, ListRequest, PassRequest, RestoreRequest, WatchRequest};
-use crate::control::{Answers, Refusal, api_dnsbl, api_offender, api_pool};
+use crate::control::{Answers, Refusal, api_dnsbl, api_feed, api_offender, api_pool};
 use crate::feed::{Match, StaticAction};
 use crate::kernel;
 use crate::observe;
@@ -45,7 +45,7 @@ impl Answers for Daemon {
         let statics = self.statics();
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         api::Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::version::own().to_owned(),
             pid: std::process::id(),
             predecessor: self.predecessor.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             mode: self.mode.name().to_owned(),
@@ -134,6 +134,22 @@ impl Answers for Daemon {
         self.pool_forgotten(&domain).await
     }
 
+    fn feeds(&self) -> Vec<api_feed::Feed> {
+        self.feeds_shown()
+    }
+
+    async fn feed_refresh(
+        self: Arc<Self>,
+        name: String,
+        request: api_feed::RefreshRequest,
+    ) -> Result<api_feed::Refreshed, Refusal> {
+        self.feed_refreshed(&name, request).await
+    }
+
+    fn feed_diff(&self, name: &str) -> Result<api_feed::Diff, Refusal> {
+        self.feed_differs(name)
+    }
+
     fn permits(&self) -> Vec<api::Static> {
         self.static_entries(true)
     }
@@ -180,7 +196,7 @@ impl Answers for Daemon {
 
     fn metrics(&self) -> String {
         let kinds: Vec<_> = self.conditions().into_iter().map(|(kind, _)| kind).collect();
-        self.metrics.text(&self.status(), &self.lists_shown(), &kinds)
+        self.metrics.text(&self.status(), &self.lists_shown(), &self.feeds_shown(), &kinds)
     }
 
     fn reload(self: Arc<Self>) -> Result<api::ReloadReport, Refusal> {
@@ -209,6 +225,7 @@ impl Daemon {
             }
         }
         conditions.extend(self.pools.troubles().into_iter().map(|text| ("pool", text)));
+        conditions.extend(self.feeds.troubles().into_iter().map(|text| ("feed", text)));
         conditions.extend(observe::trouble().map(|text| ("log", text)));
         conditions.extend(observe::without_fields().map(|text| ("journal", text)));
         conditions.extend(self.rate_not_held().map(|text| ("syn_rate", text)));

@@ -31,6 +31,7 @@ use crate::session::{Arrival, Ceiling, Decision, Event, Features, Outcome, Sessi
 use super::answering::Answering;
 use super::degraded::Degraded;
 use super::door::{Visit, Whose};
+use super::feeds::Feeds;
 use super::limits::{Limits, TarpitPlace};
 use super::live::Live;
 use super::metrics_door::MetricsDoor;
@@ -51,6 +52,7 @@ pub(super) struct Daemon {
     pub(super) learn_again: Notify,
     pub(super) ledger: Ledger,
     pub(super) pools: Pools,
+    pub(super) feeds: Feeds,
     pub(super) links: Recent,
     /// What is shared with other hosts; `None`: nothing.
     pub(super) sharing: Option<Sharing>,

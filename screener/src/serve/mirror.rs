@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use crate::client::ClientKey;
 use crate::clock::{Now, UnixTime};
 use crate::config::Config;
-use crate::feed::{DenyAction, StaticAction, StaticSet};
+use crate::feed::{DenyAction, Source, StaticAction, StaticSet};
 use crate::kernel::text::Line;
 use crate::kernel::{EventStream, Kernel, KernelError, PassRoom};
 use crate::ledger::{Change, Changes, Dropped, Ledger, Pass, What};
@@ -267,7 +267,12 @@ pub(super) async fn hear(daemon: Arc<Daemon>, mut events: EventStream) {
         let (prefix, source) = {
             let statics = daemon.statics();
             let source = statics.lookup(event.address).map(|found| found.source.to_string());
-            (statics.hit(event.address, event.weight.into(), event.at), source.unwrap_or_default())
+            let prefix = statics.hit(event.address, event.weight.into(), event.at, |source| {
+                if let Source::Feed(name) = source {
+                    daemon.feeds.hit(name, event.weight.into(), event.at);
+                }
+            });
+            (prefix, source.unwrap_or_default())
         };
         // A tagged or counted client goes on to the daemon, which notes it there.
         if let Some(StaticAction::Deny(DenyAction::Drop | DenyAction::Reject)) = event.action {

@@ -13,6 +13,7 @@ mod delivered;
 mod door;
 mod drive;
 mod explain;
+mod feeds;
 mod interfaces;
 mod limits;
 mod links;
@@ -66,6 +67,7 @@ use crate::session::Features;
 use answering::Answering;
 use daemon::{Counts, Daemon, Mode};
 use degraded::Degraded;
+use feeds::Feeds;
 use limits::Limits;
 use live::Live;
 use metrics_door::MetricsDoor;
@@ -85,6 +87,9 @@ const OUTLIVE: Duration = Duration::from_secs(3600);
 /// The file of the pools, beside the ledger.
 const POOLS: &str = "pools.json";
 
+/// The directory of the last good copies of feeds, beside the ledger.
+const FEEDS: &str = "feeds";
+
 /// Runs the daemon until it is told to stop (SIGTERM, SIGINT), or another one has taken its place.
 ///
 /// # Errors
@@ -101,7 +106,9 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
     for sentence in &found.degraded {
         warn!("{sentence}");
     }
-    let statics = policy::statics(&config, &ledger, started.unix)?;
+    let mut statics = policy::statics(&config, &ledger, started.unix)?;
+    let copies = config.ledger.path.with_file_name(FEEDS);
+    let feeds = Feeds::open(copies, &config.feeds, &mut statics, started.unix);
     let live = Live::new(config)?;
     let config = &live.config;
     let degraded = Degraded::default();
@@ -126,6 +133,7 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
         ledger,
         links: Recent::new(started.instant),
         pools: Pools::open(config.ledger.path.with_file_name(POOLS), &config.pools),
+        feeds,
         sharing: Sharing::new(config),
         statics: statics.into(),
         changing: Mutex::default(),
@@ -153,7 +161,7 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
     });
     info!(
         "screener {} in {} mode: {} passes, {} static entries",
-        env!("CARGO_PKG_VERSION"),
+        crate::version::own(),
         daemon.mode.name(),
         daemon.ledger.pass_count(),
         daemon.statics().len()
@@ -161,6 +169,7 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
 
     lists::begin(&daemon);
     pools::begin(&daemon);
+    feeds::begin(&daemon);
     shared::begin(&daemon)?;
     certificate::begin(&daemon);
     if let Some(text) = daemon.rate_not_held() {

@@ -102,7 +102,16 @@ fn take_in(daemon: &Arc<Daemon>) -> Result<api::ReloadReport, ReloadError> {
     if let Some(kernel) = &daemon.kernel {
         kernel.reconfigure(&interfaces::kernel_options(config, daemon.wants_steer()).following())?;
     }
-    let renewed = daemon.renew_statics(&statics).inspect_err(|_| give_back(daemon, &running.config))?;
+    // From here on no list comes in for a feed that is no more.
+    let feeds = daemon.feeds.reconfigure(&config.feeds, Now::read().unix);
+    let renewed = match daemon.renew_statics(&statics, &config.feeds) {
+        Ok(renewed) => renewed,
+        Err(error) => {
+            daemon.feeds.give_back(feeds);
+            give_back(daemon, &running.config);
+            return Err(error.into());
+        }
+    };
     say(&renewed, &mut report);
     if !fronts.is_empty() {
         // A descriptor that cannot be doubled costs one listener; the others go on.
@@ -126,6 +135,9 @@ fn take_in(daemon: &Arc<Daemon>) -> Result<api::ReloadReport, ReloadError> {
     running.watch.cancel();
     if changes.has("pool") {
         pools::reconfigured(daemon, &config.pools);
+    }
+    if changes.has("feed") {
+        daemon.feeds.reconfigured();
     }
     observe::set_format(log_format(config));
     apply_metrics(daemon, config, metrics, &mut report);

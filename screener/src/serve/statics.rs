@@ -2,6 +2,7 @@
 //!
 //! Holds the order of these steps and how they are undone. What may be denied is the set's to judge.
 
+use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +11,7 @@ use ipnet::IpNet;
 use tracing::{info, warn};
 
 use crate::clock::Now;
+use crate::config;
 use crate::control::Refusal;
 use crate::control::api::{self, DenyRequest, ExportRequest, ImportReport, ImportRequest, PermitRequest};
 use crate::feed::{self, Entry, Origin, Said, Source, StaticAction, StaticSet};
@@ -20,7 +22,7 @@ use super::answers::{entry, stamp};
 use super::daemon::{Daemon, Mode};
 
 /// How many entries of a list go into the set under one lock: a few milliseconds.
-const CHUNK: usize = 4096;
+pub(super) const CHUNK: usize = 4096;
 
 impl Daemon {
     pub(super) fn static_entries(&self, permits: bool) -> Vec<api::Static> {
@@ -159,7 +161,7 @@ impl Daemon {
         }
         if !said.is_empty() {
             if let Err(error) = self.sync() {
-                self.unsay(said);
+                self.unsay(said, &Source::Cli);
                 // What of the list went in goes out again. Should that fail too, the next list or start puts it right.
                 if let Err(also) = self.sync() {
                     warn!("the kernel's lists are not what they should be: {also}");
@@ -219,16 +221,17 @@ impl Daemon {
     }
 
     /// Makes the kernel's lists equal to the set. The set is let go of before anybody looks at the outcome.
-    fn sync(&self) -> Result<(), KernelError> {
+    pub(super) fn sync(&self) -> Result<(), KernelError> {
         let Some(kernel) = &self.kernel else { return Ok(()) };
         kernel.sync_statics(self.statics().effective()).map(drop)
     }
 
-    fn unsay(&self, mut said: Vec<(IpNet, Said)>) {
+    /// Puts back what a source said before, the last first.
+    pub(super) fn unsay(&self, mut said: Vec<(IpNet, Said)>, source: &Source) {
         while !said.is_empty() {
             let mut statics = self.statics_mut();
             for (prefix, old) in said.drain(said.len().saturating_sub(CHUNK)..) {
-                statics.unsay(prefix, &Source::Cli, old);
+                statics.unsay(prefix, source, old);
             }
         }
     }
@@ -252,8 +255,9 @@ impl Daemon {
 
 impl Daemon {
     /// Makes what the configuration and the host itself say equal to `wanted`, in the set and in the kernel or in neither;
-    /// what commands and lists say stays, and so do the hits of what stays. `wanted` has been judged.
-    pub(super) fn renew_statics(&self, wanted: &StaticSet) -> Result<Renewed, KernelError> {
+    /// what commands say stays, and so do the hits of what stays. `wanted` has been judged. What `feeds` are no more leaves
+    /// with it, and the entries of those that do something else now change what they do.
+    pub(super) fn renew_statics(&self, wanted: &StaticSet, feeds: &[config::Feed]) -> Result<Renewed, KernelError> {
         let _changing = self.changing();
         let (mut gone, mut new) = (Vec::new(), Vec::new());
         {
@@ -266,18 +270,27 @@ impl Daemon {
             let ours = statics.entries().filter(|entry| is_configured(entry.source));
             gone.extend(ours.filter(|entry| !there(wanted, entry)).map(|entry| entry.to_entry()));
             new.extend(wanted.entries().filter(|entry| !there(&statics, entry)).map(|entry| entry.to_entry()));
+            for entry in statics.entries() {
+                let Source::Feed(name) = entry.source else { continue };
+                let action = feeds.iter().find(|feed| feed.name.as_str() == &**name).map(|feed| feed.action);
+                if action == Some(entry.action) {
+                    continue;
+                }
+                gone.push(entry.to_entry());
+                // Between permitting and denying there is no way: that list has to pass other rails first.
+                let deny = |action: &StaticAction| *action != StaticAction::Permit;
+                let other = action.filter(deny).filter(|_| deny(&entry.action));
+                new.extend(other.map(|action| Entry { action, ..entry.to_entry() }));
+            }
         }
         let renewed = Renewed { new: new.len(), gone: gone.len() };
-        {
-            let mut statics = self.statics_mut();
-            statics.guard_gateways(wanted.gateways().to_vec());
-            exchange(&mut statics, &gone, &new);
-        }
+        self.statics_mut().guard_gateways(wanted.gateways().to_vec());
+        self.exchange(&gone, &new);
         if renewed.is_empty() {
             return Ok(renewed);
         }
         self.sync().inspect_err(|_| {
-            exchange(&mut self.statics_mut(), &new, &gone);
+            self.exchange(&new, &gone);
             // Should that fail too, the next change or start puts it right.
             if let Err(also) = self.sync() {
                 warn!("the kernel's lists are not what they should be: {also}");
@@ -285,6 +298,24 @@ impl Daemon {
         })?;
         new.iter().filter(|entry| entry.action == StaticAction::Permit).for_each(|permit| self.pardon(permit.prefix));
         Ok(renewed)
+    }
+
+    /// Exchanges entries in the set, what comes before what goes, a few thousand under one lock.
+    fn exchange(&self, out: &[Entry], into: &[Entry]) {
+        for entries in into.chunks(CHUNK) {
+            let mut statics = self.statics_mut();
+            for entry in entries {
+                // It stood in a set already: there are no bits behind its length.
+                let _ = statics.insert_forced(entry.clone());
+            }
+        }
+        let replaced: HashSet<_> = into.iter().map(|entry| (entry.prefix, &entry.source)).collect();
+        for entries in out.chunks(CHUNK) {
+            let mut statics = self.statics_mut();
+            for entry in entries.iter().filter(|entry| !replaced.contains(&(entry.prefix, &entry.source))) {
+                statics.remove(entry.prefix, &entry.source);
+            }
+        }
     }
 }
 
@@ -304,7 +335,11 @@ impl Renewed {
 
 impl fmt::Display for Renewed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "static entries of the configuration and of this host: {} new, {} gone", self.new, self.gone)
+        write!(
+            f,
+            "static entries of the configuration, of this host and of feeds: {} new, {} gone",
+            self.new, self.gone
+        )
     }
 }
 
@@ -313,16 +348,6 @@ fn is_configured(source: &Source) -> bool {
     match source {
         Source::Config | Source::OwnAddress | Source::OwnNetwork => true,
         Source::Cli | Source::Feed(_) => false,
-    }
-}
-
-fn exchange(statics: &mut StaticSet, out: &[Entry], into: &[Entry]) {
-    for entry in out {
-        statics.remove(entry.prefix, &entry.source);
-    }
-    for entry in into {
-        // It stood in a set already: there are no bits behind its length.
-        let _ = statics.insert_forced(entry.clone());
     }
 }
 
@@ -339,18 +364,18 @@ fn one_line(comment: &str) -> String {
 }
 
 /// What the kernel's two lists should hold for a prefix.
-struct Held {
+pub(super) struct Held {
     permit: bool,
     deny: Option<StaticAction>,
 }
 
 impl Held {
-    fn at(statics: &StaticSet, prefix: IpNet) -> Self {
+    pub(super) fn at(statics: &StaticSet, prefix: IpNet) -> Self {
         Self { permit: statics.permits_exactly(prefix), deny: statics.denies_exactly(prefix) }
     }
 
     /// Brings the kernel from one to the other. A permit comes first and goes last.
-    fn to(&self, after: &Self, prefix: IpNet, kernel: &Kernel) -> Result<(), KernelError> {
+    pub(super) fn to(&self, after: &Self, prefix: IpNet, kernel: &Kernel) -> Result<(), KernelError> {
         if after.permit && !self.permit {
             kernel.put_static(prefix, StaticAction::Permit)?;
         }

@@ -5,6 +5,7 @@ use std::fs;
 use super::finding::Findings;
 use crate::config::Config;
 use crate::control::{Client, ClientError, api};
+use crate::version;
 
 const CHECK: &str = "daemon";
 
@@ -15,7 +16,7 @@ pub(super) async fn look(config: &Config, findings: &mut Findings) {
         Err(ClientError::NotRunning(_)) => return findings.ok(CHECK, format!("none answers at {}", socket.display())),
         Err(error) => return findings.problem(CHECK, "it does not answer", error.to_string()),
     };
-    let ours = env!("CARGO_PKG_VERSION");
+    let ours = version::own();
     if status.version == ours {
         findings.ok(CHECK, format!("version {ours} runs as process {}, in {} mode", status.pid, status.mode));
     } else {

@@ -4,6 +4,7 @@
 
 mod daemon;
 mod dns;
+mod feeds;
 mod finding;
 mod interfaces;
 mod kernel;
@@ -49,6 +50,7 @@ impl Doctor {
         tls::look(&config, &mut findings).await;
         dns::look(&config, &mut findings).await;
         shared::look(&config, &mut findings).await;
+        feeds::look(&config, &mut findings).await;
         let findings = findings.into_list();
         let healthy = findings.iter().all(|finding| finding.state != State::Problem);
         if self.form.json {

@@ -12,6 +12,24 @@ fn nets(texts: &[&str]) -> Vec<IpNet> {
     texts.iter().map(|text| net(text)).collect()
 }
 
+#[test]
+fn what_the_list_before_says_already_is_no_news() {
+    let protected = guarding(&[
+        ("192.0.2.200/32", Guarded::Permit(Source::Cli)),
+        ("198.51.100.1/32", Guarded::Permit(Source::OwnAddress)),
+        ("203.0.113.7/32", Guarded::Permit(Source::Cli)),
+    ]);
+    let before = nets(&["32.0.0.0/7", "192.0.2.0/24", "198.51.100.0/24"]);
+    assert!(judge(&before, &protected).is_err());
+    assert!(judge_next(&before, &before, &protected).is_ok());
+    let list = nets(&["32.0.0.0/7", "192.0.2.0/24", "203.0.113.0/24"]);
+    let objections = judge_next(&before, &list, &protected).unwrap_err();
+    assert!(objections.too_wide.is_empty());
+    assert_eq!(objections.covered.to_string(), "203.0.113.7/32 (cli) by 203.0.113.0/24");
+    let wider = nets(&["32.0.0.0/7", "40.0.0.0/7", "192.0.2.0/24"]);
+    assert_eq!(judge_next(&before, &wider, &protected).unwrap_err().too_wide.to_string(), "40.0.0.0/7");
+}
+
 fn guarding(items: &[(&str, Guarded)]) -> Protected {
     let mut protected = Protected::default();
     for (text, why) in items {

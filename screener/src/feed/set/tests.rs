@@ -140,7 +140,7 @@ fn what_one_source_says_goes_without_what_another_says() {
 #[test]
 fn an_entry_of_the_same_source_is_replaced_and_its_prefix_keeps_its_hits() {
     let mut set = set([deny("198.51.100.0/24")]);
-    set.hit(ip("198.51.100.1"), 5, NOW);
+    set.hit(ip("198.51.100.1"), 5, NOW, |_| {});
     let new = Entry { comment: Some("again".to_owned()), ..deny("198.51.100.0/24") };
     assert_eq!(set.insert(new.clone()), Ok(Some(deny("198.51.100.0/24"))));
     let found = set.lookup(ip("198.51.100.1")).unwrap();
@@ -151,10 +151,10 @@ fn an_entry_of_the_same_source_is_replaced_and_its_prefix_keeps_its_hits() {
 #[test]
 fn a_hit_counts_for_the_prefix_that_decides() {
     let set = set([deny("198.51.100.0/24"), deny("198.51.100.128/25"), permit("203.0.113.0/24")]);
-    assert_eq!(set.hit(ip("198.51.100.130"), 16, NOW), Some(net("198.51.100.128/25")));
-    assert_eq!(set.hit(ip("198.51.100.131"), 16, UnixTime(NOW.0 - 9)), Some(net("198.51.100.128/25")));
-    assert_eq!(set.hit(ip("198.51.100.1"), 1, NOW), Some(net("198.51.100.0/24")));
-    assert_eq!(set.hit(ip("192.0.2.1"), 1, NOW), None);
+    assert_eq!(set.hit(ip("198.51.100.130"), 16, NOW, |_| {}), Some(net("198.51.100.128/25")));
+    assert_eq!(set.hit(ip("198.51.100.131"), 16, UnixTime(NOW.0 - 9), |_| {}), Some(net("198.51.100.128/25")));
+    assert_eq!(set.hit(ip("198.51.100.1"), 1, NOW, |_| {}), Some(net("198.51.100.0/24")));
+    assert_eq!(set.hit(ip("192.0.2.1"), 1, NOW, |_| {}), None);
     let counters: Vec<_> = set.entries().map(|entry| (entry.prefix.to_string(), entry.hits, entry.last_seen)).collect();
     assert_eq!(
         counters,
@@ -174,7 +174,7 @@ fn a_dry_run_lifts_nothing_that_it_lies_upon_and_is_credited_all_the_same() {
     let set = set([from_feed("198.51.100.0/24"), count("198.51.100.128/25"), count("203.0.113.0/24")]);
     assert_eq!(decides(&set, "198.51.100.130"), Some(("198.51.100.0/24".to_owned(), drop)));
     assert_eq!(decides(&set, "203.0.113.1").map(|(_, action)| action), Some(Deny(DenyAction::Count)));
-    set.hit(ip("198.51.100.130"), 2, NOW);
+    set.hit(ip("198.51.100.130"), 2, NOW, |_| {});
     assert_eq!(set.entries().map(|entry| entry.hits).collect::<Vec<_>>(), [2, 2, 0]);
 }
 
@@ -303,7 +303,7 @@ proptest! {
                     prop_assert_eq!(set.remove(prefix, &source).is_some(), model.remove(prefix, &source));
                 }
                 Step::Hit(address, weight) => {
-                    let credited = set.hit(address, weight.into(), NOW);
+                    let credited = set.hit(address, weight.into(), NOW, |_| {});
                     prop_assert_eq!(credited, model.lookup(address).map(|(prefix, _)| prefix));
                 }
             }

@@ -1,11 +1,15 @@
 //! The installed Postfix says of the same `main.cf` what we say.
 
+use std::io::Write as _;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use super::super::Parameters;
 
-/// Parameters that are asked for, set or not. (postconf looks the name of the machine up in the DNS when asked for that.)
-const ASKED: [&str; 22] = [
+/// Parameters that are asked for, set or not.
+const ASKED: [&str; 24] = [
+    "mydomain",
+    "myhostname",
     "mynetworks_style",
     "postscreen_access_list",
     "postscreen_allowlist_interfaces",
@@ -58,7 +62,10 @@ fn values_are_what_postconf_says_they_are() {
         // Whatever the machine is called.
         let main =
             if main.contains("myhostname") { main.to_owned() } else { format!("{main}myhostname = mx.example.com\n") };
-        std::fs::write(directory.path().join("main.cf"), &main).unwrap();
+        // A file that has just been written is not believed: Postfix waits for somebody to finish it.
+        let mut file = std::fs::File::create(directory.path().join("main.cf")).unwrap();
+        file.write_all(main.as_bytes()).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
         let ours = Parameters::read(&main, "main.cf", "mx.example.com").unwrap();
         let mut postconf = Command::new("postconf");
         postconf.arg("-c").arg(directory.path()).arg("-x").args(ASKED);

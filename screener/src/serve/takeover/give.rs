@@ -80,7 +80,7 @@ fn give(daemon: &Arc<Daemon>, stream: &UnixStream, pid: u32) {
 fn agree(stream: &UnixStream) -> io::Result<()> {
     stream.set_read_timeout(Some(ANSWER))?;
     stream.set_write_timeout(Some(ANSWER))?;
-    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let version = crate::version::own().to_owned();
     say(stream, &Offer { protocol: PROTOCOL, version, pid: std::process::id() }, &[])?;
     match hear::<Word>(stream)? {
         (Word::Go, _) => Ok(()),

@@ -1,0 +1,235 @@
+#!/bin/sh
+# Installs the Screener that lies beside this file on this host, as root. `cargo xtask deploy` runs it, here or on other hosts;
+# whoever has unpacked the tarball runs it by hand. Each command is printed before it runs.
+#
+# 1. The new executable is put beside the old one and asked: does it run here, does it take the configuration, does its `doctor`
+#    find a problem. If it says no, nothing was changed.
+# 2. Each file takes its place by a rename; what it replaces is kept in /usr/lib/screener/previous.
+# 3. A daemon that runs leaves its place to the new one (`screener upgrade`), and no connection is refused. Where none runs systemd
+#    starts it.
+# 4. Within a bounded time the new one has to serve, with nothing degraded that was not so before. Else everything is put back.
+#
+# Exit code: 0 done; 1 not done, and what served before serves; 2 not done, and the old one does not serve either: look at once.
+set -u
+# Whoever looks on may go, or lose the connection: this goes on to its end.
+trap '' HUP INT PIPE
+
+from=$(cd "$(dirname "$0")" && pwd) || exit 1
+installed=/usr/sbin/screener
+new=$installed.new
+kept=/usr/lib/screener/previous
+config=/etc/screener/screener.toml
+anyway=
+patience=60
+# For so many seconds in a row it has to be well.
+settled=3
+
+say() { echo "install: $*"; }
+run() { echo "+ $*"; "$@"; }
+refuse() {
+    rm -f "$new"
+    say "$*"
+    say "nothing was changed"
+    exit 1
+}
+has_systemd() { [ -d /run/systemd/system ]; }
+
+while [ $# -gt 0 ]; do
+    case $1 in
+        --anyway) anyway=yes ;;
+        --patience) patience=${2:?seconds}; shift ;;
+        *) echo "usage: install.sh [--anyway] [--patience SECONDS]" >&2; exit 1 ;;
+    esac
+    shift
+done
+if [ "$(id -u)" != 0 ]; then
+    say "this needs root"
+    exit 1
+fi
+exec 9>/run/screener-install.lock
+if ! flock -n 9; then
+    say "another installation is at work here"
+    exit 1
+fi
+
+# The process of the daemon that serves, if one does.
+daemon() {
+    "$installed" status --json 2>/dev/null |
+        sed -n -e '/^  "pid": /h' -e '/^  "state": "serving"/{g;s/[^0-9]//gp;}'
+}
+# What it says is degraded, without the numbers in it, which change.
+degraded() { "$installed" status 2>/dev/null | sed -n '/^DEGRADED: /s/[0-9][0-9.]*/N/gp' | sort -u; }
+is_installed_one() { [ "/proc/$1/exe" -ef "$installed" ]; }
+
+# 1. Ask it, and what it would replace.
+run cp "$from$installed" "$new" && chmod 755 "$new" || refuse "there is no room beside $installed"
+run "$new" --version || refuse "the new executable does not run on this host ($(uname -srm))"
+before=
+file=
+arguments=$from/arguments
+current=$installed
+[ -e "$current" ] || current=$new
+if answer=$("$current" status --json 2>&1); then
+    before=$(echo "$answer" | sed -n 's/^  "pid": \([0-9]*\),*$/\1/p')
+    file=$(echo "$answer" | sed -n 's/^    "file": "\(.*\)",*$/\1/p')
+    running=$(readlink "/proc/$before/exe") || refuse "process $before cannot be looked at: is it in a container?"
+    case $running in
+        "$installed" | "$installed (deleted)") ;;
+        *) refuse "the daemon that runs (process $before) is $running: stop it, or install it at $installed first" ;;
+    esac
+    cat "/proc/$before/cmdline" >"$arguments" || refuse "process $before cannot be looked at"
+    degraded >"$from/degraded"
+    say "process $before serves"
+else
+    case $answer in
+        *"is not running"*) ;;
+        *) refuse "$current cannot ask the daemon: $answer" ;;
+    esac
+    if has_systemd && systemctl is-active --quiet screener; then
+        refuse "a daemon runs, but not at the usual control socket: set SCREENER_SOCKET to control.socket of its configuration"
+    fi
+    say "no daemon runs"
+fi
+configured=yes
+[ -n "$before" ] || [ -e "$config" ] || configured=
+
+if [ -n "$configured" ]; then
+    run "$new" check-config ${file:+--config "$file"} || refuse "the new version does not take this host's configuration"
+    if ! run "$new" doctor ${file:+--config "$file"}; then
+        [ -n "$anyway" ] || refuse "the new version finds problems on this host (--anyway goes on in spite of them)"
+    fi
+fi
+
+# 2. The files; the executable last.
+place() {
+    # A whole file or none, whatever happens meanwhile.
+    mkdir -p "/$(dirname "$2")" && cp "$1/$2" "/$2.part" && chmod "$3" "/$2.part" && mv "/$2.part" "/$2"
+}
+changed=
+for path in $(cd "$from" && find usr -type f); do
+    cmp -s "$from/$path" "/$path" || changed="$changed $path"
+done
+put() {
+    if [ -n "$changed" ]; then
+        run rm -rf "$kept" || return
+        for path in $changed; do
+            [ -e "/$path" ] || continue
+            mkdir -p "$kept/$(dirname "$path")" && cp -p "/$path" "$kept/$path" || return
+        done
+    fi
+    for path in $changed; do
+        case /$path in
+            "$installed") ;;
+            *) place "$from" "$path" 644 || return ;;
+        esac
+    done
+    if [ ! -e "$config" ]; then
+        place "$from" "${config#/}" 640 || return
+    fi
+    if ! getent group screener >/dev/null; then
+        run groupadd --system screener || return
+    fi
+    if has_systemd; then
+        run systemctl daemon-reload || return
+    fi
+    if cmp -s "$new" "$installed"; then
+        rm -f "$new"
+    else
+        run mv "$new" "$installed"
+    fi
+}
+put_back() {
+    for path in $changed; do
+        if [ ! -e "$kept/$path" ]; then
+            rm -f "/$path"
+        elif ! cmp -s "$kept/$path" "/$path"; then
+            mode=644
+            [ "/$path" != "$installed" ] || mode=755
+            place "$kept" "$path" "$mode"
+        fi
+    done
+    rm -f "$new"
+    ! has_systemd || run systemctl daemon-reload
+}
+# Waits until a daemon answers for which a condition holds, for some seconds in a row.
+wait_for() {
+    condition=$1
+    left=$patience
+    well=0
+    while [ "$well" -lt "$settled" ] && [ "$left" -gt 0 ]; do
+        sleep 1
+        left=$((left - 1))
+        pid=$(daemon)
+        if [ -n "$pid" ] && "$condition"; then
+            well=$((well + 1))
+        else
+            well=0
+        fi
+    done
+    [ "$well" -ge "$settled" ]
+}
+is_new_and_well() {
+    is_installed_one "$pid" || return
+    [ -z "$before" ] || degraded | comm -13 "$from/degraded" - >"$from/worse"
+    [ ! -s "$from/worse" ]
+}
+is_old() { [ "$pid" = "$before" ] || is_installed_one "$pid"; }
+back() {
+    say "NOT DONE: $*"
+    [ ! -s "$from/worse" ] || cat "$from/worse"
+    if [ -z "$before" ]; then
+        ! has_systemd || run systemctl stop screener
+        [ -e "$kept$installed" ] || run "$installed" kernel detach
+        put_back
+        say "everything is as it was: no daemon runs"
+        exit 1
+    fi
+    say "putting the old version back"
+    put_back
+    pid=$(daemon)
+    if [ -n "$pid" ]; then
+        is_old || run "$installed" upgrade
+    elif has_systemd; then
+        run systemctl reset-failed screener
+        run systemctl start screener
+    else
+        # As it was called before; the lock is not for it.
+        echo "+ setsid $installed $(tail -z -n +2 "$arguments" | tr '\0' ' ')"
+        tail -z -n +2 "$arguments" | xargs -0 setsid -f "$installed" >>/var/log/screener.log 2>&1 9>&-
+    fi
+    if wait_for is_old; then
+        say "the old version serves, as process $pid; what was wrong with the new one: $logs"
+        exit 1
+    fi
+    say "LOOK AT ONCE: the old version is in its place again, but does not serve: $logs"
+    exit 2
+}
+logs="see the daemon's log"
+! has_systemd || logs="journalctl -u screener"
+
+put || back "the files cannot be put in place"
+
+# 3. Start it, or have the one that runs leave its place.
+if [ -n "$before" ]; then
+    if is_installed_one "$before"; then
+        say "process $before is this very executable"
+    else
+        run timeout 180 "$installed" upgrade || back "the new version did not take over"
+    fi
+elif [ -z "$configured" ]; then
+    say "done, but nothing is started: tell the MTA and $config of each other, then"
+    say "    screener check-config && screener doctor, and this again"
+    exit 0
+elif has_systemd; then
+    run systemctl start screener || back "the new version does not start"
+else
+    say "done, but nothing is started: there is no systemd here; have your supervisor run \`$installed run\`"
+    exit 0
+fi
+
+# 4. Look at it.
+wait_for is_new_and_well || back "the new version does not serve well after $patience s"
+if has_systemd; then
+    run systemctl enable screener
+fi
+say "done: process $pid serves; what was replaced is in $kept"

@@ -1,0 +1,206 @@
+//! `cargo xtask deploy`, to a host by a real sshd, while clients come all the time; and everything that may be wrong with what is
+//! deployed, or with the host.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+
+use screener_tests::host::Host;
+use screener_tests::mta::Mta;
+use screener_tests::net::{Family, INTERNET, MX, Net, Plan};
+use screener_tests::operator::{as_good, cannot_stand, dist, pid, runs_what_is_installed, start, status, xtask};
+use screener_tests::proc::Proc;
+use screener_tests::screener::{USUAL, executable};
+use screener_tests::sshd::Sshd;
+use screener_tests::wait::until_or_show;
+use screener_tests::{cell, crowd};
+
+const SOON: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(300);
+const CONFIG: &str = "/etc/screener/screener.toml";
+const INSTALLED: &str = "/usr/sbin/screener";
+const ADMINISTRATOR: Plan<'_> = Plan { name: "admin", addresses: &["192.0.2.50"], prefixes: &[] };
+/// What the installer says when it has the daemon replaced.
+const REPLACES: &str = "+ timeout 180 /usr/sbin/screener upgrade";
+
+/// The hosts: who deploys, where to, and who sends mail there.
+struct Lab {
+    administrator: Host,
+    mx: Host,
+    internet: Host,
+    sshd: Sshd,
+    _mta: Mta,
+}
+
+impl Lab {
+    fn new() -> Result<Self> {
+        let net = Net::new()?;
+        let (administrator, mx, internet) = (net.host(&ADMINISTRATOR)?, net.host(&MX)?, net.host(&INTERNET)?);
+        let sshd = Sshd::start(&mx, &administrator)?;
+        mx.resolve_at("192.0.2.53".parse()?)?;
+        let mta = Mta::start(&mx, "smtpd_client_connection_rate_limit = 0\n")?;
+        Ok(Self { administrator, mx, internet, sshd, _mta: mta })
+    }
+
+    fn server(&self) -> Result<SocketAddr> {
+        Ok(SocketAddr::new(self.mx.address(Family::V4)?, 25))
+    }
+
+    fn begin(&self, tarball: &Path, more: &[&str]) -> Result<Proc> {
+        let there = format!("root@{}", self.mx.address(Family::V4)?);
+        let mut deploy = self.administrator.command(xtask()?);
+        deploy.args(["deploy", "--host", &there, "--tarball"]).arg(tarball).args(more);
+        self.administrator.spawn(&mut deploy)
+    }
+
+    /// Deploys: whether it succeeded, and what it printed.
+    fn deploy(&self, tarball: &Path, more: &[&str]) -> Result<(bool, String)> {
+        let mut deploy = self.begin(tarball, more)?;
+        let status = deploy.wait(SOON)?;
+        Ok((status.success(), deploy.log()))
+    }
+}
+
+fn usual() -> String {
+    USUAL.replace("group = \"root\"", "")
+}
+
+#[test]
+fn deploy_brings_a_new_version_by_ssh_and_no_client_is_refused() {
+    cell::test_within("deploy_brings_a_new_version_by_ssh_and_no_client_is_refused", LIMIT, || {
+        let lab = Lab::new()?;
+        let mx = &lab.mx;
+        let built = dist("dist", &executable()?)?;
+        let other = built.tarball_with(2, &as_good(2)?)?;
+
+        let (done, said) = lab.deploy(&built.tarball, &["--dry-run"])?;
+        ensure!(done && said.contains("+ ssh ") && !mx.path(INSTALLED).exists(), "{said}");
+
+        // A host that knows nothing of Screener yet: everything is there, and nothing is started.
+        let (done, said) = lab.deploy(&built.tarball, &[])?;
+        ensure!(done && said.contains("nothing is started: tell the MTA"), "{said}");
+        ensure!(mx.path(CONFIG).exists() && mx.read("/etc/group")?.contains("\nscreener:"));
+        mx.write(CONFIG, &usual())?;
+        let (done, said) = lab.deploy(&built.tarball, &["--anyway"])?;
+        ensure!(done && said.contains("there is no systemd here; have your supervisor run"), "{said}");
+        let first = start(mx)?;
+
+        let ((done, said), clients) = crowd::during(&lab.internet, lab.server()?, || lab.deploy(&other, &[]))?;
+        ensure!(done && said.contains("install: done: process "), "{said}");
+        println!("{clients} clients over a deployment");
+        let second = pid(mx)?;
+        ensure!(second != first.id() && runs_what_is_installed(mx, second)?, "{said}");
+
+        // Once more: there is nothing to do.
+        let (done, said) = lab.deploy(&other, &[])?;
+        ensure!(done && said.contains(&format!("process {second} is this very executable")), "{said}");
+        ensure!(pid(mx)? == second);
+
+        // The connection breaks half way: the host finishes by itself.
+        let third = built.tarball_with(3, &as_good(3)?)?;
+        let mut deploy = lab.begin(&third, &[])?;
+        deploy.wait_for_line(REPLACES, SOON)?;
+        lab.sshd.break_connections()?;
+        ensure!(!deploy.wait(SOON)?.success());
+        ensure!(deploy.log().contains("the connection was lost"), "{}", deploy.log());
+        let log = || mx.read("/var/log/screener-install.log").unwrap_or_default();
+        until_or_show("the host to finish", SOON, log, || Ok(log().contains("install: done: process ").then_some(())))?;
+        ensure!(pid(mx)? != second && runs_what_is_installed(mx, pid(mx)?)?);
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_no_good_is_refused_or_put_back_and_no_client_is_refused() {
+    cell::test_within("what_is_no_good_is_refused_or_put_back_and_no_client_is_refused", LIMIT, || {
+        let lab = Lab::new()?;
+        let (mx, server) = (&lab.mx, lab.server()?);
+        let built = dist("dist", &executable()?)?;
+        // An interface more, which can be taken away.
+        mx.ask("ip", &["link", "add", "extra0", "type", "veth", "peer", "name", "extra1"])?;
+        let config = usual().replace("[\"eth0\"]", "[\"eth0\", \"extra0\"]");
+        mx.write(CONFIG, &config)?;
+        let (done, said) = lab.deploy(&built.tarball, &["--anyway"])?;
+        ensure!(done, "{said}");
+        let daemon = start(mx)?;
+        let old = daemon.id();
+        let bytes = std::fs::read(mx.path(INSTALLED))?;
+        let untouched = || -> Result<()> {
+            ensure!(std::fs::read(mx.path(INSTALLED))? == bytes, "another executable is in its place");
+            ensure!(!mx.path("/usr/sbin/screener.new").exists(), "the new one lies about");
+            Ok(())
+        };
+        let good = built.tarball_with(2, &as_good(2)?)?;
+
+        // What the new one says of the host before anything was changed.
+        mx.write(CONFIG, "[limits]\ncommands = 0\n")?;
+        let (done, said) = lab.deploy(&good, &[])?;
+        ensure!(!done && said.contains("limits.commands") && said.contains("nothing was changed"), "{said}");
+        mx.write(CONFIG, &config.replace("[tests", "[backend]\naddress = \"127.0.0.1:9\"\n[tests"))?;
+        let (done, said) = lab.deploy(&good, &[])?;
+        ensure!(!done && said.contains("the new version finds problems on this host"), "{said}");
+        mx.write(CONFIG, &config)?;
+        let (done, said) = lab.deploy(&built.tarball_with(3, b"\x7fELF, but no more")?, &[])?;
+        ensure!(!done && said.contains("the new executable does not run on this host"), "{said}");
+        ensure!(pid(mx)? == old);
+        untouched()?;
+
+        // One that does not stand.
+        let bad = built.tarball_with(4, &cannot_stand()?)?;
+        let ((done, said), _) = crowd::during(&lab.internet, server, || lab.deploy(&bad, &[]))?;
+        ensure!(!done && said.contains("the old version serves, as process") && pid(mx)? == old, "{said}");
+        ensure!(said.contains("is not done: what served there before serves"), "{said}");
+        untouched()?;
+
+        // One that stands, and something is worse than before: the old one takes over from it.
+        let lacking = || -> Result<Proc> {
+            let mut deploy = lab.begin(&good, &["--patience", "6"])?;
+            deploy.wait_for_line(REPLACES, SOON)?;
+            mx.ask("ip", &["link", "del", "extra0"])?;
+            deploy.wait(SOON)?;
+            Ok(deploy)
+        };
+        let (mut deploy, _) = crowd::during(&lab.internet, server, lacking)?;
+        let said = deploy.log();
+        ensure!(!deploy.wait(SOON)?.success() && said.contains("does not serve well after 6 s"), "{said}");
+        ensure!(said.contains("DEGRADED: ") && said.contains("extra0"), "{said}");
+        ensure!(pid(mx)? != old && runs_what_is_installed(mx, pid(mx)?)?, "{said}");
+        untouched()?;
+
+        // One that dies: the old one is started as it was. (What is worse by now was so before.)
+        let before = pid(mx)?;
+        let mut deploy = lab.begin(&good, &["--anyway", "--patience", "10"])?;
+        deploy.wait_for_line("has taken over after", SOON)?;
+        let new = rustix::process::Pid::from_raw(pid(mx)?.cast_signed()).context("a process")?;
+        rustix::process::kill_process(new, Signal::KILL)?;
+        ensure!(!deploy.wait(SOON)?.success());
+        let pid = |mx: &Host| pid(mx).with_context(|| deploy.log());
+        ensure!(pid(mx)? != before && runs_what_is_installed(mx, pid(mx)?)?, "{}", deploy.log());
+        ensure!(status(mx)?["configuration"]["file"] == CONFIG, "it was started in another way than before");
+        untouched()
+    });
+}
+
+#[test]
+fn hosts_are_taken_in_turn_and_the_first_that_fails_is_the_last() {
+    cell::test("hosts_are_taken_in_turn_and_the_first_that_fails_is_the_last", || {
+        let administrator = Net::new()?.host(&ADMINISTRATOR)?;
+        administrator.write("/tmp/some.tar.gz", "")?;
+        let deploy = |words: &[&str]| -> Result<(bool, String)> {
+            let mut deploy = administrator.spawn(administrator.command(xtask()?).arg("deploy").args(words))?;
+            Ok((deploy.wait(SOON)?.success(), deploy.log()))
+        };
+        let hosts = ["--host", "root@192.0.2.50", "--host", "mx2.example.com"];
+        let (done, said) = deploy(&[&hosts[..], &["--tarball", "/tmp/some.tar.gz"]].concat())?;
+        ensure!(!done && said.contains("root@192.0.2.50 is not done, and not begun: mx2.example.com"), "{said}");
+        ensure!(said.contains("ssh does not reach it") && said.contains("Nothing was changed"), "{said}");
+        let (done, said) = deploy(&["--tarball", "/tmp/none.tar.gz"])?;
+        ensure!(!done && said.contains("there is no such file; `cargo xtask dist` makes one"), "{said}");
+        let (done, said) = deploy(&["--host", "-oProxyCommand=id", "--tarball", "/tmp/some.tar.gz"])?;
+        ensure!(!done && !said.contains("uid="), "{said}");
+        Ok(())
+    });
+}
