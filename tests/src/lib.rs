@@ -34,6 +34,7 @@ pub mod opensmtpd;
 pub mod operator;
 pub mod postfix;
 pub mod proc;
+pub mod pty;
 pub mod redis;
 pub mod screener;
 pub mod scripted;

@@ -4,6 +4,7 @@
 //! stands for one that is no good.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -132,6 +133,46 @@ pub fn package_database(host: &Host) -> Result<()> {
 /// When it cannot be run.
 pub fn dpkg(host: &Host, arguments: &[&str]) -> Result<(i32, String)> {
     finish(host, host.command("dpkg").env("DEBIAN_FRONTEND", "noninteractive").args(arguments))
+}
+
+/// A stand-in for systemd, which would be process 1: it starts and stops the daemon, and writes down what it was told.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+echo "$*" >>/run/systemctl.log
+pid() { /usr/sbin/screener status --json 2>/dev/null | sed -n 's/^  "pid": \([0-9]*\),*$/\1/p'; }
+case $1 in
+    is-active) [ -n "$(pid)" ] ;;
+    start)
+        [ -z "$(pid)" ] || exit 0
+        setsid -f /usr/sbin/screener run </dev/null >>/var/log/screener.log 2>&1 9>&-
+        for _ in 1 2 3 4 5 6 7 8; do
+            [ -z "$(pid)" ] || exit 0
+            sleep 1
+        done
+        exit 1
+        ;;
+    stop)
+        was=$(pid)
+        [ -n "$was" ] || exit 0
+        kill "$was"
+        while [ -d "/proc/$was" ]; do sleep 0.2; done
+        ;;
+esac
+"#;
+
+/// Has the scripts on a host find systemd, as far as they use it; its `/usr` is its own. [`told_systemd`] is what they said to it.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn stand_in_for_systemd(host: &Host) -> Result<()> {
+    fs::create_dir_all(host.path("/run/systemd/system"))?;
+    host.write("/usr/bin/systemctl", SYSTEMCTL)?;
+    Ok(fs::set_permissions(host.path("/usr/bin/systemctl"), fs::Permissions::from_mode(0o755))?)
+}
+
+/// What systemd was told, a line each.
+#[must_use]
+pub fn told_systemd(host: &Host) -> String {
+    host.read("/run/systemctl.log").unwrap_or_default()
 }
 
 /// Starts the installed daemon, as a supervisor does; it answers when this returns.

@@ -11,9 +11,12 @@ use rustix::process::Signal;
 use screener_tests::host::Host;
 use screener_tests::mta::Mta;
 use screener_tests::net::{Family, INTERNET, MX, Net, Plan};
-use screener_tests::operator::{as_good, cannot_stand, dist, pid, runs_what_is_installed, start, status, xtask};
+use screener_tests::operator::{
+    as_good, cannot_stand, dist, pid, runs_what_is_installed, stand_in_for_systemd, start, status, told_systemd, xtask,
+};
 use screener_tests::proc::Proc;
 use screener_tests::screener::{USUAL, executable};
+use screener_tests::software::lay_writable;
 use screener_tests::sshd::Sshd;
 use screener_tests::wait::until_or_show;
 use screener_tests::{cell, crowd};
@@ -181,6 +184,50 @@ fn what_is_no_good_is_refused_or_put_back_and_no_client_is_refused() {
         ensure!(pid(mx)? != before && runs_what_is_installed(mx, pid(mx)?)?, "{}", deploy.log());
         ensure!(status(mx)?["configuration"]["file"] == CONFIG, "it was started in another way than before");
         untouched()
+    });
+}
+
+#[test]
+fn on_this_host_systemd_starts_it_and_starts_the_old_one_again() {
+    cell::test_within("on_this_host_systemd_starts_it_and_starts_the_old_one_again", LIMIT, || {
+        let mx = Net::mx()?;
+        lay_writable(&mx, None)?;
+        stand_in_for_systemd(&mx)?;
+        mx.resolve_at("192.0.2.53".parse()?)?;
+        let _mta = Mta::start(&mx, "")?;
+        mx.write(CONFIG, &usual())?;
+        let built = dist("dist", &executable()?)?;
+        let begin = |tarball: &Path| {
+            mx.spawn(mx.command(xtask()?).args(["deploy", "--patience", "10", "--tarball"]).arg(tarball))
+        };
+
+        // A first one that does not start leaves nothing behind.
+        let mut deploy = begin(&built.tarball_with(2, &cannot_stand()?)?)?;
+        ensure!(!deploy.wait(SOON)?.success());
+        let said = deploy.log();
+        ensure!(said.contains("everything is as it was: no daemon runs"), "{said}");
+        for place in [INSTALLED, "/usr/lib/systemd/system/screener.service", "/sys/fs/bpf/screener"] {
+            ensure!(!mx.path(place).exists(), "{place} is left: {said}");
+        }
+        ensure!(!told_systemd(&mx).contains("enable"), "{}", told_systemd(&mx));
+
+        let mut deploy = begin(&built.tarball)?;
+        ensure!(deploy.wait(SOON)?.success(), "{}", deploy.log());
+        let told = told_systemd(&mx);
+        ensure!(told.ends_with("daemon-reload\nstart screener\nenable screener\n"), "{told}");
+        let first = pid(&mx)?;
+        ensure!(runs_what_is_installed(&mx, first)?);
+
+        // The next one dies: systemd is told to start what is in its place again.
+        let mut deploy = begin(&built.tarball_with(3, &as_good(3)?)?)?;
+        deploy.wait_for_line("has taken over after", SOON)?;
+        let new = rustix::process::Pid::from_raw(pid(&mx)?.cast_signed()).context("a process")?;
+        rustix::process::kill_process(new, Signal::KILL)?;
+        ensure!(!deploy.wait(SOON)?.success() && deploy.log().contains("the old version serves"), "{}", deploy.log());
+        let told = told_systemd(&mx);
+        ensure!(told.ends_with("daemon-reload\nreset-failed screener\nstart screener\n"), "{told}");
+        ensure!(pid(&mx)? != first && runs_what_is_installed(&mx, pid(&mx)?)?);
+        Ok(())
     });
 }
 

@@ -26,6 +26,7 @@ mod reload;
 mod run;
 mod status;
 mod test;
+mod top;
 mod upgrade;
 
 use std::io;
@@ -62,6 +63,8 @@ enum Verb {
     Upgrade(upgrade::Upgrade),
     /// How the daemon stands, and what is degraded
     Status(status::Status),
+    /// What the daemon does now: sessions, tests, packets and DNS lists a second, on one screen
+    Top(top::Top),
     /// What happened to a host, and what would happen now
     Explain(explain::Explain),
     /// Erase what is known of a host
@@ -151,6 +154,7 @@ impl Cli {
             Verb::Reload(verb) => ask(verb.carry_out(&client)),
             Verb::Upgrade(verb) => ask(verb.carry_out(&client)),
             Verb::Status(verb) => ask(verb.carry_out(&client)),
+            Verb::Top(verb) => ask(verb.carry_out(&client)),
             Verb::Explain(verb) => ask(verb.carry_out(&client)),
             Verb::Forget(verb) => ask(verb.carry_out(&client)),
             Verb::Pass(verb) => ask(verb.carry_out(&client)),

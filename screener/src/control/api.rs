@@ -62,6 +62,9 @@ pub struct Sessions {
     pub total: u64,
     /// Those that live, relays included.
     pub active: usize,
+    /// `limits.connections`
+    #[serde(default)]
+    pub limit: usize,
     /// Those of them that are answered slowly.
     #[serde(default)]
     pub tarpitted: usize,

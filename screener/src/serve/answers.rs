@@ -59,6 +59,7 @@ impl Answers for Daemon {
             sessions: api::Sessions {
                 total: count(&self.counts.total),
                 active: self.limits.active(),
+                limit: live.config.limits.connections.get() as usize,
                 tarpitted: self.limits.tarpitted(),
                 stress: self.limits.is_stressed(),
                 tagged: count(&self.counts.tagged),

@@ -1,0 +1,118 @@
+//! `screener top`: what the daemon does now, on one screen that is always current; or, for machines, an object a line.
+//!
+//! What is shown is made of answers that the control socket has anyway: of the difference between two looks. Asks for no list of
+//! clients or prefixes: there may be a million of them. Drawn with a few escape sequences: a library for that is eighty crates.
+
+mod look;
+mod screen;
+mod terminal;
+mod view;
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Answer;
+use super::output::Form;
+use crate::control::{Client, ClientError};
+
+use look::Look;
+use terminal::{Keys, Terminal};
+use view::{Shown, View};
+
+/// What the help ends with.
+const HELP: &str = "\
+q or Ctrl-C ends it. Where standard output is no terminal, or with --json, it prints one JSON object a look. When the daemon goes, it says
+so and waits for the next one; rates begin anew with a new daemon.";
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(super) struct Top {
+    /// How long between two looks
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = pause)]
+    interval: Duration,
+    /// End after so many looks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    #[command(flatten)]
+    form: Form,
+}
+
+/// A tenth of a second at least: a look is work for the daemon.
+fn pause(text: &str) -> Result<Duration, String> {
+    let pause = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if pause < Duration::from_millis(100) {
+        return Err("100ms at the least: a look is work for the daemon".to_owned());
+    }
+    Ok(pause)
+}
+
+impl Top {
+    /// Yes, unless no daemon was met at the last look.
+    pub(super) async fn carry_out(self, client: &Client) -> anyhow::Result<Answer> {
+        if self.form.json || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+            return tokio::select! {
+                done = self.watch(client, print) => done,
+                ended = terminal::ended() => Ok(ended.map(|()| Answer::Yes)?),
+            };
+        }
+        let terminal = Terminal::take()?;
+        let mut keys = Keys::listen()?;
+        tokio::select! {
+            done = self.watch(client, |shown| terminal.draw(&screen::lines(shown))) => done,
+            () = keys.quit() => Ok(Answer::Yes),
+            ended = terminal::ended() => Ok(ended.map(|()| Answer::Yes)?),
+        }
+    }
+
+    async fn watch(&self, client: &Client, show: impl Fn(&Shown) -> io::Result<()>) -> anyhow::Result<Answer> {
+        let mut ticks = interval(self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut before: Option<Look> = None;
+        let mut looks = 0;
+        loop {
+            ticks.tick().await;
+            let shown = match Look::take(client, Instant::now()).await {
+                Ok(now) => {
+                    let view = View::between(before.as_ref(), &now);
+                    before = Some(now);
+                    Shown::Daemon(Box::new(view))
+                }
+                // Waiting would not help.
+                Err(error @ (ClientError::NotAllowed(_) | ClientError::Broken { .. })) if before.is_none() => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    before = None;
+                    Shown::Away { error: error.to_string() }
+                }
+            };
+            show(&shown)?;
+            looks += 1;
+            if self.count.is_some_and(|count| looks >= count) {
+                return Ok(if before.is_some() { Answer::Yes } else { Answer::No });
+            }
+        }
+    }
+}
+
+/// As an object on a line.
+fn print(shown: &Shown) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, shown)?;
+    writeln!(out)?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_a_duration_and_not_too_short() {
+        assert_eq!(pause("500ms"), Ok(Duration::from_millis(500)));
+        assert!(pause("10ms").is_err() && pause("often").is_err() && pause("0s").is_err());
+    }
+}
