@@ -189,74 +189,70 @@ impl FromStr for Place {
 
 impl Judge<'_, '_> {
     pub(super) fn feeds(&mut self, raw: &[At<RawFeed>]) -> Vec<Feed> {
-        let mut feeds = Vec::new();
-        for feed in raw.iter().map(At::get_ref) {
-            let name = self.parsed::<FeedName>(&feed.name);
-            let place = self.parsed::<Place>(&feed.source);
-            let format = feed.format.as_ref().map(|format| self.parsed::<Format>(format));
-            let action = feed.action.as_ref().map(|action| self.word(action));
-            let timeout = self.duration(&feed.timeout, SECOND..=HOUR);
-            let private = self.word(&feed.private);
-            let Some(place) = place else { continue };
-            let (least, usual) = match place {
-                // Spamhaus keeps out at its firewall who comes more often.
-                Place::Url(_) => (HOUR, 12 * HOUR),
-                Place::File(_) => (SECOND, 10 * SECOND),
-                Place::Spf(_) => (MINUTE, HOUR),
-            };
-            let refresh = feed.refresh.as_ref().map_or(usual, |refresh| {
-                let refresh_ = self.duration(refresh, SECOND..=YEARS);
-                if (SECOND..least).contains(&refresh_) {
-                    let least = humantime::format_duration(least);
-                    let why = "whoever asks more often is kept out by some who publish lists";
-                    self.refuse(
-                        refresh.span(),
-                        format!("{:?} is too short: at least {least}; {why}", refresh.get_ref()),
-                    );
-                }
-                refresh_
-            });
-            let (source, action) = match (place, format) {
-                (Place::Spf(domain), None) => {
-                    if action.is_none() {
-                        let why = "an SPF record names senders: say what is done with them, as action = \"permit\"";
-                        self.refuse(feed.source.span(), why);
-                    }
-                    (FeedSource::Spf(domain), action)
-                }
-                (Place::Spf(_), Some(_)) => {
-                    let span = feed.format.as_ref().map_or(0..0, At::span);
-                    self.refuse(span, "an SPF record is no list in a format: remove this");
-                    continue;
-                }
-                (_, None) => {
-                    let known: Vec<_> = Format::ALL.into_iter().map(Format::name).collect();
-                    self.refuse(feed.source.span(), format!("a list has a format: set format to {}", known.join(", ")));
-                    continue;
-                }
-                (_, Some(None)) => continue,
-                (Place::Url(url), Some(Some(format))) => (FeedSource::Url(url, format), action),
-                (Place::File(path), Some(Some(format))) => (FeedSource::File(path, format), action),
-            };
-            if source.format() == Some(Format::PostscreenAccess) && action == Some(StaticAction::Permit) {
-                let span = feed.action.as_ref().map_or(0..0, At::span);
-                self.refuse(
-                    span,
-                    "a postscreen table is read for what it rejects: that cannot be meant to be permitted",
-                );
-            }
-            if let Some(name) = name {
-                let action = action.unwrap_or(StaticAction::Deny(DenyAction::Drop));
-                let may_be_empty = feed.may_be_empty;
-                let feed_ = Feed { name, source, action, refresh, timeout, private, may_be_empty };
-                feeds.push((feed.name.span(), feed_));
-            }
-        }
+        let feeds: Vec<_> = raw.iter().map(At::get_ref).filter_map(|raw| Some((raw, self.feed(raw)?))).collect();
         // As files they may be one where case does not count.
-        self.twice(feeds.iter().map(|(span, feed)| (feed.name.as_str().to_ascii_lowercase(), span.clone())), |name| {
-            format!("there are two feeds named {name:?}: rename one")
-        });
+        let names = feeds.iter().map(|(raw, feed)| (feed.name.as_str().to_ascii_lowercase(), raw.name.span()));
+        self.twice(names, |name| format!("there are two feeds named {name:?}: rename one"));
         feeds.into_iter().map(|(_, feed)| feed).collect()
+    }
+
+    fn feed(&mut self, raw: &RawFeed) -> Option<Feed> {
+        let name = self.parsed(&raw.name);
+        let place = self.parsed(&raw.source);
+        let format = raw.format.as_ref().map(|format| self.parsed(format));
+        let action = raw.action.as_ref().map(|action| self.word(action));
+        let timeout = self.duration(&raw.timeout, SECOND..=HOUR);
+        let private = self.word(&raw.private);
+        let refresh = self.refresh(raw, place.as_ref()?);
+        let source = self.source(raw, place?, format)?;
+        if matches!(source, FeedSource::Spf(_)) && action.is_none() {
+            let why = "an SPF record names senders: say what is done with them, as action = \"permit\"";
+            self.refuse(raw.source.span(), why);
+        }
+        if let (Some(Format::PostscreenAccess), Some(StaticAction::Permit), Some(raw)) =
+            (source.format(), action, &raw.action)
+        {
+            let why = "a postscreen table is read for what it rejects: that cannot be meant to be permitted";
+            self.refuse(raw.span(), why);
+        }
+        let action = action.unwrap_or(StaticAction::Deny(DenyAction::Drop));
+        Some(Feed { name: name?, source, action, refresh, timeout, private, may_be_empty: raw.may_be_empty })
+    }
+
+    fn refresh(&mut self, raw: &RawFeed, place: &Place) -> Duration {
+        let (least, usual) = match place {
+            // Spamhaus keeps out at its firewall who comes more often.
+            Place::Url(_) => (HOUR, 12 * HOUR),
+            Place::File(_) => (SECOND, 10 * SECOND),
+            Place::Spf(_) => (MINUTE, HOUR),
+        };
+        let Some(raw) = &raw.refresh else { return usual };
+        let refresh = self.duration(raw, SECOND..=YEARS);
+        if (SECOND..least).contains(&refresh) {
+            let least = humantime::format_duration(least);
+            let why = "whoever asks more often is kept out by some who publish lists";
+            self.refuse(raw.span(), format!("{:?} is too short: at least {least}; {why}", raw.get_ref()));
+        }
+        refresh
+    }
+
+    /// A place with the format of its list. `format`: what was written, `Some(None)` if that is none.
+    fn source(&mut self, raw: &RawFeed, place: Place, format: Option<Option<Format>>) -> Option<FeedSource> {
+        match (place, format) {
+            (Place::Spf(domain), None) => Some(FeedSource::Spf(domain)),
+            (Place::Spf(_), Some(_)) => {
+                let span = raw.format.as_ref().map_or(0..0, At::span);
+                self.refuse(span, "an SPF record is no list in a format: remove this");
+                None
+            }
+            (Place::Url(_) | Place::File(_), None) => {
+                let known = Format::ALL.map(Format::name).join(", ");
+                self.refuse(raw.source.span(), format!("a list has a format: set format to one of {known}"));
+                None
+            }
+            (Place::Url(url), Some(format)) => Some(FeedSource::Url(url, format?)),
+            (Place::File(path), Some(format)) => Some(FeedSource::File(path, format?)),
+        }
     }
 }
 
@@ -311,7 +307,7 @@ mod tests {
             (list.replace("https://a.example/list", "spf:192.0.2.1"), "\"192.0.2.1\" is no domain"),
             (list.replace("https://a.example/list", "spf:a.example"), "test.toml:4:10: feed[0].format: an SPF record"),
             ("name = \"a\"\nsource = \"spf:a.example\"".to_owned(), "say what is done with them"),
-            ("name = \"a\"\nsource = \"/list\"".to_owned(), "a list has a format: set format to cidr, netset"),
+            ("name = \"a\"\nsource = \"/list\"".to_owned(), "a list has a format: set format to one of cidr, netset"),
             (list.replace("cidr", "csv"), "test.toml:4:10: feed[0].format: 'csv' is no list format of this version"),
             (
                 format!("{list}\naction = \"deny\""),

@@ -73,16 +73,13 @@ impl Daemon {
             Trouble::Failed { why: format!("there was no whole answer within {within}"), answered: true }
         };
         let said = timeout(config.timeout, self.source_of(feed, by_hand)).await.unwrap_or_else(|_| Err(late()));
-        let (daemon, feed) = (Arc::clone(self), Arc::clone(feed));
-        let done = spawn_blocking(move || {
-            let seen = matches!(said, Ok(Said::Seen));
-            let outcome = said.and_then(|said| daemon.understand(&feed, said));
-            if !seen {
-                daemon.note_outcome(&feed, &outcome);
-            }
-            outcome
-        });
-        done.await.unwrap_or_else(|error| Err(Trouble::Failed { why: error.to_string(), answered: true }))
+        let seen = matches!(said, Ok(Said::Seen));
+        let worker = (Arc::clone(self), Arc::clone(feed));
+        let outcome = aside(move || worker.0.understand(&worker.1, said?)).await;
+        if !seen {
+            self.note_outcome(feed, &outcome);
+        }
+        outcome
     }
 
     async fn source_of(&self, feed: &Feed, by_hand: bool) -> Result<Said, Trouble> {
@@ -355,9 +352,18 @@ impl Daemon {
         request: api_feed::RefreshRequest,
     ) -> Result<api_feed::Refreshed, Refusal> {
         let feed = self.feed_named(name)?;
-        let _alone = Arc::clone(&feed.asking).lock_owned().await;
-        let outcome = if request.force { self.force(&feed).await? } else { self.ask_feed(&feed, true).await };
-        self.feeds.changed.notify_one();
+        let worker = (Arc::clone(self), Arc::clone(&feed));
+        // Whoever asked may go away: what has begun is brought to its end all the same.
+        let task = tokio::spawn(async move {
+            let (daemon, feed) = worker;
+            let alone = feed.asking.lock().await;
+            let outcome =
+                if request.force { daemon.force(&feed).await } else { Ok(daemon.ask_feed(&feed, true).await) };
+            drop(alone);
+            daemon.feeds.changed.notify_one();
+            outcome
+        });
+        let outcome = task.await.unwrap_or_else(|error| Err(Refusal::Failed(error.to_string())))?;
         let shown = |fallback: String| feed.state().trouble.clone().unwrap_or(fallback);
         match outcome {
             Ok(Taken { added, removed }) => {
@@ -372,8 +378,8 @@ impl Daemon {
         }
     }
 
-    /// Takes the list in that was refused: the one that could be looked at, not what the source says by now.
-    /// The feed's `asking` is held by whoever calls.
+    /// Takes the list in that was refused: the one that could be looked at, not what the source says by now. The feed's
+    /// `asking` is held by whoever calls.
     async fn force(self: &Arc<Self>, feed: &Arc<Feed>) -> Result<Result<Taken, Trouble>, Refusal> {
         let nothing = || {
             Refusal::Wrong(format!(
@@ -383,8 +389,8 @@ impl Daemon {
             ))
         };
         let pending = feed.state().pending.clone().ok_or_else(nothing)?;
-        let (daemon, feed) = (Arc::clone(self), Arc::clone(feed));
-        let done = spawn_blocking(move || {
+        let worker = (Arc::clone(self), Arc::clone(feed));
+        let outcome = aside(move || {
             let Pending { prefixes, validators, notes, at, why } = &*pending;
             let list = Pending {
                 prefixes: prefixes.clone(),
@@ -393,11 +399,11 @@ impl Daemon {
                 at: *at,
                 why: String::new(),
             };
-            let outcome = daemon.take_in(&feed, list, true);
-            daemon.note_outcome(&feed, &outcome);
-            outcome
+            worker.0.take_in(&worker.1, list, true)
         });
-        Ok(done.await.unwrap_or_else(|error| Err(Trouble::Failed { why: error.to_string(), answered: true })))
+        let outcome = outcome.await;
+        self.note_outcome(feed, &outcome);
+        Ok(outcome)
     }
 
     pub(super) fn feed_named(&self, name: &str) -> Result<Arc<Feed>, Refusal> {
@@ -405,6 +411,11 @@ impl Daemon {
             || Refusal::Missing(format!("there is no feed {name}: `screener feed status` shows those there are"));
         self.feeds.find(name).ok_or_else(missing)
     }
+}
+
+/// Does what may take long where nobody waits for it.
+async fn aside(work: impl FnOnce() -> Result<Taken, Trouble> + Send + 'static) -> Result<Taken, Trouble> {
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(Trouble::Failed { why: error.to_string(), answered: true }))
 }
 
 /// When a source is asked again that has answered well.
