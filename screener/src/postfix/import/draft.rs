@@ -19,7 +19,8 @@ impl Setting {
     /// As messages name it.
     pub(super) fn shown(&self) -> String {
         let dot = if self.table.is_empty() { "" } else { "." };
-        format!("{}{dot}{} = {}", self.table, self.key, self.value)
+        let value: Vec<&str> = self.value.lines().map(str::trim).collect();
+        format!("{}{dot}{} = {}", self.table, self.key, value.join(" "))
     }
 }
 
@@ -40,6 +41,9 @@ const TABLES: [&str; 14] = [
     "kernel",
     "observe",
 ];
+
+/// How long a list may be in one line.
+const LONGEST_LIST: usize = 100;
 
 /// The configuration.
 #[derive(Debug, Default)]
@@ -141,8 +145,9 @@ pub(super) fn quoted(text: &str) -> String {
     quoted
 }
 
-/// A list of texts.
+/// A list of texts; a long one has a line for each.
 pub(super) fn list(texts: impl IntoIterator<Item = String>) -> String {
     let texts: Vec<String> = texts.into_iter().map(|text| quoted(&text)).collect();
-    format!("[{}]", texts.join(", "))
+    let line = texts.join(", ");
+    if line.len() <= LONGEST_LIST { format!("[{line}]") } else { format!("[\n    {},\n]", texts.join(",\n    ")) }
 }

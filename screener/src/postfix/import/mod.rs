@@ -228,6 +228,8 @@ impl Import<'_> {
     /// What nobody has looked at, and what no value was known of.
     fn rest(&mut self) {
         if let Some(map) = self.value("postscreen_cache_map").filter(|map| !map.is_empty()) {
+            // Behind proxy: is the table itself.
+            let map = map.trim_start_matches("proxy:");
             self.note(format!(
                 "who has passed before need not wait again: stop postscreen, then \
                  `postmap -s {map} | screener pass restore -` (docs/passes.md)"

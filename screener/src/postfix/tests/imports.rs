@@ -265,6 +265,19 @@ fn master_cf_says_where_it_stands_and_overrides() {
 }
 
 #[test]
+fn a_long_list_has_a_line_for_each_and_what_was_guessed_is_said() {
+    let main = "mynetworks_style = host\nsmtpd_banner = $myhostname ESMTP $mail_version\npostscreen_cache_map = proxy:lmdb:/x\n\
+                postscreen_dnsbl_sites = one.of.many.lists.example*3 two.of.many.lists.example*2 three.of.many.lists.example*2 \
+                four.of.many.lists.example\n";
+    let imported = imported(main);
+    let lists = "sites = [\n    \"one.of.many.lists.example*3\",\n    \"two.of.many.lists.example*2\",\n";
+    assert!(imported.configuration.contains(lists), "{}", imported.configuration);
+    let said = |part: &str| imported.notes.iter().any(|note| note.contains(part));
+    assert!(said("$mail_version is not set in main.cf") && said("`postmap -s lmdb:/x | "), "{:?}", imported.notes);
+    assert!(imported.taken.iter().all(|taken| !taken.setting.contains('\n')));
+}
+
+#[test]
 fn an_address_where_no_pass_is_earned_puts_clients_off_as_postscreen_does() {
     let after =
         |main: &str| parse(&imported(&format!("mynetworks_style = host\n{main}")).configuration).backend.after_tests;
