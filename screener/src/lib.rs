@@ -21,6 +21,7 @@ pub mod named;
 pub mod observe;
 pub mod pass;
 pub mod pool;
+pub mod postfix;
 pub mod proxy;
 pub mod rate;
 pub mod serve;

@@ -7,6 +7,7 @@
 
 mod compare;
 pub mod differences;
+mod imported;
 pub mod lab;
 mod play;
 pub mod readers;

@@ -6,6 +6,7 @@
 
 mod deb;
 mod elf;
+mod licences;
 mod tree;
 
 use std::fs;

@@ -12,6 +12,7 @@ mod entries;
 mod explain;
 mod feed;
 mod forget;
+mod import_postfix;
 mod input;
 mod kernel;
 mod ledger;
@@ -54,6 +55,8 @@ enum Verb {
     Run(run::Run),
     /// Say what is wrong with a configuration
     CheckConfig(check_config::CheckConfig),
+    /// Write our configuration from postscreen's
+    ImportPostfix(import_postfix::ImportPostfix),
     /// Have the daemon read its configuration again; what is wrong with it leaves the old one in force
     Reload(reload::Reload),
     /// Have the daemon start the executable that was installed since, and leave its place to it; no connection is refused
@@ -141,6 +144,7 @@ impl Cli {
         match self.verb {
             Verb::Run(verb) => verb.carry_out(),
             Verb::CheckConfig(verb) => verb.carry_out(),
+            Verb::ImportPostfix(verb) => verb.carry_out(),
             Verb::Kernel(verb) => verb.carry_out(&client),
             Verb::Completions(verb) => verb.carry_out(),
             Verb::CheckMx(verb) => ask(verb.carry_out()),

@@ -98,7 +98,7 @@ impl Listen {
     }
 
     /// Whether a client may connect to this address and port.
-    pub(super) fn covers(&self, ip: IpAddr, port: Option<u16>) -> bool {
+    pub(crate) fn covers(&self, ip: IpAddr, port: Option<u16>) -> bool {
         self.addresses.iter().any(|listen| {
             let any = listen.ip().is_unspecified() && (listen.is_ipv6() || ip.is_ipv4());
             (any || listen.ip() == ip) && port.is_none_or(|port| port == listen.port())

@@ -23,3 +23,4 @@ pub use rails::{
 };
 pub use set::{Entry, Match, Origin, Refused, Said, StaticSet, normal};
 pub use source::Source;
+pub(crate) use span::{Holes, Span};

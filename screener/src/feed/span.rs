@@ -17,7 +17,7 @@ enum Family {
 
 /// The addresses of one family from one to another, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Span {
+pub(crate) struct Span {
     family: Family,
     first: u128,
     last: u128,
@@ -25,7 +25,7 @@ pub(super) struct Span {
 
 impl Span {
     /// `None`: of two families, or none between them.
-    pub(super) fn between(first: IpAddr, last: IpAddr) -> Option<Self> {
+    pub(crate) fn between(first: IpAddr, last: IpAddr) -> Option<Self> {
         let family = match (first, last) {
             (IpAddr::V4(_), IpAddr::V4(_)) => Family::V4,
             (IpAddr::V6(_), IpAddr::V6(_)) => Family::V6,
@@ -38,22 +38,37 @@ impl Span {
         (first <= last).then_some(Self { family, first, last })
     }
 
+    /// All addresses of IPv4.
+    pub(crate) fn all_v4() -> Self {
+        Self { family: Family::V4, first: 0, last: u32::MAX.into() }
+    }
+
+    /// All addresses of IPv6.
+    pub(crate) fn all_v6() -> Self {
+        Self { family: Family::V6, first: 0, last: u128::MAX }
+    }
+
+    /// Whether an address is in both.
+    pub(crate) fn meets(self, other: Self) -> bool {
+        self.family == other.family && self.first <= other.last && other.first <= self.last
+    }
+
     /// How many addresses it has, less one.
-    pub(super) fn reach(self) -> u128 {
+    pub(crate) fn reach(self) -> u128 {
         self.last - self.first
     }
 
-    pub(super) fn is_v4(self) -> bool {
+    pub(crate) fn is_v4(self) -> bool {
         self.family == Family::V4
     }
 
     /// Whether all of the other lies in it.
-    pub(super) fn covers(self, other: Self) -> bool {
+    pub(crate) fn covers(self, other: Self) -> bool {
         self.family == other.family && self.first <= other.first && other.last <= self.last
     }
 
     /// The fewest prefixes that have its addresses and no other, in order.
-    pub(super) fn prefixes(self) -> impl Iterator<Item = IpNet> {
+    pub(crate) fn prefixes(self) -> impl Iterator<Item = IpNet> {
         let (v4, v6) = match self.family {
             Family::V4 => {
                 // An address of this family has 32 bits.
@@ -82,13 +97,13 @@ impl From<IpNet> for Span {
 
 /// What is to be cut out.
 #[derive(Debug, Default)]
-pub(super) struct Holes {
+pub(crate) struct Holes {
     /// In order, with something between each two.
     spans: Vec<Span>,
 }
 
 impl Holes {
-    pub(super) fn new(mut all: Vec<Span>) -> Self {
+    pub(crate) fn new(mut all: Vec<Span>) -> Self {
         all.sort_unstable();
         let mut spans: Vec<Span> = Vec::new();
         for next in all {
@@ -103,7 +118,7 @@ impl Holes {
     }
 
     /// What is left of a range, in order.
-    pub(super) fn cut(&self, from: Span) -> Vec<Span> {
+    pub(crate) fn cut(&self, from: Span) -> Vec<Span> {
         let Span { family, last, .. } = from;
         let after = self.spans.partition_point(|hole| (hole.family, hole.last) < (family, from.first));
         let met = self.spans[after..].iter().take_while(|hole| hole.family == family && hole.first <= last);

@@ -17,6 +17,7 @@ use crate::screener::Screener;
 use crate::unbound::Unbound;
 use crate::wait::until_or_show;
 
+use super::imported;
 use super::play::{self, Outcome, Side};
 use super::script::{Door, Script, Step, Who};
 use super::setting::{self, SERVICES, Setting, ZONES};
@@ -45,11 +46,28 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Builds it; everything answers when this returns.
+    /// Builds it, with our configuration as we write it; everything answers when this returns.
     ///
     /// # Errors
     /// When a host or a server does not come about.
     pub fn build(settings: &[Setting]) -> Result<Self> {
+        Self::with(settings, |setting, host, mail| {
+            let (permitted, denied) = (prefixes(&[Who::Permitted]), prefixes(&[Who::Denied]));
+            Ok(setting.screener(&doors(host, Door::Primary), mail.address(Family::V4)?, &permitted, &denied))
+        })
+    }
+
+    /// Builds it, with our configuration imported from postscreen's.
+    ///
+    /// # Errors
+    /// As [`Lab::build`], and when something of it was not taken over.
+    pub fn build_imported(settings: &[Setting]) -> Result<Self> {
+        Self::with(settings, |setting, host, mail| {
+            imported::configuration(setting, mail, &doors(host, Door::Primary), &doors(mail, Door::Backup))
+        })
+    }
+
+    fn with(settings: &[Setting], configure: impl Fn(Setting, &Host, &Host) -> Result<String> + Sync) -> Result<Self> {
         let net = Net::new()?;
         let dns = net.host(&Plan { name: "dns", addresses: &["192.0.2.53", "2001:db8:25::53"], prefixes: &[] })?;
         let internet = net.host(&INTERNET)?;
@@ -75,17 +93,10 @@ impl Lab {
         let zones = ZONES.map(|(zone, _)| (zone, server));
         let mut resolvers = vec![Unbound::start(&mail, &zones)?];
         let postfix = start_postfix(&mail, settings)?;
-        let mta = mail.address(Family::V4)?;
         let started: Vec<Result<_>> = thread::scope(|scope| {
             let start = |(setting, host): (Setting, Host)| {
                 let resolver = setting.waits().then(|| Unbound::start(&host, &zones)).transpose()?;
-                let config = setting.screener(
-                    &doors(&host, Door::Primary),
-                    mta,
-                    &prefixes(&[Who::Permitted]),
-                    &prefixes(&[Who::Denied]),
-                );
-                let screener = Screener::start(&host, &config)?;
+                let screener = Screener::start(&host, &configure(setting, &host, &mail)?)?;
                 if setting.waits() {
                     wait_for_lists(&screener)?;
                 }

@@ -38,10 +38,10 @@ pub enum Setting {
 pub const ZONES: [(&str, i32); 4] = [("bl.example", 3), ("grey.example", 1), ("wl.example", -3), ("wl2.example", -2)];
 
 /// Where the screener finds the MTA: a door of the same Postfix.
-const MTA_PORT: u16 = 10_025;
+pub(super) const MTA_PORT: u16 = 10_025;
 
 /// The door of the MTA that verifies no addresses.
-const MTA_WITHOUT_VRFY_PORT: u16 = 10_026;
+pub(super) const MTA_WITHOUT_VRFY_PORT: u16 = 10_026;
 
 impl Setting {
     /// All of them.

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use super::licences;
 use crate::process;
 
 /// The executable's place.
@@ -80,9 +81,12 @@ impl Tree {
             let place = format!("{DOCUMENTS}/docs/{}", page.file_name().display());
             tree.put(&place, &from(&page.path())?, 0o644)?;
         }
-        let changes = format!("{DOCUMENTS}/changelog");
-        tree.put(&changes, &from(&root.join("CHANGELOG.md"))?, 0o644)?;
-        process::run(Command::new("gzip").arg("-9n").arg(tree.path(&changes)))?;
+        let changes = from(&root.join("CHANGELOG.md"))?;
+        for (name, text) in [("changelog", changes), ("crates", licences::collect()?.into_bytes())] {
+            let place = format!("{DOCUMENTS}/{name}");
+            tree.put(&place, &text, 0o644)?;
+            process::run(Command::new("gzip").arg("-9n").arg(tree.path(&place)))?;
+        }
         Ok(tree)
     }
 
