@@ -5,6 +5,8 @@
 
 /// How deep values may lead to each other; Postfix stops there too.
 const DEEPEST: usize = 100;
+/// How many names may be looked up for one value: values that lead to two others each are not without end, but as good as that.
+const MOST: usize = 10_000;
 
 /// What is wrong with a value.
 pub(super) type Fault = String;
@@ -15,13 +17,14 @@ pub(super) type Fault = String;
 /// If Postfix would refuse it.
 pub(super) fn expand(text: &str, lookup: &mut dyn FnMut(&str) -> Option<String>) -> Result<String, Fault> {
     let mut done = String::new();
-    Expansion { lookup, depth: 0 }.text(text, &mut done)?;
+    Expansion { lookup, depth: 0, looked_up: 0 }.text(text, &mut done)?;
     Ok(done)
 }
 
 struct Expansion<'a> {
     lookup: &'a mut dyn FnMut(&str) -> Option<String>,
     depth: usize,
+    looked_up: usize,
 }
 
 impl Expansion<'_> {
@@ -56,6 +59,10 @@ impl Expansion<'_> {
 
     /// What stands between the braces.
     fn expression(&mut self, text: &str, done: &mut String) -> Result<(), Fault> {
+        self.looked_up += 1;
+        if self.looked_up > MOST {
+            return Err(format!("the values lead to more than {MOST} others"));
+        }
         let unclear = || format!("'${{{text}}}' is not understood");
         let start = text.trim_start();
         let (value, rest) = if start.starts_with('{') {

@@ -26,6 +26,8 @@ fn what_postfix_would_refuse_is_an_error_and_never_a_guess() {
     }
     let why = value("a = $b\nb = $a\n", "a").unwrap_err();
     assert!(why.contains("without end"), "{why}");
+    let doubled: String = (0..50).map(|n| format!("a{n} = $a{0}$a{0}\n", n + 1)).collect();
+    assert!(value(&doubled, "a0").unwrap_err().contains("more than"), "2 to the 50th names");
 }
 
 #[test]
