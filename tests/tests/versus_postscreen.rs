@@ -7,9 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use screener_tests::cell;
-use screener_tests::versus::differences::Difference;
 use screener_tests::versus::lab::{Lab, Played};
-use screener_tests::versus::script::{Script, Who};
 use screener_tests::versus::setting::Setting;
 use screener_tests::versus::{Ledger, differences, scripts};
 
@@ -28,55 +26,12 @@ fn postscreen_and_the_screener_answer_and_log_alike_or_differ_for_a_reason() {
     });
 }
 
-/// Under each of these both sides differ in other settings.
-const IMPORTED: [Setting; 5] = [Setting::Enforce, Setting::Ignore, Setting::Early, Setting::DeepDrop, Setting::Limits];
-
-#[test]
-fn what_was_imported_from_postscreens_configuration_behaves_as_postscreen_does() {
-    cell::test_within("what_was_imported_from_postscreens_configuration_behaves_as_postscreen_does", LIMIT, || {
-        let lab = Lab::build_imported(&IMPORTED)?;
-        // Who races with a DNS list's answer is the other test's business.
-        let races = |script: &Script| {
-            !matches!(script.who, Who::Stranger | Who::Permitted | Who::Denied)
-                && ["early", "pregreet", "pipelining"].iter().any(|word| script.name.contains(word))
-        };
-        let scripts: Vec<_> = scripts::all().filter(|script| !races(script)).collect();
-        let mut wanted = differences::all();
-        // What postscreen ignores is a dry run here, and no line says so.
-        wanted.push(Difference {
-            reason: "denied-is-counted",
-            within: &["ignore/denied-and-gone"],
-            postscreen: &["log: DENYLISTED CLIENT#1"],
-            screener: &[],
-        });
-        compared(&lab.play(&scripts)?, &mut Ledger::new(&wanted))
-    });
-}
-
 fn judge(played: &[Played]) -> Result<()> {
     let wanted = differences::all();
     let mut ledger = Ledger::new(&wanted);
-    compared(played, &mut ledger)?;
+    ledger.compare_all(played)?;
     let unmet = ledger.unmet();
     ensure!(unmet.is_empty(), "wanted differences that nobody meets any more:\n{}", unmet.join("\n"));
-    Ok(())
-}
-
-fn compared(played: &[Played], ledger: &mut Ledger<'_>) -> Result<()> {
-    let mut wrong = Vec::new();
-    for played in played {
-        let comparison = ledger.compare(played);
-        if comparison.unwanted > 0 {
-            wrong.push(format!("{}:\n{}", played.name, comparison.text));
-        }
-    }
-    ensure!(
-        wrong.is_empty(),
-        "{} of {} transcripts differ without a reason:\n\n{}",
-        wrong.len(),
-        played.len(),
-        wrong.join("\n")
-    );
     Ok(())
 }
 

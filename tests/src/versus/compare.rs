@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::{Result, ensure};
+
 use super::differences::Difference;
 use super::lab::Played;
 
@@ -33,6 +35,23 @@ impl<'a> Ledger<'a> {
     #[must_use]
     pub fn new(table: &'a [Difference]) -> Self {
         Self { table, met: BTreeSet::new() }
+    }
+
+    /// Compares what became of several scripts.
+    ///
+    /// # Errors
+    /// When one of them differs without a reason; with all that do.
+    pub fn compare_all(&mut self, played: &[Played]) -> Result<()> {
+        let mut wrong = Vec::new();
+        for played in played {
+            let comparison = self.compare(played);
+            if comparison.unwanted > 0 {
+                wrong.push(format!("{}:\n{}", played.name, comparison.text));
+            }
+        }
+        let (count, of) = (wrong.len(), played.len());
+        ensure!(count == 0, "{count} of {of} transcripts differ without a reason:\n\n{}", wrong.join("\n"));
+        Ok(())
     }
 
     /// Compares what became of a script.
