@@ -109,15 +109,9 @@ async fn names(client: &Client, name: Option<&FeedName>) -> Result<Vec<String>, 
 }
 
 async fn refreshed(client: &Client, refresh: Refresh) -> anyhow::Result<Answer> {
-    let (mut done, mut failed) = (Vec::new(), Vec::new());
-    for name in names(client, refresh.name.as_ref()).await? {
-        let request = RefreshRequest { force: refresh.force };
-        match client.post::<api_feed::Refreshed>(&format!("/v1/feeds/{name}/refresh"), &request).await {
-            Ok(refreshed) => done.push(refreshed),
-            Err(ClientError::Refused(why)) => failed.push(why),
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let names = names(client, refresh.name.as_ref()).await?;
+    let paths = names.iter().map(|name| format!("/v1/feeds/{name}/refresh"));
+    let (done, failed) = client.post_to_each(paths, &RefreshRequest { force: refresh.force }).await?;
     if refresh.form.json {
         output::json(&done)?;
     } else {

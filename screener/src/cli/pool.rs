@@ -5,8 +5,8 @@ use clap::{Args, Subcommand};
 
 use super::output::Form;
 use super::{Answer, output};
+use crate::control::Client;
 use crate::control::api_pool::{self, RefreshRequest};
-use crate::control::{Client, ClientError};
 use crate::dns::is_domain;
 
 #[derive(Debug, Subcommand)]
@@ -129,16 +129,8 @@ async fn refreshed(client: &Client, refresh: Refresh) -> anyhow::Result<Answer> 
         Some(named) => vec![domain(named)?],
         None => client.get::<Vec<api_pool::Pool>>("/v1/pools").await?.into_iter().map(|pool| pool.domain).collect(),
     };
-    let (mut done, mut failed) = (Vec::new(), Vec::new());
-    for domain in domains {
-        let request = RefreshRequest { accept: refresh.accept };
-        let path = format!("/v1/pools/{domain}/refresh");
-        match client.post::<api_pool::Refreshed>(&path, &request).await {
-            Ok(refreshed) => done.push(refreshed),
-            Err(ClientError::Refused(why)) => failed.push(why),
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let paths = domains.iter().map(|domain| format!("/v1/pools/{domain}/refresh"));
+    let (done, failed) = client.post_to_each(paths, &RefreshRequest { accept: refresh.accept }).await?;
     if refresh.form.json {
         output::json(&done)?;
     } else {

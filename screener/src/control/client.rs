@@ -88,6 +88,26 @@ impl Client {
         serde_json::from_slice(&body).map_err(|error| self.broken(&error))
     }
 
+    /// Gives the same to several places: what the daemon has done, and why it has not done the rest.
+    ///
+    /// # Errors
+    /// When there is no daemon, or it does not know one of the places.
+    pub async fn post_to_each<T: DeserializeOwned>(
+        &self,
+        paths: impl IntoIterator<Item = String>,
+        request: &impl Serialize,
+    ) -> Result<(Vec<T>, Vec<String>), ClientError> {
+        let (mut done, mut refused) = (Vec::new(), Vec::new());
+        for path in paths {
+            match self.post(&path, request).await {
+                Ok(answer) => done.push(answer),
+                Err(ClientError::Refused(why)) => refused.push(why),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((done, refused))
+    }
+
     /// Asks for text.
     ///
     /// # Errors
