@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 
 use super::api_feed::RefreshRequest;
-use super::server::{Answers, Refusal, changed};
+use super::server::{Answers, changed};
 
 pub(super) fn routes<A: Answers>() -> Router<Arc<A>> {
     Router::new()
@@ -25,9 +25,10 @@ async fn all<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
 }
 
 async fn one<A: Answers>(State(daemon): State<Arc<A>>, extract::Path(name): extract::Path<String>) -> Response {
-    let found = daemon.feeds().into_iter().find(|feed| feed.name == name);
-    let missing = || Refusal::Missing(format!("there is no feed {name}: `screener feed status` shows those there are"));
-    found.map_or_else(|| missing().into_response(), |feed| Json(feed).into_response())
+    match daemon.feed(&name) {
+        Ok(feed) => Json(feed).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 async fn refresh<A: Answers>(

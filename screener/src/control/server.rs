@@ -76,6 +76,8 @@ pub trait Answers: Send + Sync + 'static {
     fn pool_forget(self: Arc<Self>, domain: String) -> impl Future<Output = Result<(), Refusal>> + Send;
     /// How the feeds stand.
     fn feeds(&self) -> Vec<api_feed::Feed>;
+    /// How one of them stands.
+    fn feed(&self, name: &str) -> Result<api_feed::Feed, Refusal>;
     /// Asks a feed's source, for which it waits; or takes in what was refused.
     fn feed_refresh(
         self: Arc<Self>,

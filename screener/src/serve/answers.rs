@@ -139,6 +139,10 @@ impl Answers for Daemon {
         self.feeds_shown()
     }
 
+    fn feed(&self, name: &str) -> Result<api_feed::Feed, Refusal> {
+        self.feed_shown(name)
+    }
+
     async fn feed_refresh(
         self: Arc<Self>,
         name: String,

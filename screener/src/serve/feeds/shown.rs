@@ -19,6 +19,11 @@ impl Daemon {
         self.feeds.all().iter().map(|feed| feed.shown(now)).collect()
     }
 
+    /// For `feed status NAME`.
+    pub(in super::super) fn feed_shown(&self, name: &str) -> Result<api_feed::Feed, Refusal> {
+        Ok(self.feed_named(name)?.shown(Now::read().unix))
+    }
+
     /// For `feed diff`. Looks at every entry: not on a thread that serves sessions.
     pub(in super::super) fn feed_differs(&self, name: &str) -> Result<api_feed::Diff, Refusal> {
         let feed = self.feed_named(name)?;
