@@ -8,12 +8,13 @@ mod wire;
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, connect, sendto, socket_with};
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 
@@ -25,6 +26,9 @@ use wire::Wire;
 
 /// How long a client waits for a connection or a reply unless told otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// `net.ipv4.tcp_fastopen`: clients may (1), and need no cookie for it (4). For IPv6 too.
+const FAST_OPEN_WITHOUT_COOKIE: &str = "5";
 
 /// A connection of a client.
 #[derive(Debug)]
@@ -76,6 +80,24 @@ impl Client {
     pub fn connect_within(host: &Host, source: IpAddr, server: SocketAddr, limit: Duration) -> Result<Self, Trouble> {
         let opened = host.in_ns(|| Ok(open(source, server, limit)));
         Self::over(opened.map_err(|error| Trouble::Other(io::Error::other(error)))??)
+    }
+
+    /// Connects, and says its first words with the last packet of the handshake: no server can have said or learned
+    /// anything before it has them, however busy the machine is.
+    ///
+    /// They go with the SYN (`TCP Fast Open` without a cookie, RFC 7413), where a server that has not agreed to that ignores
+    /// them, and are sent again by the kernel itself when the SYN's answer is there.
+    ///
+    /// # Errors
+    /// When the connection does not come about within [`PATIENCE`].
+    pub fn connect_saying(host: &Host, source: IpAddr, server: SocketAddr, words: &[u8]) -> Result<Self, Trouble> {
+        let opened = host.in_ns(|| {
+            crate::net::switch("net/ipv4/tcp_fastopen", FAST_OPEN_WITHOUT_COOKIE)?;
+            Ok(open_saying(source, server, words, PATIENCE))
+        });
+        let mut client = Self::over(opened.map_err(|error| Trouble::Other(io::Error::other(error)))??)?;
+        client.transcript += &format!("C: {}\n", words.escape_ascii());
+        Ok(client)
     }
 
     /// Connects from an address of the calling thread's network namespace.
@@ -390,6 +412,25 @@ impl std::error::Error for Trouble {}
 /// # Errors
 /// When it does not come about in time.
 pub fn open(source: IpAddr, server: SocketAddr, limit: Duration) -> Result<TcpStream, Trouble> {
+    opened(source, limit, |socket| connect(socket, &server))
+}
+
+fn open_saying(source: IpAddr, server: SocketAddr, words: &[u8], limit: Duration) -> Result<TcpStream, Trouble> {
+    let fast_open = SendFlags::from_bits_retain(libc::MSG_FASTOPEN.cast_unsigned());
+    opened(source, limit, |socket| match sendto(socket, words, fast_open, &server) {
+        Ok(sent) if sent == words.len() => Ok(()),
+        // Words are few.
+        Ok(_) => Err(Errno::MSGSIZE),
+        Err(error) => Err(error),
+    })
+}
+
+/// A socket at an address, connected in this way.
+fn opened(
+    source: IpAddr,
+    limit: Duration,
+    connect: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+) -> Result<TcpStream, Trouble> {
     let family = match source {
         IpAddr::V4(_) => AddressFamily::INET,
         IpAddr::V6(_) => AddressFamily::INET6,
@@ -399,7 +440,7 @@ pub fn open(source: IpAddr, server: SocketAddr, limit: Duration) -> Result<TcpSt
         // The limit of a blocking connect.
         set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
         bind(&socket, &SocketAddr::new(source, 0))?;
-        connect(&socket, &server)?;
+        connect(&socket)?;
         set_socket_timeout(&socket, Timeout::Send, None)?;
         Ok(socket.into())
     };

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use rustix::process::Signal;
 
 use screener_tests::cell;
 use screener_tests::client::Client;
@@ -51,6 +52,38 @@ fn a_command_sent_before_the_reply_can_have_arrived_is_pipelining_also_in_a_late
         client.expect(250)?;
         let refused = client.ask("RCPT TO:<bob@example.com>", 550)?;
         ensure!(refused.contains("5.5.1 Protocol error"), "{}", refused.text());
+        Ok(())
+    });
+}
+
+#[test]
+fn who_spoke_before_the_greeting_is_an_early_talker_also_when_the_daemon_comes_to_it_late() {
+    cell::test("who_spoke_before_the_greeting_is_an_early_talker_also_when_the_daemon_comes_to_it_late", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let _mta = Mta::start(&mx, "")?;
+        let mut screener = Screener::start(&mx, &USUAL.replace("wait = \"1s\"", "wait = \"4s\""))?;
+        let mut clients = Vec::new();
+        for last in 80..90 {
+            clients.push(Client::connect(&internet, source(last), port_25(&mx)?)?);
+        }
+        let connected = Instant::now();
+        for client in &clients {
+            screener.wait_for_log(&format!("CONNECT from {}", client.log_name()), SOON)?;
+        }
+        // As on a machine that has no time for it: when it comes to look, both the words and the end of the wait are there.
+        screener.signal(Signal::STOP)?;
+        for client in &mut clients {
+            client.send_line("EHLO early.example.net")?;
+        }
+        until("the wait to be over", SOON, || (connected.elapsed() > Duration::from_secs(5)).then_some(()))?;
+        screener.signal(Signal::CONT)?;
+        for client in &mut clients {
+            client.expect(220)?;
+            client.expect(250)?;
+            client.ask("MAIL FROM:<a@example.net>", 250)?;
+            client.ask("RCPT TO:<bob@example.com>", 550)?;
+            screener.wait_for_log(&format!("from {}: EHLO early.example.net", client.log_name()), SOON)?;
+        }
         Ok(())
     });
 }

@@ -330,16 +330,25 @@ async fn start_tls(talk: &mut Talk, stream: ClientStream) -> Option<ClientStream
     }
 }
 
-/// Waits for whatever comes first and gives it to the engine.
+/// Waits for whatever comes first and gives it to the engine. On a busy machine much may have come when this task's turn
+/// comes: then what the client did is heard before any answer and before the clock, or who is an early talker would be
+/// a matter of chance.
 #[allow(clippy::manual_async_fn, reason = "an async fn has room for each argument twice")]
 fn wait(talk: &mut Talk, stream: &mut ClientStream) -> impl Future<Output = ()> {
     async move {
         let deadline = talk.session.deadline();
         tokio::select! {
-            ready = stream.readable() => match ready {
-                Ok(()) => read(talk, stream),
-                Err(error) => talk.lost(&error),
-            },
+            biased;
+            ready = stream.readable() => {
+                match ready {
+                    Ok(()) => read(talk, stream),
+                    Err(error) => talk.lost(&error),
+                }
+                // A client that never stops talking does not stop the clock.
+                if talk.session.deadline().is_some_and(|due| due <= std::time::Instant::now()) {
+                    talk.tell(Input::Tick);
+                }
+            }
             news = next_news(&mut talk.lists) => talk.hear(news),
             () = sleep_until(deadline.map_or_else(far_away, Into::into)), if deadline.is_some() => talk.tell(Input::Tick),
             // Its sender lives as long as the daemon.

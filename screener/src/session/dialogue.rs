@@ -68,6 +68,8 @@ impl Dialogue {
     pub(super) fn enter(core: &mut Core, now: Now) -> Phase {
         core.moment = (Moment::AfterHandshake, now.instant);
         core.send_banner();
+        // The rest of a line that was begun before the greeting may cross it: that is one offence and not two.
+        core.undelivered &= core.input.is_empty();
         let last = "CONNECT".to_owned();
         Self { since: now.instant, last, helo: None, mail: None }.advance(core, now)
     }

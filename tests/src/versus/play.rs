@@ -3,6 +3,7 @@
 //! Names that differ by nature (ports, times, process numbers, session names, the servers' addresses) are replaced here by
 //! words, so that what is left differs only where the servers do.
 
+use std::iter::Peekable;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -57,32 +58,53 @@ pub(super) fn play(internet: &Host, sources: &[IpAddr], side: &Side<'_>, script:
     let first = *sources.first().context("a script has an address")?;
     let server = (side.server)(script.door, first);
     let mut player = Player { internet, sources, server, side, open: Vec::new(), used: 1, outcome: Outcome::default() };
-    player.connect(first)?;
-    for step in script.steps() {
-        player.step(step).with_context(|| format!("at {step:?}, after:\n{}", player.outcome.lines.join("\n")))?;
+    let mut steps = script.steps().peekable();
+    player.connect(first, at_once(&mut steps))?;
+    while let Some(step) = steps.next() {
+        let words = matches!(step, Step::Connect | Step::ConnectAsNext).then(|| at_once(&mut steps)).flatten();
+        player
+            .step(step, words)
+            .with_context(|| format!("at {step:?}, after:\n{}", player.outcome.lines.join("\n")))?;
     }
     Ok(player.outcome)
 }
 
+/// What a client says as soon as it has connected. It goes with the connection: were it a step of its own, a DNS list might
+/// answer before it, on one side and not on the other.
+fn at_once(steps: &mut Peekable<impl Iterator<Item = Step>>) -> Option<&'static [u8]> {
+    match steps.next_if(|step| matches!(step, Step::Send(_)))? {
+        Step::Send(words) => Some(words),
+        _ => None,
+    }
+}
+
 impl Player<'_> {
-    fn connect(&mut self, source: IpAddr) -> Result<()> {
-        let mut client = Client::connect(self.internet, source, self.server).context("connecting")?;
+    fn connect(&mut self, source: IpAddr, words: Option<&[u8]>) -> Result<()> {
+        let connected = match words {
+            None => Client::connect(self.internet, source, self.server),
+            Some(words) => Client::connect_saying(self.internet, source, self.server, words),
+        };
+        let mut client = connected.context("connecting")?;
         client.set_patience(PATIENCE);
         self.outcome.ends.push(client.local());
         self.open.push(client);
         self.outcome.lines.push(format!("C: (connects, {})", self.outcome.ends.len()));
+        if let Some(words) = words {
+            self.said(words);
+        }
         Ok(())
     }
 
-    fn step(&mut self, step: Step) -> Result<()> {
+    /// `words`: what is said at once, if the step is to connect.
+    fn step(&mut self, step: Step, words: Option<&[u8]>) -> Result<()> {
         match step {
-            Step::Connect => return self.connect(self.sources[self.used - 1]),
+            Step::Connect => return self.connect(self.sources[self.used - 1], words),
             Step::ConnectAsNext => {
                 self.used += 1;
-                return self.connect(self.sources[self.used - 1]);
+                return self.connect(self.sources[self.used - 1], words);
             }
             Step::AskTimes(times, line) => {
-                return (0..times).try_for_each(|_| self.step(Step::Ask(line)));
+                return (0..times).try_for_each(|_| self.step(Step::Ask(line), None));
             }
             // A client cannot do anything on a connection that the server has closed.
             _ if self.open.is_empty() => return Ok(()),
@@ -129,13 +151,17 @@ impl Player<'_> {
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        let shown = bytes.escape_ascii().to_string();
-        let shown = if shown.len() > 200 { format!("({} bytes)", bytes.len()) } else { shown };
-        self.outcome.lines.push(format!("C: {}", shown.strip_suffix("\\r\\n").unwrap_or(&shown)));
+        self.said(bytes);
         if let Some(client) = self.open.last_mut() {
             // A server may close before it has read everything: that shows at the next reading.
             let _ = client.send_raw(bytes);
         }
+    }
+
+    fn said(&mut self, bytes: &[u8]) {
+        let shown = bytes.escape_ascii().to_string();
+        let shown = if shown.len() > 200 { format!("({} bytes)", bytes.len()) } else { shown };
+        self.outcome.lines.push(format!("C: {}", shown.strip_suffix("\\r\\n").unwrap_or(&shown)));
     }
 
     /// Reads a reply. The last line of a greeting ends one only where a greeting is expected: a client that spoke early has

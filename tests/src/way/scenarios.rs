@@ -106,8 +106,8 @@ fn mail(lab: &mut Lab, role: Role, family: Family, door: &str) -> Result<String>
 }
 
 fn early_talker(lab: &mut Lab, family: Family) -> Result<String> {
-    let mut client = lab.connect(Role::EarlyTalker, family)?;
-    client.send_line("EHLO early.example.net")?;
+    let (source, server) = (Role::EarlyTalker.address(family), lab.port_25(family)?);
+    let mut client = Client::connect_saying(&lab.internet, source, server, b"EHLO early.example.net\r\n")?;
     client.expect(220)?;
     client.expect(250)?;
     let refusal = refused_at_rcpt(&mut client)?;

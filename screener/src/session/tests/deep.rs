@@ -54,6 +54,17 @@ fn a_first_command_that_crosses_the_greeting_was_sent_ahead() {
 }
 
 #[test]
+fn the_rest_of_a_line_that_was_begun_before_the_greeting_is_not_another_offence() {
+    let mut rig = Rig::new();
+    rig.says("EH").lists_say(unlisted()).blurts("LO c\r\n");
+    let offences = rig.events.iter().filter(|event| matches!(event, Event::Pregreet(..) | Event::Pipelining(..)));
+    assert_eq!(offences.count(), 1);
+    assert!(matches!(&rig.events[1], Event::Pregreet(..)), "{:?}", rig.events);
+    rig.blurts("MAIL FROM:<a@b>\r\n");
+    assert!(rig.events.iter().any(|event| matches!(event, Event::Pipelining(behind, _) if behind == "EHLO")));
+}
+
+#[test]
 fn under_drop_a_command_sent_ahead_is_the_last() {
     let mut rig = Rig::greeted_under(|policy| policy.pipelining.action = Action::Drop);
     rig.says("EHLO c\r\n").take();
