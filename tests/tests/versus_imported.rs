@@ -7,7 +7,6 @@ use std::time::Duration;
 use screener_tests::cell;
 use screener_tests::versus::differences::Difference;
 use screener_tests::versus::lab::Lab;
-use screener_tests::versus::script::{Script, Who};
 use screener_tests::versus::setting::Setting;
 use screener_tests::versus::{Ledger, differences, scripts};
 
@@ -21,12 +20,7 @@ const IMPORTED: [Setting; 5] = [Setting::Enforce, Setting::Ignore, Setting::Earl
 fn what_was_imported_from_postscreens_configuration_behaves_as_postscreen_does() {
     cell::test_within("what_was_imported_from_postscreens_configuration_behaves_as_postscreen_does", LIMIT, || {
         let lab = Lab::build_imported(&IMPORTED)?;
-        // Who races with a DNS list's answer is the other test's business.
-        let races = |script: &Script| {
-            !matches!(script.who, Who::Stranger | Who::Permitted | Who::Denied)
-                && ["early", "pregreet", "pipelining"].iter().any(|word| script.name.contains(word))
-        };
-        let scripts: Vec<_> = scripts::all().filter(|script| !races(script)).collect();
+        let scripts: Vec<_> = scripts::all().collect();
         let mut wanted = differences::all();
         // What postscreen ignores is a dry run here, and no line says so.
         wanted.push(Difference {

@@ -46,7 +46,8 @@ impl<'a> Ledger<'a> {
         for played in played {
             let comparison = self.compare(played);
             if comparison.unwanted > 0 {
-                wrong.push(format!("{}:\n{}", played.name, comparison.text));
+                let [theirs, ours] = &played.logs;
+                wrong.push(format!("{}:\n{}\n{theirs}{ours}", played.name, comparison.text));
             }
         }
         let (count, of) = (wrong.len(), played.len());
@@ -272,7 +273,12 @@ mod tests {
 
     fn played(name: &str, postscreen: &[&str], screener: &[&str]) -> Played {
         let owned = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect();
-        Played { name: name.to_owned(), postscreen: owned(postscreen), screener: owned(screener) }
+        Played {
+            name: name.to_owned(),
+            postscreen: owned(postscreen),
+            screener: owned(screener),
+            logs: Default::default(),
+        }
     }
 
     #[test]

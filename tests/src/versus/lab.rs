@@ -33,6 +33,8 @@ pub struct Played {
     pub postscreen: Vec<String>,
     /// The screener's.
     pub screener: Vec<String>,
+    /// The lines of both logs about its clients as they stand there, with their times.
+    pub logs: [String; 2],
 }
 
 /// All of it.
@@ -196,6 +198,7 @@ impl Lab {
         };
         let played = plays.iter().zip(outcomes).map(|((script, _), (postscreen, screener))| Played {
             name: format!("{}/{}", setting.name(), script.name),
+            logs: [play::about(&their_log, &theirs, &postscreen.ends), play::about(&our_log, &ours, &screener.ends)],
             postscreen: whole(postscreen, &theirs, &their_log),
             screener: whole(screener, &ours, &our_log),
         });

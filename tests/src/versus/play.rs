@@ -220,13 +220,8 @@ pub(super) fn wait_for_log(side: &Side<'_>, end: Option<&SocketAddr>, texts: &[&
 /// The lines of a log that are about these connections, with words for what differs by nature.
 #[must_use]
 pub(super) fn logged(log: &str, side: &Side<'_>, ends: &[SocketAddr]) -> Vec<String> {
-    let clients: Vec<String> = ends.iter().map(|end| format!("[{}]", end.ip())).collect();
     let mut lines = Vec::new();
-    for line in log.lines() {
-        let Some(text) = text_of(line, side.program) else { continue };
-        if !clients.iter().any(|client| text.contains(client.as_str())) {
-            continue;
-        }
+    for (_, text) in lines_about(log, side, ends) {
         let mut text = text.to_owned();
         for (number, end) in ends.iter().enumerate() {
             text = text.replace(&format!("[{}]:{}", end.ip(), end.port()), &format!("CLIENT#{}", number + 1));
@@ -240,6 +235,19 @@ pub(super) fn logged(log: &str, side: &Side<'_>, ends: &[SocketAddr]) -> Vec<Str
         lines.push(format!("log: {}", without_time(&without_session(&text))));
     }
     lines
+}
+
+/// The same lines as they are, for whoever wants to know when it was.
+#[must_use]
+pub(super) fn about(log: &str, side: &Side<'_>, ends: &[SocketAddr]) -> String {
+    lines_about(log, side, ends).map(|(line, _)| format!("{line}\n")).collect()
+}
+
+/// The lines about these connections, and the text of each.
+fn lines_about<'a>(log: &'a str, side: &'a Side<'_>, ends: &[SocketAddr]) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let clients: Vec<String> = ends.iter().map(|end| format!("[{}]", end.ip())).collect();
+    let texts = log.lines().filter_map(|line| Some((line, text_of(line, side.program)?)));
+    texts.filter(move |(_, text)| clients.iter().any(|client| text.contains(client.as_str())))
 }
 
 /// The text behind `PROGRAM[123]: `.

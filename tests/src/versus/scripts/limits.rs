@@ -4,7 +4,7 @@ use super::super::script::{Script, Step};
 use super::super::setting::Setting;
 use super::{ANY, BYE, HELLO, MAIL, RCPT};
 
-use Step::{Ask, AskTimes, Close, Connect, ConnectAsNext, End, Greeting, Logged, Reply, Send, SendTimes};
+use Step::{Ask, AskTimes, Connect, ConnectAsNext, End, Greeting, Logged, Reply, Send, SendTimes};
 
 const TIGHT: &[Setting] = &[Setting::Limits];
 
@@ -23,9 +23,9 @@ pub(super) const ALL: &[Script] = &[
     Script::new("a-line-over-the-limit", ANY, &[&[Greeting, SendTimes(3000, b'x'), Send(b"\r\n"), Reply, End]]),
     Script::new("a-line-without-end", ANY, &[HELLO, &[SendTimes(5000, b'x'), End]]),
     Script::new(
-        "an-early-line",
+        "pregreet-long",
         &[Setting::Enforce, Setting::Drop],
-        &[&[SendTimes(900, b'x'), Logged("PREGREET"), Close]],
+        &[&[Send(&[b'x'; 900]), Logged("PREGREET"), Send(b"\r\n"), Reply, Ask("QUIT"), End]],
     ),
     Script::new("time-after-the-greeting", TIGHT, &[&[Greeting, End]]),
     Script::new("time-after-ehlo", TIGHT, &[HELLO, &[End]]),
