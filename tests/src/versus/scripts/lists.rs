@@ -37,7 +37,7 @@ pub(super) const ALL: &[Script] = &[
     Script::new(
         "listed-pipelining",
         &[Enforce],
-        &[&[Greeting, Send(b"EHLO c.test\r\nMAIL FROM:<a@b.test>\r\n"), Reply, Reply], RCPT, BYE],
+        &[&[Greeting, Logged("DNSBL rank"), Send(b"EHLO c.test\r\nMAIL FROM:<a@b.test>\r\n"), Reply, Reply], RCPT, BYE],
     )
     .by(Who::Listed),
     Script::new("below-the-threshold", MOST, &[HELLO, MAIL, RCPT, BYE]).by(Who::Suspect),
