@@ -29,6 +29,16 @@ impl Unbound {
     /// # Errors
     /// When unbound is not installed or does not start.
     pub fn start(host: &Host, zones: &[(&str, IpAddr)]) -> Result<Self> {
+        let resolver = Self::start_unnamed(host, zones)?;
+        host.resolve_at(Ipv4Addr::LOCALHOST.into())?;
+        Ok(resolver)
+    }
+
+    /// The same, without making it the host's resolver.
+    ///
+    /// # Errors
+    /// As [`Unbound::start`].
+    pub fn start_unnamed(host: &Host, zones: &[(&str, IpAddr)]) -> Result<Self> {
         let mut config = "server:\n  interface: 127.0.0.1\n  access-control: 127.0.0.0/8 allow\n  do-daemonize: no\n  \
              chroot: \"\"\n  username: \"\"\n  pidfile: \"\"\n  directory: \"/etc/unbound\"\n  use-syslog: no\n  \
              logfile: \"\"\n  module-config: \"iterator\"\n  do-not-query-localhost: no\n  verbosity: 1\n\
@@ -51,7 +61,6 @@ impl Unbound {
                 Ok(answer.filter(|answer| answer.code == 0))
             })?;
         }
-        host.resolve_at(Ipv4Addr::LOCALHOST.into())?;
         Ok(resolver)
     }
 

@@ -239,8 +239,12 @@ fn check_mx_says_what_senders_will_do_and_what_stands_in_the_way() {
         expect(&lab.mx, &["check-mx", "example.com", "--config", "/etc/none.toml"], 2, "/etc/none.toml")?;
         names.sleep()?;
         expect(&lab.mx, &["check-mx", "example.com"], 2, "example.com MX: no answer in time")?;
-        lab.mx.write("/etc/resolv.conf", "")?;
-        expect(&lab.mx, &["check-mx", "example.com"], 2, "no resolver: ")?;
+        // Nobody listens there.
+        lab.mx.write("/etc/resolv.conf", "nameserver 127.0.0.53\n")?;
+        expect(&lab.mx, &["check-mx", "example.com"], 2, "example.com MX: ")?;
+        lab.mx.ask("rm", &["/etc/resolv.conf"])?;
+        lab.mx.ask("mkdir", &["/etc/resolv.conf"])?;
+        expect(&lab.mx, &["check-mx", "example.com"], 2, "no resolver: /etc/resolv.conf: Is a directory")?;
         Ok(())
     });
 }

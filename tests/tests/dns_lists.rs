@@ -291,6 +291,28 @@ fn a_pass_in_use_is_renewed_before_it_expires() {
 }
 
 #[test]
+fn a_host_that_names_no_resolver_asks_its_own_as_soon_as_there_is_one() {
+    cell::test("a_host_that_names_no_resolver_asks_its_own_as_soon_as_there_is_one", || {
+        let lab = Lab::build()?;
+        let mut lists = Dnsl::start(&lab.dns, &["bl.example"])?;
+        lists.list("bl.example", "203.0.113.9", [127, 0, 0, 4].into())?;
+        lab.mx.write("/etc/resolv.conf", "search not..a.domain\noptions edns0 trust-ad\n")?;
+        let screener = Screener::start(&lab.mx, &(CONFIG.to_owned() + &list("bl.example", "")))?;
+        let (_client, reply) = lab.session("203.0.113.9")?;
+        ensure!(reply.code == 250, "nobody answers, and no mail waits for that: {}", reply.text());
+        let server = lists.address(Family::V4)?;
+        let _resolver = Unbound::start_unnamed(&lab.mx, &[("bl.example", server)])?;
+        until_or_show(
+            "a listed client to be refused",
+            SOON,
+            || screener.log(),
+            || Ok(lab.session("203.0.113.9").ok().filter(|(_, reply)| reply.code == 550)),
+        )?;
+        Ok(())
+    });
+}
+
+#[test]
 fn doctor_sees_whom_the_local_stub_asks() {
     cell::test("doctor_sees_whom_the_local_stub_asks", || {
         let mx = Net::mx()?;

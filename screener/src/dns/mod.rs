@@ -4,6 +4,8 @@
 //! Holds how a resolver is made, for the DNS lists too, which ask in their own way ([`crate::dnsbl`]). Keeps no answers, and
 //! never decides what follows from one.
 
+pub(crate) mod system;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -148,7 +150,8 @@ impl Resolver {
 
 /// A resolver that keeps nothing, asks once more, and knows neither search domains nor a hosts file.
 pub(crate) fn connect(servers: &[SocketAddr]) -> Result<TokioResolver, NoResolver> {
-    let servers = if servers.is_empty() { of_the_system()? } else { servers.iter().map(name_server).collect() };
+    let of_the_system = if servers.is_empty() { system::servers()? } else { Vec::new() };
+    let servers = servers.iter().chain(&of_the_system).map(name_server).collect();
     let config = ResolverConfig::from_parts(None, Vec::new(), servers);
     let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
     let options = builder.options_mut();
@@ -159,14 +162,6 @@ pub(crate) fn connect(servers: &[SocketAddr]) -> Result<TokioResolver, NoResolve
     options.cache_size = 0;
     options.use_hosts_file = ResolveHosts::Never;
     builder.build().map_err(|error| NoResolver(error.to_string()))
-}
-
-/// The name servers that the system names.
-pub(crate) fn of_the_system() -> Result<Vec<NameServerConfig>, NoResolver> {
-    let (config, _) =
-        hickory_resolver::system_conf::read_system_conf().map_err(|error| NoResolver(error.to_string()))?;
-    let servers = config.name_servers().to_vec();
-    if servers.is_empty() { Err(NoResolver("it names no server".to_owned())) } else { Ok(servers) }
 }
 
 fn name_server(server: &SocketAddr) -> NameServerConfig {

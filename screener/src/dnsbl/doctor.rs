@@ -17,6 +17,7 @@ use super::points;
 use super::probe::{self, Reply};
 use super::resolver::Resolver;
 use crate::config::{DnsblTest, ListLevel};
+use crate::dns::system;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -78,9 +79,13 @@ pub async fn examine(config: &DnsblTest) -> Vec<Finding> {
             "add a [[tests.dnsbl.list]]: lists keep out most junk at once",
         )];
     }
-    let servers = match servers(config) {
+    let servers = match config.resolvers.is_empty() {
+        true => system::servers(),
+        false => Ok(config.resolvers.clone()),
+    };
+    let servers = match servers {
         Ok(servers) => servers,
-        Err(why) => return vec![finding(Severity::Problem, why, OWN_RESOLVER)],
+        Err(why) => return vec![finding(Severity::Problem, why.to_string(), OWN_RESOLVER)],
     };
     let mut findings = Vec::new();
     for &server in &servers {
@@ -104,23 +109,14 @@ pub async fn examine(config: &DnsblTest) -> Vec<Finding> {
     findings
 }
 
-fn servers(config: &DnsblTest) -> Result<Vec<SocketAddr>, String> {
-    if !config.resolvers.is_empty() {
-        return Ok(config.resolvers.clone());
-    }
-    let servers = crate::dns::of_the_system().map_err(|error| error.to_string())?;
-    let port = |connections: &[hickory_resolver::config::ConnectionConfig]| connections.first().map_or(53, |c| c.port);
-    Ok(servers.iter().map(|server| SocketAddr::new(server.ip, port(&server.connections))).collect())
-}
-
 async fn examine_resolver(server: SocketAddr) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(whose(&server.to_string(), server.ip()));
     if STUBS.contains(&server.ip())
-        && let Ok(text) = tokio::fs::read_to_string(UPLINKS).await
+        && let Ok(text) = tokio::fs::read(UPLINKS).await
     {
         let of_stub = |uplink: IpAddr| whose(&format!("{uplink}, which {server} (systemd-resolved) asks,"), uplink);
-        findings.extend(name_servers(&text).filter_map(of_stub));
+        findings.extend(system::named_in(&text).into_iter().filter_map(of_stub));
     }
     // The root's keys: every validating resolver has them.
     match probe::ask(server, ".", RecordType::SOA).await {
@@ -157,16 +153,6 @@ fn whose(resolver: &str, address: IpAddr) -> Option<Finding> {
     let what =
         format!("{resolver} is a resolver somewhere else: lists count its questions together with those of others");
     (!is_own(address)).then(|| finding(Severity::Note, what, OWN_RESOLVER))
-}
-
-/// The servers that a resolv.conf(5) names.
-fn name_servers(text: &str) -> impl Iterator<Item = IpAddr> {
-    text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let address = words.next().filter(|word| *word == "nameserver").and(words.next())?;
-        // An address of one link has the link behind it.
-        address.split('%').next()?.parse().ok()
-    })
 }
 
 fn of_root(server: SocketAddr, reply: &Reply) -> Vec<Finding> {
@@ -294,11 +280,8 @@ mod tests {
 
     #[test]
     fn whom_a_stub_asks_is_looked_at_like_a_resolver() {
-        let text = "# made by systemd-resolved\nnameserver 8.8.8.8\nnameserver fe80::1%eth0\nnameserver 203.0.113.53\n\
-                    nameserver what\nsearch example.com\n";
-        let asked: Vec<_> = name_servers(text).collect();
-        assert_eq!(asked, ["8.8.8.8", "fe80::1", "203.0.113.53"].map(|it| it.parse::<IpAddr>().unwrap()));
-        let severities: Vec<_> = asked.iter().map(|&it| whose("it", it).map(|found| found.severity)).collect();
+        let asked = ["8.8.8.8", "fe80::1", "203.0.113.53"].map(|it| it.parse::<IpAddr>().unwrap());
+        let severities = asked.map(|it| whose("it", it).map(|found| found.severity));
         assert_eq!(severities, [Some(Severity::Warning), None, Some(Severity::Note)]);
     }
 
