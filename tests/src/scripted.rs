@@ -345,7 +345,8 @@ fn record(packet: &mut Vec<u8>, kind: u16, ttl: u32, data: &[u8]) {
 
 fn soa(packet: &mut Vec<u8>, apex: &str, ttl: u32) {
     let mut name = Vec::new();
-    for label in apex.split('.') {
+    // The root has no label.
+    for label in apex.split('.').filter(|label| !label.is_empty()) {
         // Zones of tests are short.
         name.push(label.len() as u8);
         name.extend(label.as_bytes());

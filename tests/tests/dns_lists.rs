@@ -313,6 +313,44 @@ fn a_host_that_names_no_resolver_asks_its_own_as_soon_as_there_is_one() {
 }
 
 #[test]
+fn while_the_first_resolver_is_sick_the_second_one_is_asked_and_everybody_is_told() {
+    cell::test("while_the_first_resolver_is_sick_the_second_one_is_asked_and_everybody_is_told", || {
+        let lab = Lab::build()?;
+        let mut lists = Dnsl::start(&lab.dns, &["bl.example"])?;
+        lists.list("bl.example", "203.0.113.0/24", [127, 0, 0, 4].into())?;
+        let server = lists.address(Family::V4)?;
+        let mut first = Unbound::start(&lab.mx, &[("bl.example", server)])?;
+        let resolvers = format!("resolvers = [\"127.0.0.1:53\", \"{server}:53\"]\n");
+        let mut screener = Screener::start(&lab.mx, &(CONFIG.to_owned() + &resolvers + &list("bl.example", "")))?;
+        wait_for_state(&screener, "bl.example", "asked")?;
+        first.sleep()?;
+        let mut clients = (1..=90).map(|last| format!("203.0.113.{last}"));
+        let refused = |source: &str| Ok::<_, anyhow::Error>(lab.session(source)?.1.code == 550);
+        until_or_show(
+            "a listed client to be refused all the same",
+            SOON * 2,
+            || screener.log(),
+            || Ok(refused(&clients.next().context("no client is left")?)?.then_some(())),
+        )?;
+        let told = "the resolver 127.0.0.1:53 is sick (no answer in time): others are asked in its place";
+        screener.wait_for_log(told, SOON)?;
+        screener.wait_for_degraded(told, true)?;
+        ensure!(screener.tell(&["dnsbl", "status"])?.contains(told));
+        first.wake()?;
+        let second = Duration::from_secs(1);
+        while screener.wait_for_log("the resolver 127.0.0.1:53 is well again", second).is_err() {
+            let source = clients.next().with_context(|| format!("it is not:\n{}", screener.log()))?;
+            ensure!(
+                refused(&source)?,
+                "{source} was not refused, but the list is asked all the time:\n{}",
+                screener.log()
+            );
+        }
+        screener.wait_for_degraded(told, false)
+    });
+}
+
+#[test]
 fn doctor_sees_whom_the_local_stub_asks() {
     cell::test("doctor_sees_whom_the_local_stub_asks", || {
         let mx = Net::mx()?;

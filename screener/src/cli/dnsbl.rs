@@ -76,6 +76,9 @@ fn show(dnsbl: &api_dnsbl::Dnsbl) -> anyhow::Result<()> {
     if dnsbl.resolver_is_silent {
         output::line("no list answers at all: is the resolver alive?")?;
     }
+    for sick in &dnsbl.sick_resolvers {
+        output::line(sick)?;
+    }
     output::line(format!(
         "clients: {}, of which {} reached the threshold; answers kept: {} ({} had to go early)",
         dnsbl.clients, dnsbl.failed, dnsbl.cached_answers, dnsbl.evicted_answers

@@ -19,6 +19,9 @@ pub struct Dnsbl {
     pub evicted_answers: u64,
     /// Whether no list answers at all: then the resolver is to be looked at.
     pub resolver_is_silent: bool,
+    /// Resolvers that do not answer while another one does, a sentence each.
+    #[serde(default)]
+    pub sick_resolvers: Vec<String>,
 }
 
 /// One list.

@@ -4,18 +4,19 @@
 //! Holds how a resolver is made, for the DNS lists too, which ask in their own way ([`crate::dnsbl`]). Keeps no answers, and
 //! never decides what follows from one.
 
+mod servers;
 pub(crate) mod system;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ProtocolConfig, ResolveHosts, ResolverConfig};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use thiserror::Error;
+
+pub(crate) use servers::Servers;
+pub use servers::SickServer;
 
 /// How long one question waits for its answer; it is asked once more.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(1500);
@@ -59,7 +60,7 @@ pub struct Mx {
 
 /// Asks the resolvers of the configuration or of the system.
 #[derive(Clone)]
-pub struct Resolver(TokioResolver);
+pub struct Resolver(Servers);
 
 impl std::fmt::Debug for Resolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -73,7 +74,12 @@ impl Resolver {
     /// # Errors
     /// When there is none.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, NoResolver> {
-        connect(servers).map(Self)
+        Servers::new(servers).map(Self)
+    }
+
+    /// Asks these.
+    pub(crate) fn of(servers: Servers) -> Self {
+        Self(servers)
     }
 
     /// The IPv4 and IPv6 addresses of a name, asked for at once.
@@ -146,31 +152,6 @@ impl Resolver {
             Err(error) => Err(failed(reason(&error))),
         }
     }
-}
-
-/// A resolver that keeps nothing, asks once more, and knows neither search domains nor a hosts file.
-pub(crate) fn connect(servers: &[SocketAddr]) -> Result<TokioResolver, NoResolver> {
-    let of_the_system = if servers.is_empty() { system::servers()? } else { Vec::new() };
-    let servers = servers.iter().chain(&of_the_system).map(name_server).collect();
-    let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    let options = builder.options_mut();
-    options.timeout = TIMEOUT;
-    // So many *re*tries.
-    options.attempts = 1;
-    options.num_concurrent_reqs = 1;
-    options.cache_size = 0;
-    options.use_hosts_file = ResolveHosts::Never;
-    builder.build().map_err(|error| NoResolver(error.to_string()))
-}
-
-fn name_server(server: &SocketAddr) -> NameServerConfig {
-    let connections = [ProtocolConfig::Udp, ProtocolConfig::Tcp].map(|protocol| {
-        let mut connection = ConnectionConfig::new(protocol);
-        connection.port = server.port();
-        connection
-    });
-    NameServerConfig::new(server.ip(), true, connections.to_vec())
 }
 
 /// NXDOMAIN and "no such data" say that there is nothing; every other code says nothing.

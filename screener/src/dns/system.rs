@@ -39,7 +39,8 @@ mod tests {
 
     #[test]
     fn servers_are_found_whatever_else_the_file_says() {
-        let text = b"# made by hand\nsearch not..a.domain\noptions edns0 what:7\nnameserver 192.0.2.53\nnameserver what\n\
+        let text =
+            b"# made by hand\nsearch not..a.domain\noptions edns0 what:7\nnameserver 192.0.2.53\nnameserver what\n\
                      nameserver fe80::1%eth0\n; nameserver 192.0.2.54\nnameserver 203.0.113.53";
         let named = ["192.0.2.53", "fe80::1", "203.0.113.53"].map(|server| server.parse::<IpAddr>().unwrap());
         assert_eq!(named_in(text), named);

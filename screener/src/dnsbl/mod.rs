@@ -114,6 +114,11 @@ impl Dnsbl {
         Ok(Some(Self { lists, shared, tally, threshold: config.threshold }))
     }
 
+    /// Asks the same resolvers about names.
+    pub fn names(&self) -> crate::dns::Resolver {
+        crate::dns::Resolver::of(self.shared.resolver.servers().clone())
+    }
+
     /// Starts asking every list about an address.
     pub fn start(&self, address: IpAddr) -> Check {
         Check::start(self, address, false)

@@ -6,14 +6,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use hickory_resolver::TokioResolver;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
 
 use super::NoResolver;
 use super::answer::{Failure, Looked};
-use crate::dns::{self, is_an_answer};
+use crate::dns::{Servers, is_an_answer};
 
 /// More records than any list has for one address: what has more is no list, and shall not fill the memory.
 const MOST_RECORDS: usize = 64;
@@ -22,12 +21,17 @@ const LONGEST_TEXT: usize = 255;
 
 /// Asks the resolvers of the configuration or of the system.
 #[derive(Clone)]
-pub(super) struct Resolver(TokioResolver);
+pub(super) struct Resolver(Servers);
 
 impl Resolver {
     /// Asks these servers, or the system's where there are none.
     pub(super) fn new(servers: &[SocketAddr]) -> Result<Self, NoResolver> {
-        dns::connect(servers).map(Self)
+        Servers::new(servers).map(Self)
+    }
+
+    /// Whom it asks.
+    pub(super) fn servers(&self) -> &Servers {
+        &self.0
     }
 
     /// Looks up the A records of a complete name.

@@ -10,6 +10,7 @@ use super::stats::{Times, get};
 use super::tally::Counts;
 use super::watched::Watched;
 use crate::config::ListLevel;
+use crate::dns::SickServer;
 
 /// How everything stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Status {
     pub cache: CacheStatus,
     /// Whether no list answers at all, so that the resolver is to be looked at and not the lists.
     pub resolver_is_silent: bool,
+    /// Resolvers that are passed over while another one is well.
+    pub sick_resolvers: Vec<SickServer>,
 }
 
 /// The cache of answers.
@@ -88,7 +91,8 @@ impl Dnsbl {
         };
         let cache = CacheStatus { answers: self.shared.cache.len(), evicted: self.shared.cache.evicted() };
         let resolver_is_silent = asked().next().is_some() && asked().all(silent);
-        Status { lists, counts: self.tally.counts(), cache, resolver_is_silent }
+        let sick_resolvers = self.shared.resolver.servers().sick();
+        Status { lists, counts: self.tally.counts(), cache, resolver_is_silent, sick_resolvers }
     }
 }
 

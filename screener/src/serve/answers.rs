@@ -234,7 +234,7 @@ impl Daemon {
         conditions.extend(observe::trouble().map(|text| ("log", text)));
         conditions.extend(observe::without_fields().map(|text| ("journal", text)));
         conditions.extend(self.rate_not_held().map(|text| ("syn_rate", text)));
-        conditions.extend(self.silent_resolver().map(|text| ("resolver", text)));
+        conditions.extend(self.resolver_troubles().into_iter().map(|text| ("resolver", text)));
         conditions.extend(certificate::conditions(&self.live().tls, Now::read().unix));
         let parked = self.lists_status().into_iter().filter(|list| list.state == "parked");
         conditions.extend(parked.map(|list| {

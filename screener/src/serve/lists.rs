@@ -10,6 +10,7 @@ use tracing::{debug, info};
 use crate::client::ClientKey;
 use crate::clock::{Now, UnixTime};
 use crate::control::{api, api_dnsbl};
+use crate::dns::SickServer;
 use crate::dnsbl::{Check, Contribution, Dnsbl, ListStatus};
 use crate::ledger::{Origin, Pass, What};
 use crate::pass::{Stamps, Test};
@@ -181,13 +182,13 @@ impl Daemon {
         shown.collect()
     }
 
-    /// Why no list can be asked, if that is so.
-    pub(super) fn silent_resolver(&self) -> Option<String> {
-        let silent = self.live.load().lists.as_ref().is_some_and(|lists| lists.status().resolver_is_silent);
-        silent.then(|| {
-            "no DNS list answers, so clients are screened without them: is the resolver alive? See `screener doctor`"
-                .to_owned()
-        })
+    /// Why no list can be asked, or not by the resolver that is meant to be asked first.
+    pub(super) fn resolver_troubles(&self) -> Vec<String> {
+        let Some(status) = self.live.load().lists.as_ref().map(Dnsbl::status) else { return Vec::new() };
+        let silent =
+            "no DNS list answers, so clients are screened without them: is the resolver alive? See `screener doctor`";
+        let silent = status.resolver_is_silent.then(|| silent.to_owned());
+        silent.into_iter().chain(status.sick_resolvers.iter().map(SickServer::to_string)).collect()
     }
 
     /// The DNS lists, for `dnsbl status` and the metrics.
@@ -214,6 +215,7 @@ impl Daemon {
             cached_answers: status.cache.answers,
             evicted_answers: status.cache.evicted,
             resolver_is_silent: status.resolver_is_silent,
+            sick_resolvers: status.sick_resolvers.iter().map(SickServer::to_string).collect(),
         }
     }
 }

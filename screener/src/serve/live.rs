@@ -66,7 +66,10 @@ impl Live {
     fn of(config: Config, lists: Option<Dnsbl>, tls: Arc<tls::Keeper>, needs_restart: Vec<&'static str>) -> Self {
         let policy = Arc::new(policy::policy(&config));
         // The system may have other resolvers by now.
-        let names = Resolver::new(&config.tests.dnsbl.resolvers).map_err(|error| error.to_string());
+        let names = match &lists {
+            Some(lists) => Ok(lists.names()),
+            None => Resolver::new(&config.tests.dnsbl.resolvers).map_err(|error| error.to_string()),
+        };
         let (watch, read) = (CancellationToken::new(), Now::read().unix);
         Self { policy, lists, names, tls, config, watch, read, needs_restart }
     }

@@ -244,6 +244,57 @@ async fn a_dead_resolver_costs_a_client_nothing_beyond_the_wait() {
 }
 
 #[tokio::test]
+async fn of_two_resolvers_the_second_is_asked_while_the_first_is_sick_and_only_then() {
+    for fault in [Fault::Drop, Fault::Code(2), Fault::Code(5)] {
+        let (first, second) = (Scripted::start(&["bl.test"]).unwrap(), Scripted::start(&["bl.test"]).unwrap());
+        let mut config = config(&list("bl.test", 3), first.address());
+        config.resolvers.push(second.address());
+        let dnsbl = Dnsbl::configured(&config).unwrap().unwrap();
+        let client = |number: u8| format!("203.0.113.{number}");
+        for number in 1..=80 {
+            first.list("bl.test", &client(number), &[[127, 0, 0, 2]]);
+            second.list("bl.test", &client(number), &[[127, 0, 0, 2]]);
+        }
+        // The first one is slower, as one's own often is, and all the same it is the first.
+        first.fail("bl.test", Fault::Delay(Duration::from_millis(20)));
+        for number in 1..=20 {
+            assert_eq!(report(&dnsbl, &client(number)).await.score, 3);
+        }
+        assert_eq!((first.questions("bl.test"), second.questions("bl.test")), (20, 0));
+
+        first.fail("bl.test", fault);
+        let at_once: Vec<_> = (21..=60).map(|number| dnsbl.start(client(number).parse().unwrap())).collect();
+        let mut unknown = 0;
+        for mut check in at_once {
+            unknown += usize::from(check.complete().await.score == 0);
+        }
+        assert!(unknown < 5, "{fault:?}: {unknown} clients of 40");
+        let began = Instant::now();
+        for number in 61..=80 {
+            assert_eq!(report(&dnsbl, &client(number)).await.score, 3, "{fault:?}");
+        }
+        assert!(began.elapsed() < crate::dns::TIMEOUT, "{fault:?}: somebody waited for the sick one");
+        let status = dnsbl.status();
+        assert_eq!((status.lists[0].state, status.lists[0].parkings), ("asked", 0), "{fault:?}: {status:?}");
+        let sick: Vec<_> = status.sick_resolvers.iter().map(|sick| sick.address).collect();
+        assert_eq!(sick, [first.address()]);
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_is_dead_does_not_cost_the_first_resolver_its_place() {
+    let zones = ["dead.test", "bl.test", ""];
+    let (first, second) = (Scripted::start(&zones).unwrap(), Scripted::start(&zones).unwrap());
+    let mut config = config(&list("dead.test", 3), first.address());
+    config.resolvers.push(second.address());
+    let dnsbl = Dnsbl::configured(&config).unwrap().unwrap();
+    first.fail("dead.test", Fault::Code(2));
+    drive_until("parked", &dnsbl, |dnsbl| status_of(dnsbl, "dead.test").state == "parked").await;
+    assert!(dnsbl.status().sick_resolvers.is_empty());
+    assert_eq!(second.questions("dead.test"), 0);
+}
+
+#[tokio::test]
 async fn an_answer_that_is_cut_off_comes_over_tcp() {
     let server = Scripted::start(&["bl.test"]).unwrap();
     server.list("bl.test", "203.0.113.5", &[[127, 0, 0, 2]]);
