@@ -19,6 +19,12 @@ impl UnixTime {
         Self(self.0.saturating_add(span.as_secs()))
     }
 
+    /// Whether this time has come, for what is never put off for longer than `longest`: a time that is farther off was set by
+    /// a clock that has been set back since, and nobody waits for it.
+    pub fn is_due(self, now: Self, longest: Duration) -> bool {
+        self <= now || self > now.plus(longest)
+    }
+
     /// How long from `earlier` to this time; zero if it is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
@@ -77,6 +83,14 @@ impl Now {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_a_wrong_clock_has_set_has_come() {
+        let (now, hour) = (UnixTime(1_000_000), Duration::from_secs(3600));
+        assert!(now.is_due(now, hour) && UnixTime(1).is_due(now, hour));
+        assert!(!now.plus(Duration::from_secs(1)).is_due(now, hour) && !now.plus(hour).is_due(now, hour));
+        assert!(UnixTime(now.0 + 3601).is_due(now, hour) && UnixTime(u64::MAX).is_due(now, hour));
+    }
 
     #[test]
     fn a_time_is_read_as_it_is_written() {

@@ -52,8 +52,8 @@ impl Web {
         self.host.write(&format!("/tmp/web-{}/list", self.port), list)
     }
 
-    /// Behaves otherwise from now on: `good`, `truncated`, `drip`, `endless`, `encoded`, `forgetful` (it never says that
-    /// nothing has changed), `loop`, `redirect PLACE`, `status CODE`.
+    /// Behaves otherwise from now on: `good`, `truncated`, `drip`, `endless`, `encoded`, `unsized` (it does not say how long its
+    /// list is), `forgetful` (it never says that nothing has changed), `loop`, `redirect PLACE`, `status CODE`.
     ///
     /// # Errors
     /// When that cannot be written.

@@ -1,11 +1,16 @@
 //! `screener run`
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::Answer;
 use crate::config::{InterfaceName, Origin, Overrides};
+
+/// How long what was begun aside may go on at the end: a list that is coming in is in the kernel and on the disk by then. What
+/// hangs in the system's resolver or in a dead disk would go on for minutes, and the next daemon waits for this one's end.
+const ASIDE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
@@ -25,8 +30,9 @@ impl Run {
         let origin = Origin { file: self.config, overrides: Overrides { interfaces: self.interface } };
         let config = origin.read()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build()?;
-        runtime.block_on(crate::serve::run(origin, config, self.take_over))?;
-        Ok(Answer::Yes)
+        let ran = runtime.block_on(crate::serve::run(origin, config, self.take_over));
+        runtime.shutdown_timeout(ASIDE);
+        ran.map(|()| Answer::Yes)
     }
 }
 

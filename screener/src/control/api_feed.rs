@@ -38,7 +38,7 @@ pub struct Feed {
     pub unsaved: Option<String>,
     /// What should be known of the list, a sentence each.
     pub notes: Vec<String>,
-    /// Packets that its entries decided about, since the daemon's start.
+    /// Packets that its entries decided about, since the daemon's start; connections where no program in the kernel sees them.
     pub hits: u64,
     /// When the last of them came.
     pub last_hit: Option<String>,

@@ -86,13 +86,13 @@ pub trait Answers: Send + Sync + 'static {
     ) -> impl Future<Output = Result<api_feed::Refreshed, Refusal>> + Send;
     /// What a feed's refused list would change. Called where waiting is allowed.
     fn feed_diff(&self, name: &str) -> Result<api_feed::Diff, Refusal>;
-    /// The permit entries.
+    /// The permit entries, of feeds too. Called where waiting is allowed.
     fn permits(&self) -> Vec<api::Static>;
     /// Adds a permit made by command, or changes its comment.
     fn permit_add(&self, prefix: IpNet, request: &PermitRequest) -> Result<api::Static, Refusal>;
     /// Removes a permit made by command. False: there was none.
     fn permit_del(&self, prefix: IpNet) -> Result<bool, Refusal>;
-    /// The deny entries.
+    /// The deny entries, of feeds too: they may be a million. Called where waiting is allowed.
     fn denies(&self) -> Vec<api::Static>;
     /// Adds or changes a deny entry made by command.
     fn deny_add(&self, prefix: IpNet, request: &DenyRequest) -> Result<api::Static, Refusal>;
@@ -353,7 +353,7 @@ async fn pool_forget<A: Answers>(
 }
 
 async fn permits<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
-    Json(daemon.permits()).into_response()
+    changed(move || Ok(daemon.permits())).await
 }
 
 async fn permit_add<A: Answers>(
@@ -372,7 +372,7 @@ async fn permit_del<A: Answers>(
 }
 
 async fn denies<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
-    Json(daemon.denies()).into_response()
+    changed(move || Ok(daemon.denies())).await
 }
 
 async fn deny_add<A: Answers>(
@@ -421,15 +421,10 @@ async fn reload<A: Answers>(State(daemon): State<Arc<A>>) -> Response {
     changed(move || daemon.reload()).await
 }
 
-/// Carries out a change where it may wait.
-pub(super) async fn changed<T: Serialize + Send + 'static>(
-    change: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
-) -> Response {
-    match spawn_blocking(change).await {
-        Ok(Ok(answer)) => Json(answer).into_response(),
-        Ok(Err(refusal)) => refusal.into_response(),
-        Err(error) => broken(&error),
-    }
+/// Carries out a change, or makes an answer that may be long, where that may wait.
+pub(super) async fn changed<T: Serialize>(change: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Response {
+    let answer = || change().map_or_else(IntoResponse::into_response, |answer| Json(answer).into_response());
+    spawn_blocking(answer).await.unwrap_or_else(|error| broken(&error))
 }
 
 /// The same for a removal.

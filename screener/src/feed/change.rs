@@ -11,12 +11,13 @@ use super::rails::{self, Coverage, Few};
 
 /// A list of fewer prefixes may shrink and grow as it likes: what somebody keeps by hand does.
 const SMALL: usize = 20;
-/// A list may become so many times as long.
-const GROWTH: usize = 4;
-/// A list that covers no more than one prefix of the widest kind may cover what it likes the next time.
-const SMALL_V4: u128 = 1 << (32 - rails::WIDEST_V4);
-/// The same for IPv6.
-const SMALL_V6: u128 = 1 << (128 - rails::WIDEST_V6);
+/// A list may become so many times as long, and cover so many times as much.
+const GROWTH: u32 = 4;
+/// What such a small list may always cover: one prefix of the widest kind.
+const SMALL_COVERS: Coverage = Coverage { v4: 1 << (32 - rails::WIDEST_V4), v6: 1 << (128 - rails::WIDEST_V6) };
+/// What any other list may always cover: a /15, or a /28 of IPv6. Lists of single addresses have a network among them one day,
+/// and none that is as large as a country.
+const ALWAYS_COVERS: Coverage = Coverage { v4: 1 << (32 - 15), v6: 1 << (128 - 28) };
 /// What a feed may permit at most: a permit beats every test, and the largest senders have well below a million addresses.
 const MOST_PERMITTED_V4: u128 = 1 << 24;
 /// The same for IPv6, where the largest senders have some /32s.
@@ -125,12 +126,12 @@ pub fn check_change(old: Option<&[IpNet]>, new: &[IpNet], may_be_empty: bool) ->
     if from >= SMALL && to * 2 < from {
         return Err(Implausible::Shrunk { from, to });
     }
-    if to >= SMALL * GROWTH && to > from.saturating_mul(GROWTH) {
+    let growth = GROWTH as usize;
+    if to >= SMALL * growth && to > from.saturating_mul(growth) {
         return Err(Implausible::Grown { from, to });
     }
     let (before, after) = (Coverage::of(old), Coverage::of(new));
-    let grown = |from: u128, to: u128, small: u128| to > small && to / GROWTH as u128 > from;
-    if grown(before.v4, after.v4, SMALL_V4) || grown(before.v6, after.v6, SMALL_V6) {
+    if after.outgrows(before, GROWTH, if from < SMALL { SMALL_COVERS } else { ALWAYS_COVERS }) {
         return Err(Implausible::Wider { from: before, to: after });
     }
     Ok(())
@@ -203,6 +204,18 @@ mod tests {
         );
         assert_eq!(check_change(Some(&wide[..1]), &wide, false), Ok(()));
         assert!(refused(&nets(&["2001:db8::/32"]), &nets(&["2a00::/12"])).contains("of the IPv6 addresses in use"));
+    }
+
+    #[test]
+    fn a_list_of_addresses_may_get_a_network_and_not_a_part_of_the_internet() {
+        let with = |net: &str| [some(40), nets(&[net])].concat();
+        for fine in ["40.92.0.0/16", "2a00::/28"] {
+            assert_eq!(check_change(Some(&some(40)), &with(fine), false), Ok(()), "{fine}");
+        }
+        for much in ["40.0.0.0/8", "40.92.0.0/14", "2a00::/24"] {
+            assert!(refused(&some(40), &with(much)).contains("more than 4 times as much"), "{much}");
+        }
+        assert_eq!(check_change(Some(&some(19)), &nets(&["40.0.0.0/8"]), false), Ok(()), "kept by hand");
     }
 
     #[test]

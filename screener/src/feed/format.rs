@@ -23,6 +23,9 @@ use rbldnsd::Rbldnsd;
 use spamd::Spamd;
 pub use spamd::conf::SpamdConf;
 
+/// How many prefixes a list may come to. A line has one of at least eight bytes in most forms; but a range may be dozens, and
+/// what is cut out of something wide leaves a hundred.
+const MOST_PREFIXES: usize = 4 << 20;
 /// How many complaints are shown.
 const SHOWN: usize = 10;
 /// How much of a line a complaint quotes.
@@ -102,7 +105,7 @@ impl Format {
             Self::Spamd => {
                 let mut gathered = Gathered::default();
                 gathered.add(Spamd::read(text, told)?.spans(), Vec::new());
-                Ok(gathered.list())
+                gathered.list()
             }
             Self::Cidr => self.lines(text, told, |reader, line| reader.prefix(before(line, &['#', ';']))),
             Self::Netset => self.lines(text, told, |reader, line| reader.prefix(before(line, &['#']))),
@@ -120,6 +123,10 @@ impl Format {
         });
         reader.end(self)
     }
+}
+
+fn too_many() -> String {
+    format!("it comes to more than {MOST_PREFIXES} prefixes, and no list that is meant does: look at its widest ranges")
 }
 
 /// A line up to a comment.
@@ -205,20 +212,24 @@ struct Gathered {
 }
 
 impl Gathered {
-    /// Adds ranges, and what is to be cut out of these.
+    /// Adds ranges, and what is to be cut out of these. Ends where they come to too many prefixes.
     fn add(&mut self, listed: Vec<Span>, excluded: Vec<Span>) {
         self.exclusions += excluded.len();
         let holes = Holes::new(excluded);
         for span in listed {
             let before = self.prefixes.len();
-            self.prefixes.extend(holes.cut(span).into_iter().flat_map(Span::prefixes));
+            let room = (MOST_PREFIXES + 1).saturating_sub(before);
+            self.prefixes.extend(holes.cut(span).into_iter().flat_map(Span::prefixes).take(room));
             self.nothing_left += usize::from(self.prefixes.len() == before);
         }
     }
 
-    fn list(self) -> List {
+    fn list(self) -> Result<List, BadList> {
         let Self { prefixes, exclusions, nothing_left } = self;
-        List { exclusions, nothing_left, ..List::of(prefixes) }
+        if prefixes.len() > MOST_PREFIXES {
+            return Err(BadList::one(&too_many()));
+        }
+        Ok(List { exclusions, nothing_left, ..List::of(prefixes) })
     }
 }
 
@@ -317,7 +328,11 @@ impl Reader {
                 self.announced = records;
             }
             Ok(_) => self.fault(format!("'{}' is an object without \"cidr\"", quoted(line))),
-            Err(error) => self.fault(format!("'{}' is no JSON object: {error}", quoted(line))),
+            Err(error) => {
+                // It may repeat a text of any length.
+                let error: String = error.to_string().chars().take(2 * QUOTED).collect();
+                self.fault(format!("'{}' is no JSON object: {error}", quoted(line)));
+            }
         }
     }
 
@@ -360,6 +375,9 @@ impl Reader {
         }
         if let Some(announced) = self.announced.filter(|&announced| ![read, read - repeated].contains(&announced)) {
             self.fault(format!("the list says that it has {announced} records, and has {read}: fetch it again"));
+        }
+        if list.prefixes.len() > MOST_PREFIXES {
+            self.fault(too_many());
         }
         self.hold_exceptions(&list.prefixes);
         if self.bad.is_empty() { Ok(List { left_out: self.exceptions.len(), ..list }) } else { Err(self.bad) }

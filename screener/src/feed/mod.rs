@@ -17,7 +17,7 @@ pub use action::{BadAction, DenyAction, StaticAction};
 pub use change::{Difference, Implausible, check_change, check_permits};
 pub(crate) use format::quoted;
 pub use format::{BadList, Format, List, SpamdConf, parse_prefix};
-pub use private::{is_private, leave_out};
+pub use private::{leave_out, meets_private};
 pub use rails::{
     Coverage, Covered, Few, Guarded, Judgement, Objections, Protected, WIDEST_V4, WIDEST_V6, judge, widest,
 };

@@ -150,6 +150,14 @@ impl Coverage {
         coverage
     }
 
+    /// Whether this is, in either family, more than `times` as much as before, and more than what is `small` in it: then
+    /// whoever keeps the list is asked whether that is meant. The one rule for the denies and permits of feeds and for the
+    /// members of pools; they differ in what is small.
+    pub fn outgrows(self, before: Self, times: u32, small: Self) -> bool {
+        let grown = |to: u128, from: u128, small: u128| to > small && to > from.saturating_mul(times.into());
+        grown(self.v4, before.v4, small.v4) || grown(self.v6, before.v6, small.v6)
+    }
+
     fn is_too_much(self) -> bool {
         self.v4 > SPACE_V4 / MOST || self.v6 > SPACE_V6 / MOST
     }

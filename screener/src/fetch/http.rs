@@ -22,7 +22,7 @@ use url::Url;
 
 use super::{FetchError, Got, MOST_BYTES, Validators, text, too_long};
 
-/// How long one address of a server may take to accept.
+/// How long the addresses of a server, those of a family together, may take to accept.
 const CONNECT: Duration = Duration::from_secs(20);
 /// So many redirects are followed.
 const REDIRECTS: usize = 5;
@@ -113,6 +113,7 @@ async fn list(response: Response<Incoming>) -> Result<Got, FetchError> {
     if body.size_hint().lower() > MOST_BYTES {
         return Err(wrong(too_long()));
     }
+    let has_an_end = body.size_hint().exact().is_some() || head.headers.contains_key(header::TRANSFER_ENCODING);
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame =
@@ -123,6 +124,12 @@ async fn list(response: Response<Incoming>) -> Result<Got, FetchError> {
             }
             bytes.extend_from_slice(&data);
         }
+    }
+    // Then the end of the connection is the end of the list, also where it was cut off.
+    if !has_an_end && bytes.last().is_some_and(|&last| last != b'\n') {
+        return Err(wrong(
+            "it ends within a line, and the server does not say how long it is: it may be cut off".to_owned(),
+        ));
     }
     let value = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let validators = Validators { etag: value(header::ETAG), last_modified: value(header::LAST_MODIFIED) };

@@ -74,18 +74,22 @@ fn damaged(path: &Path, why: String) -> Result<Vec<KeptPool>, FileError> {
 
 /// Writes the file: whoever reads it finds the old one or the new one, whole.
 pub(super) fn write(path: &Path, pools: Vec<KeptPool>) -> Result<(), FileError> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
     let write = || {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(parent)?;
-        let mut new = path.as_os_str().to_owned();
-        new.push(".new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(&serde_json::to_vec_pretty(&Kept { version: VERSION, pools })?)?;
         file.sync_all()?;
         fs::rename(&new, path)?;
         File::open(parent)?.sync_all()
     };
-    write().map_err(|source| FileError::Io { path: path.to_owned(), source })
+    write().map_err(|source| {
+        // A full disk has no use for a half of it.
+        let _ = fs::remove_file(&new);
+        FileError::Io { path: path.to_owned(), source }
+    })
 }
 
 pub(super) fn until(stamps: &Stamps) -> [u64; Test::COUNT] {

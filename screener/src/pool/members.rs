@@ -8,40 +8,32 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::feed;
+use crate::feed::{self, Coverage};
 
-/// Below so many addresses a pool may grow as it likes: a sender that had one host has a few next week.
-const SMALL_V4: f64 = 256.0;
-/// The same for IPv6, in networks of 64 bits: one customer's /48.
-const SMALL_V6: f64 = 65_536.0;
+/// What a pool may always have, however few it had: a sender that had one host has a few next week. Of IPv6 one customer's /48.
+const SMALL: Coverage = Coverage { v4: 256, v6: 1 << (128 - 48) };
 
 /// The prefixes of a pool: in order, IPv4 first, and none covers another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members(Vec<IpNet>);
 
 /// How many addresses a pool has.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Size {
-    /// IPv4 addresses.
-    pub v4: f64,
-    /// IPv6 networks of 64 bits.
-    pub v6: f64,
-}
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size(Coverage);
 
 /// `17,408 IPv4 addresses and 12 IPv6 networks of 64 bits`, without the commas.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let v6 = self.v6.ceil();
-        match (self.v4 > 0.0, v6 > 0.0) {
-            (_, false) => write!(f, "{} IPv4 addresses", self.v4),
-            (false, true) => write!(f, "{v6} IPv6 networks of 64 bits"),
-            (true, true) => write!(f, "{} IPv4 addresses and {v6} IPv6 networks of 64 bits", self.v4),
+        match (self.0.v4, self.0.v6.div_ceil(1 << 64)) {
+            (v4, 0) => write!(f, "{v4} IPv4 addresses"),
+            (0, v6) => write!(f, "{v6} IPv6 networks of 64 bits"),
+            (v4, v6) => write!(f, "{v4} IPv4 addresses and {v6} IPv6 networks of 64 bits"),
         }
     }
 }
 
 /// Why a new list of members is not taken.
-#[derive(Clone, Debug, Error, PartialEq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Implausible {
     /// Nobody is left, or nobody was there from the beginning.
     #[error("it names no address at all")]
@@ -88,14 +80,7 @@ impl Members {
 
     /// How many addresses these are.
     pub fn size(&self) -> Size {
-        let mut size = Size::default();
-        for net in &self.0 {
-            match net {
-                IpNet::V4(net) => size.v4 += 2_f64.powi(32 - i32::from(net.prefix_len())),
-                IpNet::V6(net) => size.v6 += 2_f64.powi(64 - i32::from(net.prefix_len())),
-            }
-        }
-        size
+        Size(Coverage::of(&self.0))
     }
 
     /// What speaks against a list by itself, whatever was there before. An operator cannot wave these through.
@@ -116,11 +101,7 @@ impl Members {
     /// When it is `growth` times as large in either family.
     pub fn check_growth(&self, old: &Self, growth: u32) -> Result<(), Implausible> {
         let (from, to) = (old.size(), self.size());
-        let grown = |from: f64, to: f64, small: f64| to > small && to > from.max(1.0) * f64::from(growth);
-        if grown(from.v4, to.v4, SMALL_V4) || grown(from.v6, to.v6, SMALL_V6) {
-            return Err(Implausible::Grown { from, to, growth });
-        }
-        Ok(())
+        if to.0.outgrows(from.0, growth, SMALL) { Err(Implausible::Grown { from, to, growth }) } else { Ok(()) }
     }
 }
 

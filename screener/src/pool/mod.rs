@@ -345,7 +345,7 @@ impl Pools {
     /// The pools whose members are to be looked up now.
     pub fn due(&self, now: UnixTime) -> Vec<Arc<str>> {
         let pools = self.pools();
-        let due = pools.iter().filter(|pool| pool.state().next <= now);
+        let due = pools.iter().filter(|pool| pool.state().next.is_due(now, pool.config.max_refresh));
         due.map(|pool| Arc::clone(&pool.domain)).collect()
     }
 

@@ -125,6 +125,8 @@ fn a_refresh_follows_the_ttl_within_its_clamps_and_failures_wait_longer_each_tim
         refuse(&pools, "a.example", expansion(&[]));
     }
     assert_eq!(pool.state().next, NOW.plus(24 * HOUR));
+    let due = |at| pools.due(at).iter().any(|domain| **domain == *"a.example");
+    assert!(!due(NOW) && due(NOW.plus(24 * HOUR)) && due(UnixTime(NOW.0 - 1)), "the clock was set back");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
-use crate::config::{Origin, Tagged};
+use crate::config::{Origin, Tagged, XdpMode};
 use crate::control::api;
 use crate::feed::{DenyAction, StaticAction, StaticSet};
 use crate::handoff::HandoffError;
@@ -171,7 +171,14 @@ impl Daemon {
             let (stamps, tagged, slow, may_pass, stressed) = (None, false, false, false, false);
             return Arrival { id, client, server, standing, tagged, slow, stamps, may_pass, stressed, terminates_tls };
         }
-        let found = self.statics().lookup(client.ip()).map(|found| found.action);
+        let found = {
+            let statics = self.statics();
+            let found = statics.lookup(client.ip()).map(|found| found.action);
+            if matches!(found, Some(StaticAction::Deny(_))) && !self.kernel_tells_of_denied(live) {
+                self.met(&statics, client.ip(), 1, Now::read().unix);
+            }
+            found
+        };
         let tagged = tagged || found == Some(StaticAction::Deny(DenyAction::Tag));
         let standing = match found {
             Some(StaticAction::Permit) => Standing::Permitted,
@@ -196,6 +203,11 @@ impl Daemon {
             terminates_tls,
             stressed: self.limits.is_stressed(),
         }
+    }
+
+    /// Whether the kernel half tells whom entries have met, also those that do not get here: where one of its programs sees them.
+    fn kernel_tells_of_denied(&self, live: &Live) -> bool {
+        self.kernel.is_some() && (self.mode == Mode::Steer || live.config.kernel.xdp != XdpMode::Off)
     }
 
     /// Starts a session.

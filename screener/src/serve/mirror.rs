@@ -1,9 +1,11 @@
 //! What passes between the daemon's memory and the kernel's maps: passes down, hits up.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
@@ -267,12 +269,7 @@ pub(super) async fn hear(daemon: Arc<Daemon>, mut events: EventStream) {
         let (prefix, source) = {
             let statics = daemon.statics();
             let source = statics.lookup(event.address).map(|found| found.source.to_string());
-            let prefix = statics.hit(event.address, event.weight.into(), event.at, |source| {
-                if let Source::Feed(name) = source {
-                    daemon.feeds.hit(name, event.weight.into(), event.at);
-                }
-            });
-            (prefix, source.unwrap_or_default())
+            (daemon.met(&statics, event.address, event.weight, event.at), source.unwrap_or_default())
         };
         // A tagged or counted client goes on to the daemon, which notes it there.
         if let Some(StaticAction::Deny(DenyAction::Drop | DenyAction::Reject)) = event.action {
@@ -280,6 +277,17 @@ pub(super) async fn hear(daemon: Arc<Daemon>, mut events: EventStream) {
             let (since, at, packets) = (event.at, event.at, event.weight.into());
             daemon.ledger.note_drop(daemon.key(event.address), Dropped { prefix, source, since, at, packets });
         }
+    }
+}
+
+impl Daemon {
+    /// Entries have met a client so many times: credits the one that decides, and its feed. Returns its prefix.
+    pub(super) fn met(&self, statics: &StaticSet, address: IpAddr, times: u32, at: UnixTime) -> Option<IpNet> {
+        statics.hit(address, times.into(), at, |source| {
+            if let Source::Feed(name) = source {
+                self.feeds.hit(name, times.into(), at);
+            }
+        })
     }
 }
 

@@ -28,6 +28,10 @@ use super::live::Live;
 const PAGE: usize = 4096;
 /// No more than one look in this time, whatever changes.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How often a file that could not be written is tried again.
+const SAVE_AGAIN: Duration = Duration::from_secs(30);
+/// How long nothing is looked for where there is no pool.
+const A_DAY: Duration = Duration::from_secs(86_400);
 
 /// Begins to look after the pools.
 pub(super) fn begin(daemon: &Arc<Daemon>) {
@@ -47,6 +51,8 @@ pub(super) fn look_again(daemon: &Arc<Daemon>) {
 }
 
 async fn keep(daemon: Arc<Daemon>) {
+    // What is wrong with the file.
+    daemon.tell_pools(&[]);
     let work = async {
         // The configuration may have lost a pool while no daemon was there.
         sweep(&daemon).await;
@@ -55,12 +61,16 @@ async fn keep(daemon: Arc<Daemon>) {
                 // What went wrong was told.
                 let _ = daemon.refresh(&domain, false).await;
             }
-            let saving = Arc::clone(&daemon);
-            let _ = spawn_blocking(move || saving.pools.save()).await;
+            let (before, saving) = (daemon.pools.troubles(), Arc::clone(&daemon));
+            let saved = spawn_blocking(move || saving.pools.save()).await.unwrap_or(false);
+            daemon.tell_pools(&before);
             tokio::time::sleep(PAUSE).await;
-            let until_next = daemon.pools.next().map(|next| next.since(Now::read().unix));
+            let mut until_next = daemon.pools.next().map_or(A_DAY, |next| next.since(Now::read().unix));
+            if !saved {
+                until_next = until_next.min(SAVE_AGAIN);
+            }
             tokio::select! {
-                () = tokio::time::sleep(until_next.unwrap_or(Duration::from_secs(86_400))) => {}
+                () = tokio::time::sleep(until_next) => {}
                 () = daemon.pools.changed() => {}
             }
         }
@@ -151,11 +161,9 @@ impl Daemon {
         let resolver = live.names.as_ref().map_err(|why| Refusal::Failed(why.clone()))?;
         let before = self.pools.troubles();
         let refreshed = self.pools.refresh(domain, resolver, accept, Now::read().unix).await;
+        self.tell_pools(&before);
         match refreshed {
             Ok(refreshed) => {
-                if !before.is_empty() && self.pools.troubles().is_empty() {
-                    info!("all pools are as they should be again");
-                }
                 if refreshed.added + refreshed.removed > 0 {
                     let Refreshed { added, removed, prefixes, size } = &refreshed;
                     info!("pool {domain}: {prefixes} prefixes, {size}: {added} came, {removed} went");
@@ -163,16 +171,20 @@ impl Daemon {
                 }
                 Ok(refreshed)
             }
-            Err(error) => {
-                for trouble in self.pools.troubles().into_iter().filter(|trouble| !before.contains(trouble)) {
-                    warn!("{trouble}");
-                }
-                Err(match error {
-                    RefreshError::Unknown(_) => Refusal::Missing(error.to_string()),
-                    RefreshError::Expand(_) => Refusal::Failed(error.to_string()),
-                    RefreshError::Implausible { .. } => Refusal::Wrong(error.to_string()),
-                })
-            }
+            Err(error) => Err(match error {
+                RefreshError::Unknown(_) => Refusal::Missing(error.to_string()),
+                RefreshError::Expand(_) => Refusal::Failed(error.to_string()),
+                RefreshError::Implausible { .. } => Refusal::Wrong(error.to_string()),
+            }),
+        }
+    }
+
+    /// Tells what is wrong with the pools and was not before, and when nothing is any more.
+    fn tell_pools(&self, before: &[String]) {
+        let now = self.pools.troubles();
+        now.iter().filter(|trouble| !before.contains(trouble)).for_each(|trouble| warn!("{trouble}"));
+        if now.is_empty() && !before.is_empty() {
+            info!("all pools are as they should be again");
         }
     }
 

@@ -36,7 +36,7 @@ impl Rbldnsd {
         each_line(text, told, |number, line| bad.push_if(number, read.line(line)));
         let mut gathered = Gathered::default();
         gathered.add(read.listed, read.excluded);
-        if bad.is_empty() { Ok(List { test_points: read.test_points, ..gathered.list() }) } else { Err(bad) }
+        if bad.is_empty() { Ok(List { test_points: read.test_points, ..gathered.list()? }) } else { Err(bad) }
     }
 
     fn line(&mut self, line: &str) -> Result<(), String> {

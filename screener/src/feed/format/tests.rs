@@ -49,6 +49,19 @@ fn complaints_name_the_line_and_the_text_and_are_not_without_end() {
 }
 
 #[test]
+fn ranges_and_exclusions_that_come_to_too_many_prefixes_are_refused_before_they_are_all_there() {
+    // 59 prefixes a line, and 64 MiB would have three million lines.
+    let ranges = "1.0.0.1-223.255.255.254\n".repeat(MOST_PREFIXES / 50);
+    // Each hole leaves about a hundred prefixes.
+    let holes = (0..60_000_u64).map(|hole| format!("!2000:{:x}:{:x}::1\n", hole / 7919, hole * 7919 % 0x1_0000));
+    let holes = "2000::/3\n".to_owned() + &holes.collect::<String>();
+    for (format, text) in [(Format::Rbldnsd, &ranges), (Format::Spamd, &ranges), (Format::Rbldnsd, &holes)] {
+        let told = read(format, text).unwrap_err();
+        assert!(told.starts_with("list:1: it comes to more than 4194304 prefixes"), "{told}");
+    }
+}
+
+#[test]
 fn spamhaus_lists_are_taken_only_when_they_are_complete() {
     let text = "; Spamhaus DROP List 2026/11/25\n1.10.16.0/20 ; SBL256894\n1.19.0.0/16 ; SBL434604\n; EOF\n";
     assert_eq!(prefixes(Format::SpamhausText, text), "1.10.16.0/20 1.19.0.0/16");
@@ -71,6 +84,8 @@ fn spamhaus_lists_are_taken_only_when_they_are_complete() {
     assert!(read(Format::SpamhausJson, cut).unwrap_err().contains("not the whole list"));
     let broken = read(Format::SpamhausJson, "{\"asn\":1}\n{\"cidr\":\n{\"type\":\"metadata\"}\n").unwrap_err();
     assert!(broken.contains("list:1: ") && broken.contains("list:2: ") && broken.lines().count() == 2, "{broken}");
+    let long = format!("{{\"records\":\"{}\"}}\n", "x".repeat(10_000));
+    assert!(read(Format::SpamhausJson, &long).unwrap_err().len() < 600);
 }
 
 #[test]

@@ -36,6 +36,8 @@ const RETRY: Duration = Duration::from_secs(60);
 const RETRY_ANSWERED: Duration = Duration::from_secs(3600);
 /// How long after a start a list that is out of date waits at most: hosts that start together do not ask together.
 const START_SPREAD: Duration = Duration::from_secs(30);
+/// A time is put off by up to this part of it.
+const SPREAD: u32 = 10;
 /// How often a copy that could not be written is tried again.
 const SAVE_AGAIN: Duration = Duration::from_secs(30);
 /// How long nothing is looked for where there is no feed.
@@ -153,6 +155,11 @@ impl Feed {
         self.config.action == StaticAction::Permit
     }
 
+    fn is_due(&self, now: UnixTime) -> bool {
+        let refresh = self.config.refresh;
+        self.state().next.is_due(now, refresh + refresh / SPREAD)
+    }
+
     // A panic elsewhere leaves at worst a field of an older moment.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -236,7 +243,7 @@ impl Feeds {
     fn due(&self, now: UnixTime) -> Vec<(Arc<Feed>, OwnedMutexGuard<()>)> {
         let due = |feed: &Arc<Feed>| {
             let alone = Arc::clone(&feed.asking).try_lock_owned().ok()?;
-            (feed.state().next <= now).then(|| (Arc::clone(feed), alone))
+            feed.is_due(now).then(|| (Arc::clone(feed), alone))
         };
         self.all().iter().filter_map(due).collect()
     }
@@ -282,7 +289,9 @@ fn begin_with_copy(config: &config::Feed, directory: &Path, set: &mut StaticSet,
                 let soon = START_SPREAD.min(config.refresh).mul_f64(share());
                 state.next = copied.checked.plus(spread(config.refresh)).max(now.plus(soon));
             }
-            state.list = Some(put(config, copied, set));
+            let list = put(config, copied, set);
+            // Nobody can have confirmed it after now: that clock was wrong.
+            state.list = Some(InForce { checked: list.checked.min(now), ..list });
         }
         // A copy of the other kind is none of this feed.
         Ok(_) => {}
@@ -326,7 +335,7 @@ fn share() -> f64 {
 
 /// A little longer: feeds, and hosts, do not ask together for ever because they once did.
 fn spread(time: Duration) -> Duration {
-    time + time.mul_f64(share() / 10.0)
+    time + (time / SPREAD).mul_f64(share())
 }
 
 /// Begins to look after the feeds.

@@ -70,7 +70,13 @@ impl Daemon {
         let config = &feed.config;
         let late = || {
             let within = humantime::format_duration(config.timeout);
-            Trouble::Failed { why: format!("there was no whole answer within {within}"), answered: true }
+            let why = match &config.source {
+                FeedSource::File(path, _) => {
+                    format!("{} was not whole within {within}: does somebody write to it all the time?", path.display())
+                }
+                FeedSource::Url(..) | FeedSource::Spf(_) => format!("there was no whole answer within {within}"),
+            };
+            Trouble::Failed { why, answered: true }
         };
         let said = timeout(config.timeout, self.source_of(feed, by_hand)).await.unwrap_or_else(|_| Err(late()));
         let seen = matches!(said, Ok(Said::Seen));
@@ -166,10 +172,14 @@ impl Daemon {
             }
         };
         if !feed.permits() && feed.config.private == PrivateRanges::LeaveOut {
-            let private = feed::leave_out(&mut pending.prefixes);
-            if !private.is_empty() {
-                let count = private.len();
-                pending.notes.push(format!("{count} private or reserved prefixes were left out: {private}"));
+            let (whole, part) = feed::leave_out(&mut pending.prefixes);
+            if !whole.is_empty() {
+                let count = whole.len();
+                pending.notes.push(format!("{count} private or reserved prefixes were left out: {whole}"));
+            }
+            if !part.is_empty() {
+                let count = part.len();
+                pending.notes.push(format!("private or reserved ranges were cut out of {count} prefixes: {part}"));
             }
         }
         self.take_in(feed, pending, false)
@@ -179,8 +189,9 @@ impl Daemon {
     fn confirm(&self, feed: &Arc<Feed>, at: UnixTime) -> Result<Taken, Trouble> {
         let _changing = self.changing();
         self.still_wants(feed)?;
-        // Whether it could be written or not, it is tried again where it is not there.
-        let touched = Copied::touch(&self.feeds.copy(feed), at);
+        // Where the copy could not be written, one of another list may lie there, which nobody has confirmed.
+        let saved = feed.state().unsaved.is_none();
+        let touched = if saved { Copied::touch(&self.feeds.copy(feed), at) } else { Ok(()) };
         let mut state = feed.state();
         if let Some(list) = &mut state.list {
             list.checked = at;
@@ -204,8 +215,10 @@ impl Daemon {
             feed.state().pending = Some(Arc::new(list));
             return Err(Trouble::Refused(why));
         }
+        // What is forced was said a while ago, and is in force from now on.
+        let since = if force { Now::read().unix } else { list.at };
         if !difference.is_empty() {
-            let origin = Arc::new(Origin { source: feed.source.clone(), comment: None, added: list.at });
+            let origin = Arc::new(Origin { source: feed.source.clone(), comment: None, added: since });
             self.exchange_list(feed.config.action, &origin, &difference)
                 .map_err(|error| Trouble::Failed { why: error.to_string(), answered: true })?;
             if feed.permits() {
@@ -221,7 +234,7 @@ impl Daemon {
             state.list = Some(InForce {
                 source: feed.config.source.identity(),
                 validators: list.validators,
-                taken: before.map_or(list.at, |before| before.taken),
+                taken: before.map_or(since, |before| before.taken),
                 checked: list.at,
                 entries: list.prefixes.len(),
                 coverage: Coverage::of(&list.prefixes),
@@ -264,7 +277,7 @@ impl Daemon {
             }
             return check_change();
         }
-        let private: feed::Few<_> = new.iter().filter(|net| feed::is_private(net)).copied().collect();
+        let private: feed::Few<_> = new.iter().filter(|net| feed::meets_private(net)).copied().collect();
         if config.private == PrivateRanges::Refuse && !private.is_empty() {
             return Err(format!(
                 "it would deny private or reserved ranges: {private} (if the list holds them by design, set private = \

@@ -65,6 +65,23 @@ fn a_copy_that_is_out_of_date_or_of_another_source_is_asked_for_soon() {
 }
 
 #[test]
+fn a_time_that_a_wrong_clock_has_set_puts_nobody_off() {
+    let wanted = configured("");
+    let directory = tempfile::tempdir().unwrap();
+    let head = Head::new(wanted[0].source.identity(), false, NOW, Validators::default());
+    let in_a_month = UnixTime(NOW.0 + 30 * 86_400);
+    head.write(&copy_of(directory.path(), "a"), std::iter::empty(), in_a_month).unwrap();
+    let feeds = Feeds::open(directory.path().to_owned(), &wanted, &mut StaticSet::new(), NOW);
+    assert_eq!(feeds.due(NOW).len(), 1, "it is asked when that clock gets there");
+    assert_eq!(feeds.find("a").unwrap().state().list.as_ref().map(|list| list.checked), Some(NOW));
+    // The clock is set back while the daemon runs.
+    let feed = feeds.find("a").unwrap();
+    feed.state().next = NOW.plus(spread(feed.config.refresh));
+    assert!(feeds.due(NOW).is_empty());
+    assert_eq!(feeds.due(UnixTime(NOW.0 - 30 * 86_400)).len(), 1);
+}
+
+#[test]
 fn a_copy_of_the_other_kind_a_damaged_one_and_one_of_no_feed_are_not_in_force() {
     let wanted = configured("");
     let directory = copied(&wanted[0], true, 600);

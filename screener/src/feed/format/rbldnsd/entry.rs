@@ -58,7 +58,9 @@ fn v4(text: &str, length: Option<u8>) -> Result<Option<Span>, String> {
     let length = match length {
         Some(length) => length,
         // A number alone may be anything.
-        None if given == 1 => return Err(format!("'{text}' alone is no address: write {text}/8 if that is meant")),
+        None if given == 1 => {
+            return Err(format!("'{0}' alone is no address: write {0}/8 if that is meant", quoted(text)));
+        }
         None => 8 * given,
     };
     prefix(Ipv4Addr::from(address).into(), length)

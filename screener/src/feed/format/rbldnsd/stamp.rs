@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::super::quoted;
 use crate::clock::UnixTime;
 
+/// So far may the clock of whoever made a list be ahead of ours.
+const SKEW: Duration = Duration::from_secs(300);
+
 /// Whether a list holds now.
 ///
 /// # Errors
@@ -13,7 +16,7 @@ pub(super) fn hold(text: &str, now: UnixTime) -> Result<(), String> {
     let (made, expires) = read(text).ok_or_else(|| {
         format!("$TIMESTAMP '{}': write yyyy:mm:dd:hh:mi:ss, and behind it the end alike, or as +7d", quoted(text))
     })?;
-    if let Some(made) = made.filter(|made| *made > now) {
+    if let Some(made) = made.filter(|made| *made > now.plus(SKEW)) {
         return Err(format!("the list says that it was made at {made}, and now it is {now}: set the clock right"));
     }
     match expires {

@@ -108,6 +108,7 @@ fn what_rbldnsd_would_skip_or_not_serve_is_an_error_that_says_what_to_write() {
         ("$TIMESTAMP 2026:11:26 +7x", "write yyyy:mm:dd"),
         ("$TIMESTAMP 0 +7d", "write yyyy:mm:dd"),
         ("$TIMESTAMP 2026:11:26 2026:11:27 2026:11:28", "write yyyy:mm:dd"),
+        ("$TIMESTAMP 2026:11:26:12:05:01", "made at 2026-11-26T12:05:01Z, and now it is 2026-11-26T12:00:00Z"),
         ("$TIMESTAMP 2027:01:01", "made at 2027-01-01T00:00:00Z, and now it is 2026-11-26T12:00:00Z"),
         ("$TIMESTAMP 2026-11-01 2026-11-26:11:59:59", "holds until 2026-11-26T11:59:59Z only: fetch it again"),
         ("$TIMESTAMP 20261101 +2w", "holds until 2026-11-15T00:00:00Z only"),
@@ -115,8 +116,15 @@ fn what_rbldnsd_would_skip_or_not_serve_is_an_error_that_says_what_to_write() {
         let told = told(&format!("192.0.2.1\n{line}\n"));
         assert!(told.starts_with("list:2: ") && told.contains(part), "{line}: {told}");
     }
-    for fine in ["0", "- -", "2026:11:26:12:00:00", "20261126115959 20261126120000", "2026-11-26 +12h", "2026:11:01 0"]
-    {
+    for fine in [
+        "2026:11:26:12:05:00",
+        "0",
+        "- -",
+        "2026:11:26:12:00:00",
+        "20261126115959 20261126120000",
+        "2026-11-26 +12h",
+        "2026:11:01 0",
+    ] {
         assert!(list(&format!("$TIMESTAMP {fine}\n192.0.2.1\n")).is_ok(), "{fine}");
     }
 }

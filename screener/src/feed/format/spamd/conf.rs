@@ -106,7 +106,7 @@ impl SpamdConf {
         if gathered.prefixes.is_empty() {
             Err("there is no prefix in its lists".to_owned())
         } else {
-            Ok(gathered.list())
+            gathered.list().map_err(|bad| bad.told("spamd.conf"))
         }
     }
 }
