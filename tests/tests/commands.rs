@@ -33,6 +33,23 @@ fn without_a_daemon_commands_say_what_to_do() {
 }
 
 #[test]
+fn a_daemon_with_places_of_its_own_is_found_by_its_configuration_also_when_that_was_spoilt() {
+    cell::test("a_daemon_with_places_of_its_own_is_found_by_its_configuration_also_when_that_was_spoilt", || {
+        let mx = Net::mx()?;
+        let own = GUARDED.replace("[control]", "[control]\nsocket = \"/run/mx/control.sock\"");
+        let own = own.replace("[kernel]", "[kernel]\npin = \"/sys/fs/bpf/mx\"");
+        let mut screener = Screener::start(&mx, &own)?;
+        expect(&mx, &["kernel", "status"], 0, "/sys/fs/bpf/mx")?;
+        screener.configure(&own.replace("[control]", "[limits]\ncommands = 0\n[control]"))?;
+        expect(&mx, &["reload"], 2, "limits.commands")?;
+        screener.stop()?;
+        expect(&mx, &["status"], 2, "nobody answers at /run/mx/control.sock")?;
+        expect(&mx, &["kernel", "detach"], 0, "detached: ")?;
+        expect(&mx, &["kernel", "detach"], 1, "nothing was attached under /sys/fs/bpf/mx")
+    });
+}
+
+#[test]
 fn check_config_names_file_line_and_key() {
     cell::test("check_config_names_file_line_and_key", || {
         let mx = Net::mx()?;

@@ -35,16 +35,17 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::config::Places;
 use crate::control::{Client, ClientError};
-use crate::{config, version};
+use crate::version;
 
 /// A connection screener for mail servers.
 #[derive(Debug, Parser)]
 #[command(name = "screener", version, about, max_term_width = 100)]
 pub struct Cli {
-    /// The daemon's control socket
-    #[arg(long, global = true, value_name = "PATH", default_value = config::DEFAULT_SOCKET, env = "SCREENER_SOCKET")]
-    socket: PathBuf,
+    /// The daemon's control socket; without it the one of /etc/screener/screener.toml
+    #[arg(long, global = true, value_name = "PATH", env = "SCREENER_SOCKET")]
+    socket: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -140,7 +141,7 @@ pub fn main(version: &'static str) -> ExitCode {
 
 impl Cli {
     fn carry_out(self) -> anyhow::Result<Answer> {
-        let client = Client::new(self.socket);
+        let client = Client::new(self.socket.unwrap_or_else(|| Places::usual().socket));
         match self.verb {
             Verb::Run(verb) => verb.carry_out(),
             Verb::CheckConfig(verb) => verb.carry_out(),

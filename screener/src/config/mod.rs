@@ -10,6 +10,7 @@ mod dnsbl;
 mod error;
 mod feed;
 mod origin;
+mod places;
 mod pool;
 mod raw;
 mod replies;
@@ -25,6 +26,7 @@ pub use changes::Changes;
 pub use error::{ConfigError, Place, Problem};
 pub use feed::{Feed, FeedName, FeedSource, FeedUrl};
 pub use origin::Origin;
+pub use places::Places;
 pub use shared::{Shared, SharedStore, StoreHost, StorePlace};
 pub use tree::{
     Backend, Code, Config, Control, DeepTest, Deny, DnsList, DnsblTest, ErrorCode, Kernel, Ledger, Limits, Link,

@@ -15,7 +15,8 @@ pub(in crate::cli) struct Detach {
 impl Detach {
     /// No if there was nothing.
     pub(super) fn carry_out(self) -> anyhow::Result<Answer> {
-        let report = kernel::detach(&self.pin.pin)?;
+        let pin = self.pin.place();
+        let report = kernel::detach(&pin)?;
         if report.in_use {
             eprintln!(
                 "screener: a daemon is running: it serves on, but no client is steered to it any more until it is \
@@ -26,7 +27,7 @@ impl Detach {
             eprintln!("screener: left as it is, for it is not ours: {left}");
         }
         if report.detached.is_empty() && report.maps == 0 {
-            output::line(format!("nothing was attached under {}", self.pin.pin.display()))?;
+            output::line(format!("nothing was attached under {}", pin.display()))?;
             return Ok(Answer::No);
         }
         let detached = if report.detached.is_empty() { "nothing".to_owned() } else { report.detached.join(", ") };

@@ -17,10 +17,11 @@ use serde::Serialize;
 use super::super::output::Form;
 use super::super::{Answer, output};
 use crate::clock::Now;
+use crate::config::Places;
 use crate::control::Client;
 use crate::feed::{StaticAction, parse_prefix};
 use crate::kernel::text::{self, Line};
-use crate::kernel::{DEFAULT_PIN, KeptOut, Pinned, StaticKind};
+use crate::kernel::{KeptOut, Pinned, StaticKind};
 use crate::named;
 
 /// What the help of all verbs ends with.
@@ -38,9 +39,9 @@ says in its log what it removes: entries that are to stay are made by `screener 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(in crate::cli) struct Map {
-    /// The directory of `kernel.pin`
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_PIN, global = true)]
-    pin: PathBuf,
+    /// The directory of `kernel.pin`; without it the one of /etc/screener/screener.toml
+    #[arg(long, value_name = "DIR", global = true)]
+    pin: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -132,13 +133,14 @@ struct Shown {
 
 impl Map {
     pub(in crate::cli) fn carry_out(self, client: &Client) -> anyhow::Result<Answer> {
+        let pin = self.pin.unwrap_or_else(|| Places::usual().pin);
         match self.verb {
-            Verb::List(list) => list.carry_out(&Pinned::open(&self.pin)?),
-            Verb::Get(get) => get.carry_out(&Pinned::open(&self.pin)?),
-            Verb::Dump(dump) => dump.carry_out(&Pinned::open(&self.pin)?),
-            Verb::Set(set) => set.carry_out(&self.pin, client),
-            Verb::Del(del) => del.carry_out(&self.pin, client),
-            Verb::Restore(restore) => restore.carry_out(&self.pin),
+            Verb::List(list) => list.carry_out(&Pinned::open(&pin)?),
+            Verb::Get(get) => get.carry_out(&Pinned::open(&pin)?),
+            Verb::Dump(dump) => dump.carry_out(&Pinned::open(&pin)?),
+            Verb::Set(set) => set.carry_out(&pin, client),
+            Verb::Del(del) => del.carry_out(&pin, client),
+            Verb::Restore(restore) => restore.carry_out(&pin),
         }
     }
 }

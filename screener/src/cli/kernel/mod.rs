@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::Answer;
+use crate::config::Places;
 use crate::control::Client;
-use crate::kernel::DEFAULT_PIN;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Kernel {
@@ -27,9 +27,15 @@ pub(super) enum Kernel {
 
 #[derive(Debug, Args)]
 struct Pin {
-    /// The directory of `kernel.pin`
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_PIN)]
-    pin: PathBuf,
+    /// The directory of `kernel.pin`; without it the one of /etc/screener/screener.toml
+    #[arg(long, value_name = "DIR")]
+    pin: Option<PathBuf>,
+}
+
+impl Pin {
+    fn place(self) -> PathBuf {
+        self.pin.unwrap_or_else(|| Places::usual().pin)
+    }
 }
 
 impl Kernel {

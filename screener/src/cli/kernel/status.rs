@@ -20,7 +20,7 @@ pub(in crate::cli) struct Status {
 impl Status {
     /// Yes if something is attached.
     pub(super) fn carry_out(self) -> anyhow::Result<Answer> {
-        let status = kernel::pinned_status(&self.pin.pin)?;
+        let status = kernel::pinned_status(&self.pin.place())?;
         let answer = if status.attached { Answer::Yes } else { Answer::No };
         if self.form.json {
             output::json(&status)?;
