@@ -1,23 +1,39 @@
-//! What the system says about this host: its addresses, and where its default routes lead.
+//! What the system says about this host: its addresses, its networks, and where its default routes lead.
 //!
-//! Holds the reading of both. Never decides what follows from it.
+//! Holds the reading of them. Never decides what follows from it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::SockaddrStorage;
 
 /// The addresses of all interfaces.
 ///
 /// # Errors
 /// If the system does not tell.
 pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
-    let addresses = getifaddrs()?.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    Ok(getifaddrs()?.filter_map(|interface| ip(interface.address.as_ref()?)).collect())
+}
+
+/// The addresses of the interfaces that are up, each with the length of its network's prefix.
+///
+/// # Errors
+/// If the system does not tell.
+pub fn own_networks() -> io::Result<Vec<IpNet>> {
+    let up = getifaddrs()?.filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP));
+    let networks = up.filter_map(|interface| {
+        let mask = ip(interface.netmask.as_ref()?)?;
+        IpNet::with_netmask(ip(interface.address.as_ref()?)?, mask).ok()
     });
-    Ok(addresses.collect())
+    Ok(networks.collect())
+}
+
+fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
 }
 
 /// The next hops of all default routes; none where the system has no routing tables to read.
@@ -51,6 +67,12 @@ fn next_hops(v4: &str, v6: &str) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loopback_has_its_network() {
+        let networks = own_networks().unwrap();
+        assert!(networks.contains(&"127.0.0.1/8".parse().unwrap()), "{networks:?}");
+    }
 
     #[test]
     fn only_the_next_hops_of_default_routes_are_gateways() {

@@ -140,8 +140,14 @@ fn it_says_what_it_leaves_out_and_never_writes_over_a_file() {
             &["/tmp/ours.toml is there already: --force replaces it"],
         )?;
         ensure!(mx.read("/tmp/ours.toml")? == "# mine\n");
+        mx.ask("chmod", &["644", "/tmp/ours.toml"])?;
         import(&["--service", "2525", "--output", "/tmp/ours.toml", "--force"], 1, &["left out"])?;
         ensure!(mx.read("/tmp/ours.toml")?.contains("ports = [2525]"));
+        ensure!(mx.ask("stat", &["-c", "%a", "/tmp/ours.toml"])?.trim() == "600", "as readable as the one before");
+        ensure!(
+            mx.ask("ls", &["/tmp"])?.lines().filter(|name| name.starts_with("ours")).count() == 1,
+            "a part is left"
+        );
         import(&["--force"], 2, &["--output"])?;
 
         let (code, said) = run(&mx, &["import-postfix", "/tmp/postfix/main.cf", "--service", "smtp", "--json"])?;

@@ -1,7 +1,8 @@
 //! `screener import-postfix`
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,9 @@ impl ImportPostfix {
             files: &Disk,
             hostname: Hostname::of_the_system().to_string(),
             addresses: host::own_addresses().context("the addresses of this host")?,
+            interfaces: host::own_networks().context("the interfaces of this host")?,
+            gateways: host::gateways(),
+            lookup: &lookup,
             certificate: &certificate,
         };
         let imported = import::import(&self.main, self.service.as_deref(), &host).map_err(|why| anyhow!(why))?;
@@ -82,20 +86,40 @@ impl ImportPostfix {
                     imported.taken.len(),
                     imported.left_out.len()
                 ))?,
-                None => std::io::stdout().lock().write_all(imported.configuration.as_bytes())?,
+                None => io::stdout().lock().write_all(imported.configuration.as_bytes())?,
             }
         }
         Ok(if imported.left_out.is_empty() { Answer::Yes } else { Answer::No })
     }
 
     fn write(&self, file: &Path, text: &str) -> anyhow::Result<()> {
-        let mut options = OpenOptions::new();
-        options.write(true).mode(0o600);
-        let opened = if self.force { options.create(true).truncate(true) } else { options.create_new(true) }.open(file);
-        let mut opened = opened.map_err(|error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => anyhow!("{} is there already: --force replaces it", file.display()),
-            _ => anyhow!("cannot write {}: {error}", file.display()),
-        })?;
-        opened.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))
+        if !self.force {
+            return write_new(file, text).map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => anyhow!("{} is there already: --force replaces it", file.display()),
+                _ => anyhow!("cannot write {}: {error}", file.display()),
+            });
+        }
+        // Whoever may read the one that is there need not read this one; and it stays if this one cannot be written.
+        let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+        let mut new = file.clone().into_os_string();
+        new.push(".new");
+        // One may be left of an earlier time.
+        let _ = fs::remove_file(&new);
+        let done = write_new(Path::new(&new), text).and_then(|()| fs::rename(&new, &file));
+        if done.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        done.with_context(|| format!("cannot write {}", file.display()))
     }
+}
+
+/// Writes a file that is not there yet, for nobody else to read.
+fn write_new(file: &Path, text: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(text.as_bytes())
+}
+
+/// The addresses of a name, as the system's resolver says.
+fn lookup(name: &str) -> Vec<IpAddr> {
+    let found = (name, 0).to_socket_addrs().into_iter().flatten();
+    found.map(|address| address.ip().to_canonical()).collect()
 }

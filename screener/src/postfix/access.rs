@@ -4,7 +4,7 @@ use super::claims::Claims;
 use super::lines::words;
 use super::networks::Networks;
 use super::{Files, table};
-use crate::feed::{Span, quoted};
+use crate::feed::{Span, WIDEST_V4, WIDEST_V6, quoted};
 
 /// What is decided about addresses, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(super) enum Verdict {
     OwnNetwork,
     Permit(String),
     Reject(String),
+    /// They are rejected together with a large part of the Internet.
+    RejectMany(String),
     /// Nothing is decided, and nothing that follows is asked.
     End,
 }
@@ -42,7 +44,9 @@ impl Access {
                     own.spans().for_each(|span| access.decide(span, &Verdict::OwnNetwork));
                 }
                 "permit" => everybody.iter().for_each(|span| access.decide(*span, &Verdict::Permit(word.to_owned()))),
-                "reject" => everybody.iter().for_each(|span| access.decide(*span, &Verdict::Reject(word.to_owned()))),
+                "reject" => {
+                    everybody.iter().for_each(|span| access.decide(*span, &Verdict::RejectMany(word.to_owned())));
+                }
                 "dunno" => everybody.iter().for_each(|span| access.decide(*span, &Verdict::End)),
                 _ if table::is_named(word) => access.table(word, files),
                 _ => access.unclear.push(format!(
@@ -67,6 +71,7 @@ impl Access {
                 rule.says.split(|letter: char| letter.is_whitespace() || letter == ',').next().unwrap_or_default();
             let verdict = match first.to_ascii_lowercase().as_str() {
                 "permit" => Some(Verdict::Permit(rule.place)),
+                "reject" if rule.spans.iter().any(|span| is_wide(*span)) => Some(Verdict::RejectMany(rule.place)),
                 "reject" => Some(Verdict::Reject(rule.place)),
                 "dunno" => None,
                 _ => {
@@ -87,9 +92,16 @@ impl Access {
         }
     }
 
+    /// Gives a verdict on whoever has none yet.
     fn decide(&mut self, span: Span, verdict: &Verdict) {
         let lets_in = matches!(verdict, Verdict::OwnNetwork | Verdict::Permit(_));
         let verdict = if lets_in && !self.unclear.is_empty() { &Verdict::End } else { verdict };
         self.claims.claim(span, verdict);
     }
+}
+
+/// Whether no single entry of ours may deny as many.
+fn is_wide(span: Span) -> bool {
+    let free = if span.is_v4() { 32 - WIDEST_V4 } else { 128 - WIDEST_V6 };
+    span.reach() >> free > 0
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::claims::Claims;
-use super::lines::words;
+use super::lines::{logical, words};
 use super::{Files, table};
 use crate::feed::{Span, normal, quoted};
 
@@ -16,13 +16,15 @@ pub(super) struct Networks {
     claims: Claims<bool>,
     /// The members that were not understood, each with what is to be done.
     pub(super) unclear: Vec<String>,
+    /// The members that Postfix takes no notice of.
+    pub(super) ignored: Vec<String>,
 }
 
 impl Networks {
     /// Reads a list. What follows a member that was not understood counts only if it takes something out: nobody is to be in it
     /// whom that member may have excluded.
     pub(super) fn read(text: &str, files: &dyn Files) -> Self {
-        let mut networks = Self { claims: Claims::new(), unclear: Vec::new() };
+        let mut networks = Self::default();
         networks.members(text, true, files, 0);
         networks
     }
@@ -53,8 +55,8 @@ impl Networks {
             if depth > 3 {
                 return Err("the files lead to each other: write the networks themselves".to_owned());
             }
-            for line in files.read(Path::new(member))?.lines().filter(|line| !line.starts_with('#')) {
-                self.members(line, is_in, files, depth + 1);
+            for line in logical(&files.read(Path::new(member))?) {
+                self.members(&line.text, is_in, files, depth + 1);
             }
             return Ok(());
         }
@@ -62,7 +64,12 @@ impl Networks {
             self.claim(&[Span::all_v4(), Span::all_v6()], is_in);
             return Ok(());
         }
+        // To Postfix a colon names a table, unless the member begins with a bracket.
+        let of_a_table = member.contains(':') && !member.starts_with('[');
         if let Some(spans) = net(member) {
+            if of_a_table {
+                return Err("Postfix takes it for a table: write an IPv6 address in [ ]".to_owned());
+            }
             self.claim(&[spans?], is_in);
             return Ok(());
         }
@@ -71,7 +78,14 @@ impl Networks {
             let rules = table::read(member, files)?;
             let spans: Vec<Span> = rules.rules.iter().flat_map(|rule| rule.spans.iter().copied()).collect();
             self.claim(&spans, is_in);
-            self.unclear.extend(rules.ignored);
+            self.ignored.extend(rules.ignored);
+            return Ok(());
+        }
+        let of_address = |letter: char| letter.is_ascii_hexdigit() || ".:[]/".contains(letter);
+        let is_compared = member.contains([':', '/']) && member.chars().all(of_address);
+        if !of_a_table && !is_compared {
+            // A name, for one: only addresses are compared.
+            self.ignored.push(format!("'{}': Postfix takes no notice of it: it is no address", quoted(member)));
             return Ok(());
         }
         Err("is neither an address nor a network in numbers: write those".to_owned())

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::expand::{self, Fault};
 use super::lines::logical;
@@ -95,22 +96,29 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("tlsproxy_tls_key_file", "$smtpd_tls_key_file"),
 ];
 
+/// The domain of a host that has none.
+const LOCAL: &str = "localdomain";
+
 /// The parameters.
 #[derive(Clone, Debug, Default)]
 pub struct Parameters {
     set: BTreeMap<String, String>,
+    /// Where `main.cf` is.
+    directory: String,
+    /// The system's name.
     hostname: String,
     /// Names that were asked for and have no value that is known here.
     unknown: RefCell<BTreeSet<String>>,
 }
 
 impl Parameters {
-    /// Reads a `main.cf`. `hostname` is the system's full name.
+    /// Reads a `main.cf`. `hostname` is the system's name.
     ///
     /// # Errors
     /// If a line is no `name = value`: Postfix would not start.
     pub fn read(text: &str, name: &str, hostname: &str) -> Result<Self, String> {
-        let mut parameters = Self { hostname: hostname.to_owned(), ..Self::default() };
+        let directory = Path::new(name).parent().unwrap_or(Path::new("")).display().to_string();
+        let mut parameters = Self { directory, hostname: hostname.to_owned(), ..Self::default() };
         for line in logical(text) {
             let (key, value) = line.text.split_once('=').unwrap_or_default();
             let key = key.trim();
@@ -150,13 +158,24 @@ impl Parameters {
             return Some((*value).to_owned());
         }
         match name {
-            "myhostname" => Some(self.hostname.clone()),
+            "config_directory" => Some(self.directory.clone()),
+            "myhostname" if self.hostname.contains('.') => Some(self.hostname.clone()),
+            "myhostname" => {
+                let domain =
+                    self.set.get("mydomain").map_or(Some(LOCAL.to_owned()), |text| self.without(name, text))?;
+                Some(format!("{}.{domain}", self.hostname))
+            }
             "mydomain" => {
-                let host = self.value("myhostname").ok()?;
-                Some(host.split_once('.').map_or("localdomain", |(_, domain)| domain).to_owned())
+                let host = self.without(name, &self.raw("myhostname")?)?;
+                Some(host.split_once('.').map_or(LOCAL, |(_, domain)| domain).to_owned())
             }
             _ => None,
         }
+    }
+
+    /// A text expanded while a parameter has no value yet: of a host's name and its domain one is made of the other.
+    fn without(&self, missing: &str, text: &str) -> Option<String> {
+        expand::expand(text, &mut |name| (name != missing).then(|| self.raw(name)).flatten()).ok()
     }
 
     /// Its value, everything in it expanded.

@@ -1,6 +1,9 @@
 //! Postfix's tables that are looked up by address: `cidr:`, and `texthash:`, `hash:` and their like by their source.
 
+use std::net::IpAddr;
 use std::path::Path;
+
+use ipnet::IpNet;
 
 use super::Files;
 use super::lines::logical;
@@ -25,7 +28,7 @@ pub(super) struct Rules {
 }
 
 /// The tables whose source text is the table, and those that are made of one.
-const BY_KEY: [&str; 8] = ["texthash", "hash", "btree", "lmdb", "cdb", "dbm", "sdbm", "fail"];
+const BY_KEY: [&str; 7] = ["texthash", "hash", "btree", "lmdb", "cdb", "dbm", "sdbm"];
 
 /// Whether a word names a table.
 pub(super) fn is_named(word: &str) -> bool {
@@ -43,15 +46,29 @@ pub(super) fn read(word: &str, files: &dyn Files) -> Result<Rules, String> {
     match kind {
         "cidr" => Ok(cidr(&files.read(Path::new(path))?, path)),
         _ if BY_KEY.contains(&kind) && path.starts_with('/') => {
-            let entries = by_key(&files.read(Path::new(path))?, path);
-            let rule = |entry: Entry| {
-                let spans = vec![net(&entry.key)?.ok()?];
-                Some(Rule { spans, says: entry.says, place: entry.place })
-            };
-            Ok(Rules { rules: entries.into_iter().filter_map(rule).collect(), ignored: Vec::new() })
+            let mut rules = Rules::default();
+            for Entry { key, says, place } in by_key(&files.read(Path::new(path))?, path) {
+                match address(&key) {
+                    Some(address) => rules.rules.push(Rule { spans: vec![address], says, place }),
+                    None if net(&key).is_some() => rules.ignored.push(format!(
+                        "{place}: '{}': Postfix looks for a client's address as it writes it, and for nothing else in a table \
+                         of this type: a network belongs into a cidr: table",
+                        quoted(&key)
+                    )),
+                    None => {}
+                }
+            }
+            Ok(rules)
         }
         _ => Err(format!("a table of type {kind} is not read: write what it says into a cidr: table")),
     }
+}
+
+/// A key that a client's address can be: the address alone, as `inet_ntop(3)` writes it.
+fn address(key: &str) -> Option<Span> {
+    let address: IpAddr = key.parse().ok()?;
+    let is_a_clients = address.to_canonical() == address && address.to_string() == key.to_ascii_lowercase();
+    is_a_clients.then(|| IpNet::from(address).into())
 }
 
 /// A line of a table with keys.

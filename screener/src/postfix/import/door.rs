@@ -11,7 +11,8 @@ use crate::config::Config;
 
 impl Import<'_> {
     pub(super) fn door(&mut self) {
-        if self.parameters.is_set("myhostname") {
+        let name = self.parameters.value("myhostname");
+        if self.parameters.is_set("myhostname") || name.is_ok_and(|name| name != self.host.hostname) {
             self.same("myhostname", Kind::Text, "", "hostname");
         }
         self.addresses();
@@ -50,36 +51,47 @@ impl Import<'_> {
                 }
             },
         };
-        let (Some(interfaces), Some(protocols)) = (self.value("inet_interfaces"), self.value("inet_protocols")) else {
+        let (Some(interfaces), Some(_)) = (self.value("inet_interfaces"), self.value("inet_protocols")) else {
             return;
         };
-        let protocols: Vec<&str> = words(&protocols);
-        let all = protocols.is_empty() || protocols.contains(&"all");
-        let speaks = |address: &IpAddr| all || protocols.contains(&if address.is_ipv4() { "ipv4" } else { "ipv6" });
         let everywhere = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
         let mut addresses: Vec<IpAddr> = Vec::new();
         for word in host.map_or_else(|| words(&interfaces), |host| vec![host]) {
-            match (word, word.replace(['[', ']'], "").parse::<IpAddr>()) {
-                ("all", _) => addresses.extend(everywhere),
-                ("loopback-only" | "localhost", _) => {
+            match word {
+                "all" => addresses.extend(everywhere),
+                "loopback-only" | "localhost" => {
                     addresses.extend([IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()]);
                 }
-                (_, Ok(address)) => addresses.push(address),
-                _ => {
-                    self.leave(
-                        if host.is_some() { "master.cf" } else { "inet_interfaces" },
-                        format!("'{word}' is a name, and is not looked up: every address is screened, or set listen.addresses"),
-                    );
-                    addresses.extend(everywhere);
-                }
+                _ => match self.addresses_of(word) {
+                    none if none.is_empty() => {
+                        self.leave(
+                            if host.is_some() { "master.cf" } else { "inet_interfaces" },
+                            format!(
+                                "'{word}' is no name of an address of this host, and Postfix itself would refuse it: every \
+                                 address is screened, or set listen.addresses"
+                            ),
+                        );
+                        addresses.extend(everywhere);
+                    }
+                    found => addresses.extend(found),
+                },
             }
         }
         // What is everywhere is also there.
         if everywhere.iter().all(|any| addresses.contains(any)) {
             addresses = everywhere.to_vec();
         }
-        let addresses: Vec<String> =
-            addresses.into_iter().filter(speaks).map(|address| SocketAddr::new(address, port).to_string()).collect();
+        addresses.retain(|address| self.speaks(*address));
+        let mut addresses: Vec<String> =
+            addresses.into_iter().map(|address| SocketAddr::new(address, port).to_string()).collect();
+        // Two names may lead to one address.
+        let mut seen = Vec::new();
+        addresses.retain(|address| {
+            !seen.contains(address) && {
+                seen.push(address.clone());
+                true
+            }
+        });
         if addresses.is_empty() {
             return;
         }
@@ -102,6 +114,7 @@ impl Import<'_> {
         for why in &networks.unclear {
             self.leave(name, format!("{why}; then look at listen.pass_on"));
         }
+        networks.ignored.iter().for_each(|line| self.note(format!("{name}: {line}")));
         // Where no client connects nobody earns anything.
         let listen = Config::parse(&self.draft.written(), "").unwrap_or_default().listen;
         let outside = |address: &IpAddr| match address {
@@ -127,6 +140,12 @@ impl Import<'_> {
                 name,
                 format!("'{text}' matches no address of this host, so nobody could earn a pass: set listen.pass_on; now all can"),
             );
+        }
+        if words(&text).iter().any(|word| word.starts_with("static:")) {
+            self.note(format!(
+                "{name}: of the addresses that this host has now; who connects to one that comes later earns no pass there, \
+                 unless it is added to listen.pass_on"
+            ));
         }
         let value = list(on.iter().map(ToString::to_string));
         self.take(name, vec![Setting { table: "listen", key: "pass_on", value, from: name.to_owned() }]);

@@ -6,6 +6,7 @@
 mod access;
 mod door;
 mod draft;
+mod interfaces;
 mod lists;
 mod replies;
 mod reply_map;
@@ -16,6 +17,7 @@ mod values;
 use std::net::IpAddr;
 use std::path::Path;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::services::{self, Service};
@@ -33,10 +35,16 @@ const HEAD: &str = "\
 pub struct Host<'a> {
     /// The files that it names.
     pub files: &'a dyn Files,
-    /// The system's full name.
+    /// The system's name.
     pub hostname: String,
     /// The addresses of this host.
     pub addresses: Vec<IpAddr>,
+    /// The addresses of the interfaces that are up, with the lengths of their networks' prefixes.
+    pub interfaces: Vec<IpNet>,
+    /// Where the default routes lead.
+    pub gateways: Vec<IpAddr>,
+    /// The addresses of a name; none: it has none, or nobody says so.
+    pub lookup: &'a dyn Fn(&str) -> Vec<IpAddr>,
     /// Whether a certificate and its key can be used.
     pub certificate: &'a dyn Fn(&Path, &Path) -> Result<(), String>,
 }
@@ -227,13 +235,21 @@ impl Import<'_> {
 
     /// What nobody has looked at, and what no value was known of.
     fn rest(&mut self) {
-        if let Some(map) = self.value("postscreen_cache_map").filter(|map| !map.is_empty()) {
-            // Behind proxy: is the table itself.
-            let map = map.trim_start_matches("proxy:");
-            self.note(format!(
-                "who has passed before need not wait again: stop postscreen, then \
-                 `postmap -s {map} | screener pass restore -` (docs/passes.md)"
-            ));
+        match self.value("postscreen_cache_map").as_deref() {
+            None => {}
+            Some("") => self.leave(
+                "postscreen_cache_map",
+                "it is empty, so postscreen remembers nobody; here who has passed is remembered for as long as the ttl of each \
+                 test: set those",
+            ),
+            Some(map) => {
+                // Behind proxy: is the table itself.
+                let map = map.trim_start_matches("proxy:");
+                self.note(format!(
+                    "who has passed before need not wait again: stop postscreen, then \
+                     `postmap -s {map} | screener pass restore -` (docs/passes.md)"
+                ));
+            }
         }
         let unseen = |name: &&str| name.starts_with("postscreen_") && !self.seen.iter().any(|seen| seen == name);
         let names: Vec<String> = self.parameters.names().filter(unseen).map(str::to_owned).collect();

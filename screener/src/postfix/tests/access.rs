@@ -20,7 +20,7 @@ fn says(access: &Access, address: &str) -> &'static str {
     match found {
         Some((_, Verdict::OwnNetwork)) => "own",
         Some((_, Verdict::Permit(_))) => "permit",
-        Some((_, Verdict::Reject(_))) => "reject",
+        Some((_, Verdict::Reject(_) | Verdict::RejectMany(_))) => "reject",
         Some((_, Verdict::End)) | None => "-",
     }
 }
@@ -44,7 +44,7 @@ endif
 fn the_first_match_decides_in_the_list_and_in_its_tables() {
     let shelf = Shelf::default()
         .with("/t", TABLE)
-        .with("/hash", "203.0.113.5 permit\n203.0.113.6 reject\nexample.com permit\n");
+        .with("/hash", "203.0.113.5 permit\n203.0.113.6 reject\nexample.com permit\n2001:DB8:F::5 permit\n");
     let access = read("permit_mynetworks cidr:/t texthash:/hash", "192.0.2.8/30 !192.0.2.4 [2001:db8:1::]/48", &shelf);
     for (address, expected) in [
         ("192.0.2.8", "own"),
@@ -63,6 +63,7 @@ fn the_first_match_decides_in_the_list_and_in_its_tables() {
         ("203.0.113.5", "permit"),
         ("203.0.113.6", "reject"),
         ("203.0.113.7", "-"),
+        ("2001:db8:f::5", "permit"),
     ] {
         assert_eq!(says(&access, address), expected, "{address}");
     }
@@ -88,8 +89,48 @@ fn behind_what_is_not_understood_nobody_is_let_in() {
     // What stands before it counts.
     assert_eq!(says(&read("cidr:/t mysql:/x", "", &shelf), "192.0.2.7"), "permit");
     assert_eq!(says(&read("dunno cidr:/t", "", &shelf), "192.0.2.7"), "-");
-    let networks = Networks::read("mail.example.com 192.0.2.0/24", &shelf);
-    assert!(!networks.has("192.0.2.1".parse().unwrap()) && networks.unclear.len() == 1);
+    for list in ["mysql:/x 192.0.2.0/24", "2001:db8::/32 192.0.2.0/24", "192.0.2.1/24 192.0.2.0/24"] {
+        let networks = Networks::read(list, &shelf);
+        assert!(!networks.has("192.0.2.1".parse().unwrap()) && networks.unclear.len() == 1, "{list}");
+        assert!(!networks.has("2001:db8::1".parse().unwrap()), "{list}");
+    }
+}
+
+#[test]
+fn a_table_with_keys_knows_addresses_as_postfix_writes_them_and_nothing_else() {
+    let table = "192.0.2.0/24 permit\n[2001:db8::1] permit\n2001:db8:0:0::2 permit\n::ffff:192.0.2.9 permit\n192.0.2.8 permit\n";
+    let shelf = Shelf::default().with("/h", table);
+    for kind in ["hash", "texthash", "lmdb"] {
+        let access = read(&format!("{kind}:/h"), "", &shelf);
+        for (address, expected) in [
+            ("192.0.2.8", "permit"),
+            ("192.0.2.7", "-"),
+            ("192.0.2.9", "-"),
+            ("2001:db8::1", "-"),
+            ("2001:db8::2", "-"),
+        ] {
+            assert_eq!(says(&access, address), expected, "{address} in {kind}");
+        }
+        assert!(access.unclear.is_empty() && access.ignored.len() == 4, "{:?}", access.ignored);
+        assert!(access.ignored[0].starts_with("/h:1: '192.0.2.0/24': ") && access.ignored[0].contains("a cidr: table"));
+    }
+    assert!(!read("fail:/h", "", &shelf).unclear.is_empty());
+}
+
+#[test]
+fn names_in_a_list_of_networks_are_passed_by_and_files_have_comments_and_lines_that_go_on() {
+    let file = "  203.0.113.0/24\n# ours\n192.0.2.0/28\n  # indented\n\t198.51.100.0/24 # the office\n";
+    let networks = Networks::read(
+        "localhost /f !mail.example.com mx.example.com/24 [2001:db8::]/32",
+        &Shelf::default().with("/f", file),
+    );
+    let has = |address: &str| networks.has(address.parse().unwrap());
+    assert!(has("192.0.2.1") && has("198.51.100.7") && has("2001:db8::1"), "{networks:?}");
+    assert!(!has("203.0.113.1"), "what begins with white space begins with nothing");
+    assert!(networks.unclear.is_empty(), "{:?}", networks.unclear);
+    for name in ["localhost", "mail.example.com", "mx.example.com/24", "office"] {
+        assert!(networks.ignored.iter().any(|line| line.starts_with(&format!("'{name}': "))), "{:?}", networks.ignored);
+    }
 }
 
 /// A rule in 10.0.0.0/26, in or out of an `if`.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::import::Imported;
-use super::{MASTER, Shelf, run};
+use super::{MASTER, Shelf, run, run_on};
 use crate::config::{AfterTests, Config, TestAction as Action};
 use crate::dnsbl::Dnsbl;
 
@@ -205,11 +205,13 @@ fn what_is_not_taken_over_is_said_with_what_to_do() {
         (
             "postscreen_allowlist_interfaces = mail.example.com",
             "postscreen_allowlist_interfaces",
-            "look at listen.pass_on",
+            "set listen.pass_on; now all can",
         ),
-        ("mynetworks_style = subnet", "mynetworks", "`postconf mynetworks` names them"),
+        ("mynetworks_style = planet", "mynetworks", "'planet' is no mynetworks_style"),
+        ("postscreen_cache_map =", "postscreen_cache_map", "postscreen remembers nobody"),
         ("smtpd_banner = Welcome", "smtpd_banner", "see replies.banner"),
-        ("inet_interfaces = mail.example.com", "inet_interfaces", "every address is screened, or set listen.addresses"),
+        ("inet_interfaces = no.example.com", "inet_interfaces", "every address is screened, or set listen.addresses"),
+        ("inet_interfaces = elsewhere.example.com", "inet_interfaces", "is no name of an address of this host"),
         (
             "smtpd_tls_security_level = may",
             "postscreen_tls_security_level",
@@ -249,10 +251,13 @@ fn master_cf_says_where_it_stands_and_overrides() {
     assert_eq!(config.listen.addresses, ["0.0.0.0:25".parse().unwrap()]);
     assert_eq!(config.tests.pregreet.wait.normal.as_secs(), 3);
 
-    // A name is not looked up; then every address is screened.
-    let named = checked(&Shelf::postscreen("mynetworks_style = host\ninet_interfaces = $myhostname, localhost\n"));
-    assert!(why(&named, "inet_interfaces").contains("'mx.example.com' is a name"));
-    assert_eq!(parse(&named.configuration).listen.addresses, Config::default().listen.addresses);
+    // A name is what it leads to; if that is none of our own, every address is screened.
+    let listening = |main: &str| parse(&checked(&Shelf::postscreen(main)).configuration).listen.addresses;
+    let named = listening("mynetworks_style = host\ninet_interfaces = $myhostname, 192.0.2.10, localhost\n");
+    let expected = ["192.0.2.10:25", "[2001:db8:25::10]:25", "127.0.0.1:25", "[::1]:25"].map(|it| it.parse().unwrap());
+    assert_eq!(named, expected);
+    let unknown = listening("mynetworks_style = host\ninet_interfaces = no.example.com\n");
+    assert_eq!(unknown, Config::default().listen.addresses);
 
     let none = checked(&shelf("smtp inet n - y - - smtpd\n"));
     assert!(why(&none, "master.cf").contains("there is no postscreen in it"));
@@ -275,6 +280,72 @@ fn a_long_list_has_a_line_for_each_and_what_was_guessed_is_said() {
     let said = |part: &str| imported.notes.iter().any(|note| note.contains(part));
     assert!(said("$mail_version is not set in main.cf") && said("`postmap -s lmdb:/x | "), "{:?}", imported.notes);
     assert!(imported.taken.iter().all(|taken| !taken.setting.contains('\n')));
+}
+
+#[test]
+fn what_rejects_nearly_everybody_is_said_and_no_deny_covers_this_host() {
+    let table =
+        "198.51.100.9 permit\n203.0.113.0/24 reject\n192.0.2.0/25 reject\n198.51.100.0/24 reject\n0.0.0.0/0 reject\n";
+    let main = "mynetworks_style = host\npostscreen_access_list = permit_mynetworks, cidr:/t\n";
+    let imported = checked(&Shelf::postscreen(main).with("/t", table));
+    let said = why(&imported, "postscreen_access_list");
+    assert!(said.starts_with("/t:5 rejects everybody else"), "{said}");
+    let config = parse(&imported.configuration);
+    assert!(config.denies.iter().all(|deny| deny.prefix.prefix_len() >= 24), "{:?}", config.denies);
+    let denied = |address: &str| {
+        let address: std::net::IpAddr = address.parse().unwrap();
+        config.denies.iter().any(|deny| deny.prefix.contains(&address))
+    };
+    assert!(denied("203.0.113.1") && denied("192.0.2.11") && denied("198.51.100.10"));
+    // This host's own addresses, its gateway, and who is permitted: a daemon does not start with a deny of those.
+    assert!(!denied("192.0.2.10") && !denied("192.0.2.110") && !denied("198.51.100.254") && !denied("198.51.100.9"));
+}
+
+#[test]
+fn names_and_places_are_what_postfix_makes_of_them() {
+    let access = Shelf::default()
+        .with("/etc/postfix/main.cf", "mynetworks = $config_directory/networks\npostscreen_access_list = permit_mynetworks, cidr:${config_directory}/access\n")
+        .with("/etc/postfix/master.cf", MASTER)
+        .with("/etc/postfix/networks", "198.51.100.0/28\n")
+        .with("/etc/postfix/access", "203.0.113.0/24 reject\n");
+    let config = parse(&checked(&access).configuration);
+    assert!(config.listen.own_networks.contains(&"198.51.100.0/28".parse().unwrap()) && config.denies.len() == 1);
+
+    let hostname = |system: &str, main: &str| {
+        let shelf = Shelf::postscreen(&format!("mynetworks_style = host\n{main}"));
+        let imported = run_on(system, &shelf, None).unwrap();
+        parse(&imported.configuration).hostname.to_string()
+    };
+    assert_eq!(hostname("mx", "mydomain = example.org\n"), "mx.example.org");
+    assert_eq!(hostname("mx", ""), "mx.localdomain");
+    assert_eq!(hostname("mx.example.net", "mydomain = example.org\nmyhostname = in.$mydomain\n"), "in.example.org");
+
+    // Neither can be made of the other: Postfix does not start with that, and we do not hang on it.
+    for main in
+        ["myhostname = mx.$mydomain\n", "mydomain = $myhostname\n", "mydomain = $mydomain\nmyhostname = $mydomain\n"]
+    {
+        let _ = run_on("mx", &Shelf::postscreen(main), None);
+    }
+}
+
+#[test]
+fn the_networks_of_the_interfaces_are_ours_as_mynetworks_style_has_them() {
+    let own = |main: &str| {
+        let imported = imported(main);
+        let networks = parse(&imported.configuration).listen.own_networks;
+        networks[Config::default().listen.own_networks.len()..].iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(own("mynetworks_style = subnet\n"), ["192.0.2.0/26", "192.0.2.110/32", "2001:db8:25::/64"]);
+    assert_eq!(own("mynetworks_style = class\n"), ["192.0.2.0/24", "2001:db8:25::/64"]);
+    assert_eq!(own("mynetworks_style = host\n"), [""; 0]);
+    // As long as nobody says how far Postfix has come, it is the old default.
+    assert_eq!(own("inet_protocols = ipv4\n"), ["192.0.2.0/26", "192.0.2.110/32"]);
+    assert_eq!(own("compatibility_level = 3.6\n"), [""; 0]);
+    assert_eq!(own("mynetworks_style = subnet\ninet_interfaces = loopback-only\n"), [""; 0]);
+    assert_eq!(
+        own("mynetworks_style = subnet\ninet_interfaces = mx.example.com\n"),
+        ["192.0.2.0/26", "2001:db8:25::/64"]
+    );
 }
 
 #[test]

@@ -6,8 +6,9 @@ mod reading;
 mod real;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::Path;
+
+use ipnet::IpNet;
 
 use super::Files;
 use super::import::{Host, Imported, import};
@@ -44,14 +45,32 @@ submission inet n       -       y       -       -       smtpd
   -o syslog_name=postfix/submission
 ";
 
-const ADDRESSES: [&str; 5] = ["127.0.0.1", "::1", "192.0.2.10", "192.0.2.110", "2001:db8:25::10"];
+const INTERFACES: [&str; 6] =
+    ["127.0.0.1/8", "::1/128", "192.0.2.10/26", "192.0.2.110/32", "2001:db8:25::10/64", "fe80::1/64"];
 
 pub(super) fn run(shelf: &Shelf, service: Option<&str>) -> Result<Imported, String> {
+    run_on("mx.example.com", shelf, service)
+}
+
+pub(super) fn run_on(hostname: &str, shelf: &Shelf, service: Option<&str>) -> Result<Imported, String> {
     let certificate = |certificate: &Path, _: &Path| match certificate.to_str() {
         Some(path) if path.contains("good") => Ok(()),
         _ => Err(format!("{}: cannot be read", certificate.display())),
     };
-    let addresses = ADDRESSES.iter().map(|address| address.parse::<IpAddr>().unwrap()).collect();
-    let host = Host { files: shelf, hostname: "mx.example.com".to_owned(), addresses, certificate: &certificate };
+    let interfaces: Vec<IpNet> = INTERFACES.iter().map(|interface| interface.parse().unwrap()).collect();
+    let lookup = |name: &str| match name {
+        "mx.example.com" => vec!["192.0.2.10".parse().unwrap(), "2001:db8:25::10".parse().unwrap()],
+        "elsewhere.example.com" => vec!["203.0.113.1".parse().unwrap()],
+        _ => Vec::new(),
+    };
+    let host = Host {
+        files: shelf,
+        hostname: hostname.to_owned(),
+        addresses: interfaces.iter().map(IpNet::addr).collect(),
+        interfaces,
+        gateways: vec!["198.51.100.254".parse().unwrap()],
+        lookup: &lookup,
+        certificate: &certificate,
+    };
     import(Path::new("/etc/postfix/main.cf"), service, &host)
 }
