@@ -4,7 +4,7 @@
 #
 # 1. The new executable is put beside the old one and asked: does it run here, does it take the configuration, does its `doctor`
 #    find a problem. If it says no, nothing was changed.
-# 2. Each file takes its place by a rename; what it replaces is kept in /usr/lib/screener/previous.
+# 2. What will be replaced is kept in /usr/lib/screener/previous; only then each file takes its place by a rename.
 # 3. A daemon that runs leaves its place to the new one (`screener upgrade`), and no connection is refused. Where none runs systemd
 #    starts it.
 # 4. Within a bounded time the new one has to serve, with nothing degraded that was not so before. Else everything is put back.
@@ -23,6 +23,8 @@ anyway=
 patience=60
 # For so many seconds in a row it has to be well.
 settled=3
+# How many seconds the version before has to stand again: whoever was impatient with the new one is not with this one.
+patience_with_old=120
 
 say() { echo "install: $*"; }
 run() { echo "+ $*"; "$@"; }
@@ -34,14 +36,26 @@ refuse() {
 }
 has_systemd() { [ -d /run/systemd/system ]; }
 
+usage() {
+    echo "usage: install.sh [--anyway] [--patience SECONDS], $settled seconds at the least" >&2
+    exit 1
+}
 while [ $# -gt 0 ]; do
     case $1 in
         --anyway) anyway=yes ;;
-        --patience) patience=${2:?seconds}; shift ;;
-        *) echo "usage: install.sh [--anyway] [--patience SECONDS]" >&2; exit 1 ;;
+        --patience)
+            [ $# -ge 2 ] || usage
+            patience=$2
+            shift
+            ;;
+        *) usage ;;
     esac
     shift
 done
+case $patience in
+    '' | *[!0-9]*) usage ;;
+esac
+[ "$patience" -ge "$settled" ] || usage
 if [ "$(id -u)" != 0 ]; then
     say "this needs root"
     exit 1
@@ -51,14 +65,18 @@ if ! flock -n 9; then
     say "another installation is at work here"
     exit 1
 fi
+if [ ! -e "$from$installed" ]; then
+    say "another installation has begun meanwhile, and taken these files away"
+    exit 1
+fi
 
-# The process of the daemon that serves, if one does.
+# The process of the daemon that serves, if one does. One that hangs does not.
 daemon() {
-    "$installed" status --json 2>/dev/null |
+    timeout 10 "$installed" status --json 2>/dev/null |
         sed -n -e '/^  "pid": /h' -e '/^  "state": "serving"/{g;s/[^0-9]//gp;}'
 }
 # What it says is degraded, without the numbers in it, which change.
-degraded() { "$installed" status 2>/dev/null | sed -n '/^DEGRADED: /s/[0-9][0-9.]*/N/gp' | sort -u; }
+degraded() { timeout 10 "$installed" status 2>/dev/null | sed -n '/^DEGRADED: /s/[0-9][0-9.]*/N/gp' | sort -u; }
 is_installed_one() { [ "/proc/$1/exe" -ef "$installed" ]; }
 
 # 1. Ask it, and what it would replace.
@@ -101,22 +119,29 @@ if [ -n "$configured" ]; then
 fi
 
 # 2. The files; the executable last.
-place() {
-    # A whole file or none, whatever happens meanwhile.
-    mkdir -p "/$(dirname "$2")" && cp "$1/$2" "/$2.part" && chmod "$3" "/$2.part" && mv "/$2.part" "/$2"
-}
 changed=
 for path in $(cd "$from" && find usr -type f); do
     cmp -s "$from/$path" "/$path" || changed="$changed $path"
 done
+# A second name for a file, where that can be: files are only ever replaced by renames. It needs no room on a disk that is full.
+again() { ln "$1" "$2" 2>/dev/null || cp -p "$1" "$2"; }
+# What is replaced can be put back, all of it, before anything is.
+keep() {
+    rm -rf "$kept.part"
+    mkdir -p "$kept.part" || return
+    for path in $changed; do
+        [ -e "/$path" ] || continue
+        mkdir -p "$kept.part/$(dirname "$path")" && again "/$path" "$kept.part/$path" || return
+    done
+    run rm -rf "$kept" && mv "$kept.part" "$kept"
+}
+place() {
+    # A whole file or none, whatever happens meanwhile.
+    mkdir -p "/$(dirname "$2")" && cp "$1/$2" "/$2.part" && chmod "$3" "/$2.part" && mv "/$2.part" "/$2" && return
+    rm -f "/$2.part"
+    return 1
+}
 put() {
-    if [ -n "$changed" ]; then
-        run rm -rf "$kept" || return
-        for path in $changed; do
-            [ -e "/$path" ] || continue
-            mkdir -p "$kept/$(dirname "$path")" && cp -p "/$path" "$kept/$path" || return
-        done
-    fi
     for path in $changed; do
         case /$path in
             "$installed") ;;
@@ -139,26 +164,31 @@ put() {
     fi
 }
 put_back() {
+    stuck=
     for path in $changed; do
         if [ ! -e "$kept/$path" ]; then
-            rm -f "/$path"
-        elif ! cmp -s "$kept/$path" "/$path"; then
-            mode=644
-            [ "/$path" != "$installed" ] || mode=755
-            place "$kept" "$path" "$mode"
+            rm -f "/$path" || stuck="$stuck /$path"
+        elif [ ! "$kept/$path" -ef "/$path" ]; then
+            rm -f "/$path.part"
+            again "$kept/$path" "/$path.part" && mv "/$path.part" "/$path" || stuck="$stuck /$path"
         fi
     done
     rm -f "$new"
     ! has_systemd || run systemctl daemon-reload
+    [ -z "$stuck" ] || say "not put back, see $kept:$stuck"
 }
-# Waits until a daemon answers for which a condition holds, for some seconds in a row.
+# By a clock that nobody sets.
+seconds() {
+    read -r up _ </proc/uptime
+    echo "${up%%.*}"
+}
+# Waits until a daemon answers for which a condition holds, for some seconds in a row; for at most so many seconds.
 wait_for() {
     condition=$1
-    left=$patience
+    until=$(($(seconds) + $2))
     well=0
-    while [ "$well" -lt "$settled" ] && [ "$left" -gt 0 ]; do
+    while [ "$well" -lt "$settled" ] && [ "$(seconds)" -lt "$until" ]; do
         sleep 1
-        left=$((left - 1))
         pid=$(daemon)
         if [ -n "$pid" ] && "$condition"; then
             well=$((well + 1))
@@ -174,6 +204,15 @@ is_new_and_well() {
     [ ! -s "$from/worse" ]
 }
 is_old() { [ "$pid" = "$before" ] || is_installed_one "$pid"; }
+# Ends the new daemon if it hangs: it holds what the old version needs.
+end_taker() {
+    left=50
+    while [ -n "$taker" ] && [ -e "/proc/$taker/exe" ] && [ "$left" -gt 0 ]; do
+        kill -9 "$taker" 2>/dev/null
+        left=$((left - 1))
+        sleep 0.2
+    done
+}
 back() {
     say "NOT DONE: $*"
     [ ! -s "$from/worse" ] || cat "$from/worse"
@@ -181,6 +220,10 @@ back() {
         ! has_systemd || run systemctl stop screener
         [ -e "$kept$installed" ] || run "$installed" kernel detach
         put_back
+        if [ -n "$stuck" ]; then
+            say "LOOK AT ONCE: no daemon runs, and files of the new version are in their places"
+            exit 2
+        fi
         say "everything is as it was: no daemon runs"
         exit 1
     fi
@@ -188,16 +231,18 @@ back() {
     put_back
     pid=$(daemon)
     if [ -n "$pid" ]; then
-        is_old || run "$installed" upgrade
+        is_old || run timeout 180 "$installed" upgrade
     elif has_systemd; then
         run systemctl reset-failed screener
-        run systemctl start screener
+        # Not `start`: one that hangs is active.
+        run systemctl restart screener
     else
+        end_taker
         # As it was called before; the lock is not for it.
         echo "+ setsid $installed $(tail -z -n +2 "$arguments" | tr '\0' ' ')"
         tail -z -n +2 "$arguments" | xargs -0 setsid -f "$installed" >>/var/log/screener.log 2>&1 9>&-
     fi
-    if wait_for is_old; then
+    if wait_for is_old "$patience_with_old" && [ -z "$stuck" ]; then
         say "the old version serves, as process $pid; what was wrong with the new one: $logs"
         exit 1
     fi
@@ -207,14 +252,24 @@ back() {
 logs="see the daemon's log"
 ! has_systemd || logs="journalctl -u screener"
 
+if [ -n "$changed" ] && ! keep; then
+    rm -rf "$kept.part"
+    refuse "what would be replaced cannot be kept in $kept"
+fi
 put || back "the files cannot be put in place"
 
 # 3. Start it, or have the one that runs leave its place.
+taker=
 if [ -n "$before" ]; then
     if is_installed_one "$before"; then
         say "process $before is this very executable"
     else
-        run timeout 180 "$installed" upgrade || back "the new version did not take over"
+        echo "+ timeout 180 $installed upgrade"
+        said=$(timeout 180 "$installed" upgrade 2>&1)
+        code=$?
+        echo "$said"
+        [ "$code" = 0 ] || back "the new version did not take over"
+        taker=$(echo "$said" | sed -n 's/^process \([0-9]*\) has taken over .*/\1/p')
     fi
 elif [ -z "$configured" ]; then
     say "done, but nothing is started: tell the MTA and $config of each other, then"
@@ -228,7 +283,7 @@ else
 fi
 
 # 4. Look at it.
-wait_for is_new_and_well || back "the new version does not serve well after $patience s"
+wait_for is_new_and_well "$patience" || back "the new version does not serve well after $patience s"
 if has_systemd; then
     run systemctl enable screener
 fi

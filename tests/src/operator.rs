@@ -112,6 +112,17 @@ pub fn cannot_stand() -> Result<Vec<u8>> {
     Ok(format!("{script}exec {} \"$@\"\n", executable()?.display()).into_bytes())
 }
 
+/// Another build that stands, and is then sent a signal: it dies, or hangs.
+///
+/// # Errors
+/// When there is no executable that could stand.
+pub fn stands_until(signal: &str) -> Result<Vec<u8>> {
+    let real = executable()?.display().to_string();
+    let answers = format!("{real} status --json 2>/dev/null | grep -q \"\\\"pid\\\": $$,\"");
+    let wait = format!("until {answers}; do sleep 0.1; done; kill -{signal} $$");
+    Ok(format!("#!/bin/sh\n[ \"$1\" != run ] || {{ {wait}; }} &\nexec {real} \"$@\"\n").into_bytes())
+}
+
 /// The database of packages of a host, empty but for what Screener depends on, of this system's versions.
 ///
 /// # Errors
@@ -141,7 +152,7 @@ echo "$*" >>/run/systemctl.log
 pid() { /usr/sbin/screener status --json 2>/dev/null | sed -n 's/^  "pid": \([0-9]*\),*$/\1/p'; }
 case $1 in
     is-active) [ -n "$(pid)" ] ;;
-    start)
+    start | restart)
         [ -z "$(pid)" ] || exit 0
         setsid -f /usr/sbin/screener run </dev/null >>/var/log/screener.log 2>&1 9>&-
         for _ in 1 2 3 4 5 6 7 8; do

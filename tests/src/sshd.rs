@@ -84,8 +84,14 @@ impl Sshd {
         let mut broken = 0;
         for child in children.split_whitespace() {
             let child = rustix::process::Pid::from_raw(child.parse().context("a process")?).context("a process")?;
-            rustix::process::kill_process(child, rustix::process::Signal::KILL)?;
-            broken += 1;
+            match rustix::process::kill_process(child, rustix::process::Signal::KILL) {
+                // That connection has ended meanwhile.
+                Err(rustix::io::Errno::SRCH) => {}
+                killed => {
+                    killed?;
+                    broken += 1;
+                }
+            }
         }
         anyhow::ensure!(broken > 0, "there was no connection to break");
         Ok(())

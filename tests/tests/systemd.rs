@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use screener_tests::cell;
@@ -17,6 +18,7 @@ use screener_tests::journald::{self, Journald, UNDER_THE_JOURNAL};
 use screener_tests::mta::Mta;
 use screener_tests::net::{Family, Net};
 use screener_tests::screener::{Screener, USUAL};
+use screener_tests::wait::{until, until_or_show};
 
 const SOON: Duration = Duration::from_secs(20);
 const NOTIFY: &str = "/run/notify.sock";
@@ -36,6 +38,17 @@ os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES=name, LISTEN_PID=str(os.getpid(
 os.execv(sys.argv[3], sys.argv[3:])
 "#;
 
+/// Has the daemon as a child, and whoever becomes an orphan, as a service manager has; tells of each end.
+const PARENT: &str = r#"
+import ctypes, os, sys
+PR_SET_CHILD_SUBREAPER = 36
+assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+if os.fork() == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+while True:
+    print("ended:", os.wait()[0], "!", flush=True)
+"#;
+
 fn front(addresses: &str) -> String {
     USUAL.replace("[kernel]", "[kernel]\nxdp = \"off\"")
         + &format!("[listen]\nmode = \"front\"\naddresses = [{addresses}]\n")
@@ -51,6 +64,35 @@ fn messages_until(manager: &UnixDatagram, word: &str) -> Result<String> {
         heard += &String::from_utf8_lossy(&bytes[..count]);
     }
     Ok(heard)
+}
+
+/// What the manager is told, read as it comes: whoever tells it something waits for that.
+struct Heard(Arc<Mutex<(String, Instant)>>);
+
+impl Heard {
+    fn begin(manager: UnixDatagram) -> Self {
+        let heard = Self(Arc::new(Mutex::new((String::new(), Instant::now()))));
+        let kept = Arc::clone(&heard.0);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            loop {
+                let Ok(count) = manager.recv(&mut bytes) else { continue };
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.0 += &String::from_utf8_lossy(&bytes[..count]);
+                kept.0.push('\n');
+                kept.1 = Instant::now();
+            }
+        });
+        heard
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    fn is_quiet_for(&self, time: Duration) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.elapsed() > time
+    }
 }
 
 fn manager(mx: &Host) -> Result<UnixDatagram> {
@@ -80,6 +122,35 @@ fn the_service_manager_hears_of_start_reload_takeover_and_end() {
         // The new one's from here on.
         screener.signal(Signal::TERM)?;
         messages_until(&manager, "STOPPING=1")?;
+        Ok(())
+    });
+}
+
+#[test]
+fn the_service_manager_hears_at_once_of_the_death_of_a_daemon_that_took_over() {
+    cell::test("the_service_manager_hears_at_once_of_the_death_of_a_daemon_that_took_over", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let _mta = Mta::start(&mx, "")?;
+        let heard = Heard::begin(manager(&mx)?);
+        let variables = ["NOTIFY_SOCKET=/run/notify.sock", "WATCHDOG_USEC=400000"];
+        let wrapper = [&["env"][..], &variables[..], &["/usr/bin/python3", "-c", PARENT][..]].concat();
+        let mut screener = Screener::start_under(&mx, &front("\"0.0.0.0:2525\""), &wrapper)?;
+        // The old one has a session left for longer than the new one lives.
+        let server = SocketAddr::new(mx.address(Family::V4)?, 2525);
+        let mut client = Client::connect(&internet, "198.51.100.64".parse()?, server)?;
+        client.expect(220)?;
+        client.begin_text()?;
+        expect_all(&mx, &["upgrade"], 0, &["has taken over after"])?;
+        let pid = screener.json(&["status", "--json"])?["pid"].as_i64().context("a pid")?;
+        let main = format!("MAINPID={pid}");
+        until("the manager to hear who is the service", SOON, || heard.text().contains(&main).then_some(()))?;
+        kill_process(Pid::from_raw(i32::try_from(pid)?).context("a process")?, Signal::KILL)?;
+        screener.wait_for_log(&format!("ended: {pid} !"), SOON)?;
+        // Nor does the old one say that the service is alive.
+        let quiet = || heard.is_quiet_for(Duration::from_secs(2)).then_some(());
+        until_or_show("nobody to tell the manager anything", SOON, || heard.text(), || Ok(quiet()))?;
+        client.send_line("last\r\n.")?;
+        client.expect(250)?;
         Ok(())
     });
 }

@@ -210,7 +210,7 @@ fn upgrade_starts_what_was_installed_since_and_a_bad_start_changes_nothing() {
         };
         let first = pid(&screener)?;
         screener.configure("[limits]\ncommands = 0\n")?;
-        expect_all(&mx, &["upgrade"], 2, &["ended (exit status: 2) and did not take over, this one goes on"])?;
+        expect_all(&mx, &["upgrade"], 2, &["ended and did not take over, this one goes on"])?;
         ensure!(pid(&screener)? == first);
         screener.configure(USUAL)?;
         let sending = half_a_mail(&internet, "198.51.100.24", SocketAddr::new(mx.address(Family::V4)?, 25))?;
@@ -243,6 +243,46 @@ fn whoever_takes_over_and_says_nothing_changes_nothing() {
         drop(met);
         screener.wait_for_log("did not take over: ", SOON)?;
         screener.tell(&["reload"])?;
+        Ok(())
+    });
+}
+
+/// Takes everything that the daemon gives, and never says that it stands.
+const NEVER_STANDS: &str = r#"
+import json, os, socket, time
+meeting = socket.socket(socket.AF_UNIX)
+meeting.bind("/run/screener/control.sock.heir")
+meeting.listen(1)
+asking = socket.socket(socket.AF_UNIX)
+asking.connect("/run/screener/control.sock")
+asking.sendall(b"POST /v1/takeover HTTP/1.1\r\nHost: screener\r\nContent-Length: 0\r\n\r\n")
+met, _ = meeting.accept()
+lines = met.makefile("rb")
+json.loads(lines.readline())
+met.sendall(b'"go"\n')
+message, given, _, _ = socket.recv_fds(met, 65536, 253)
+print("given", len(given), "descriptors", flush=True)
+met.sendall(b'"go"\n')
+time.sleep(1000)
+"#;
+
+#[test]
+fn a_new_daemon_that_does_not_stand_is_ended_before_the_old_one_goes_on() {
+    cell::test("a_new_daemon_that_does_not_stand_is_ended_before_the_old_one_goes_on", || {
+        let (mx, internet) = Net::mx_and_internet()?;
+        let _mta = Mta::start(&mx, "")?;
+        let mut screener = Screener::start(&mx, USUAL)?;
+        let mut heir = mx.spawn(mx.command("/usr/bin/python3").args(["-c", NEVER_STANDS]))?;
+        heir.wait_for_line("descriptors", SOON)?;
+        ensure!(!heir.wait(SOON)?.success(), "{}", heir.log());
+        screener.wait_for_log("did not take over, this one goes on: it said Go", SOON)?;
+        let mut client =
+            Client::connect(&internet, "198.51.100.25".parse()?, SocketAddr::new(mx.address(Family::V4)?, 25))?;
+        client.expect(220)?;
+        client.begin_mail(250)?;
+        let status = screener.json(&["status", "--json"])?;
+        ensure!(status["pid"] == screener.id(), "{status}");
+        ensure!(status["degraded"].as_array().is_some_and(Vec::is_empty), "{status}");
         Ok(())
     });
 }

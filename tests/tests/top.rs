@@ -83,6 +83,7 @@ fn for_machines_it_prints_an_object_a_look_and_says_when_there_is_no_daemon() {
                 ensure!(looks.len() == 3, "{said}");
                 ensure!(second["seconds"].as_f64().is_some_and(|seconds| seconds > 0.1), "{said}");
                 ensure!(second["connections"]["accepted"] == serde_json::json!({"total": 1, "rate": 0.0}), "{said}");
+                ensure!(second["connections"]["greeted"] == serde_json::json!({"total": 1, "rate": 0.0}), "{said}");
                 ensure!(second["kernel"].as_array().is_some_and(|counters| !counters.is_empty()), "{said}");
             }
         }

@@ -35,7 +35,7 @@ pub(crate) struct Deploy {
     anyway: bool,
 
     /// How long the new version may take until it serves well
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(3..))]
     patience: u32,
 
     /// Print the commands and run none of them

@@ -71,6 +71,8 @@ impl Top {
         let mut ticks = interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut before: Option<Look> = None;
+        // Whoever saw one waits for the next, which at its start may not answer as one that stands.
+        let mut met = false;
         let mut looks = 0;
         loop {
             ticks.tick().await;
@@ -78,10 +80,11 @@ impl Top {
                 Ok(now) => {
                     let view = View::between(before.as_ref(), &now);
                     before = Some(now);
+                    met = true;
                     Shown::Daemon(Box::new(view))
                 }
                 // Waiting would not help.
-                Err(error @ (ClientError::NotAllowed(_) | ClientError::Broken { .. })) if before.is_none() => {
+                Err(error @ (ClientError::NotAllowed(_) | ClientError::Broken { .. })) if !met => {
                     return Err(error.into());
                 }
                 Err(error) => {
@@ -108,11 +111,57 @@ fn print(shown: &Shown) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{UnixListener, UnixStream};
+
     use super::*;
+    use crate::control::api::Status;
+    use crate::control::api_dnsbl::Dnsbl;
 
     #[test]
     fn a_pause_is_a_duration_and_not_too_short() {
         assert_eq!(pause("500ms"), Ok(Duration::from_millis(500)));
         assert!(pause("10ms").is_err() && pause("often").is_err() && pause("0s").is_err());
+    }
+
+    /// Answers a look as a daemon does.
+    async fn answer(mut stream: UnixStream) -> io::Result<()> {
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            stream.read_buf(&mut asked).await?;
+        }
+        let body = match String::from_utf8_lossy(&asked).split(' ').nth(1) {
+            Some("/v1/status") => serde_json::to_string(&Status::default())?,
+            Some("/v1/dnsbl") => serde_json::to_string(&Dnsbl::default())?,
+            _ => "# EOF\n".to_owned(),
+        };
+        let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).await
+    }
+
+    #[tokio::test]
+    async fn whoever_met_a_daemon_waits_for_the_next_though_it_breaks_off() {
+        let place = tempfile::tempdir().unwrap();
+        let socket = place.path().join("control.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        tokio::spawn(async move {
+            // A look is three questions. The second and the third look end with their first one.
+            for question in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                if ![3, 4].contains(&question) {
+                    answer(stream).await.unwrap();
+                }
+            }
+        });
+        let top = Top { interval: Duration::from_millis(100), count: Some(4), form: Form { json: true } };
+        let shown = RefCell::new(Vec::new());
+        let show = |seen: &Shown| {
+            shown.borrow_mut().push(matches!(seen, Shown::Daemon(_)));
+            Ok(())
+        };
+        assert_eq!(top.watch(&Client::new(socket), show).await.unwrap(), Answer::Yes);
+        assert_eq!(shown.into_inner(), [true, false, false, true]);
     }
 }

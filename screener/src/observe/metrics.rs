@@ -19,6 +19,7 @@ use crate::pass::Test;
 #[derive(Debug, Default)]
 pub struct Metrics {
     sessions: Family<Outcome, Counter>,
+    greetings: Counter,
     failed: Family<Failed, Counter>,
     handoffs_failed: Counter,
     handshakes: Family<Handshake, Counter>,
@@ -89,6 +90,11 @@ impl Metrics {
         self.sessions.get_or_create(&Outcome { outcome }).inc();
     }
 
+    /// A client has been greeted by us, and may speak.
+    pub fn greeted(&self) {
+        self.greetings.inc();
+    }
+
     /// A client failed a test.
     pub fn test_failed(&self, test: Test) {
         self.failed.get_or_create(&Failed { test: test.name() }).inc();
@@ -139,6 +145,8 @@ impl Metrics {
     pub fn text(&self, status: &Status, dnsbl: &Dnsbl, feeds: &[Feed], degraded: &[&'static str]) -> String {
         let mut registry = Registry::with_prefix("screener");
         registry.register("sessions", "Sessions by outcome", self.sessions.clone());
+        let help = "Greetings of ours that were sent to their end, after which a client may speak";
+        registry.register("greetings", help, self.greetings.clone());
         registry.register("tests_failed", "Failed tests", self.failed.clone());
         registry.register("handoffs_failed", "Sessions that the MTA did not take", self.handoffs_failed.clone());
         registry.register("tls_handshakes", "TLS handshakes with clients, by protocol", self.handshakes.clone());

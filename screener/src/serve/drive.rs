@@ -187,6 +187,7 @@ impl Talk {
                     self.place = self.daemon.tarpit(&self.live);
                     self.session.handle(Now::read(), Input::Tarpit(self.place.is_some()));
                 }
+                Output::Greeted => self.daemon.metrics.greeted(),
                 Output::Withdraw(test) => self.daemon.withdraw(self.session.arrival(), test),
                 Output::Grant(stamps) => {
                     self.lists.granted = true;

@@ -189,13 +189,15 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
         warn!("the daemon before this one is gone already: {error}");
     }
     systemd::ready(&daemon.in_a_line());
-    tokio::spawn(systemd::keep_alive());
+    let alive = tokio::spawn(systemd::keep_alive());
 
     let replaced = tokio::select! {
         () = until_told_to_stop(&daemon, &mut signals) => false,
         () = daemon.retired.cancelled() => true,
     };
     if replaced {
+        // Only the one in its place says now whether the service is alive.
+        alive.abort();
         outlive(&daemon, &mut signals).await;
     } else {
         drain(&daemon, &mut signals).await;

@@ -22,7 +22,7 @@ use super::reply::{self, Reply};
 use super::start_tls::StartingTls;
 use super::state::Core;
 use super::tarpit::{self, Then};
-use super::{Input, Phase};
+use super::{Input, Output, Phase};
 
 /// How much of a name or an address a decision shows: the longest path of RFC 5321 section 4.5.3.1.3.
 const LONGEST_NAME: usize = 256;
@@ -68,6 +68,7 @@ impl Dialogue {
     pub(super) fn enter(core: &mut Core, now: Now) -> Phase {
         core.moment = (Moment::AfterHandshake, now.instant);
         core.send_banner();
+        core.output.push_back(Output::Greeted);
         // The rest of a line that was begun before the greeting may cross it: that is one offence and not two.
         core.undelivered &= core.input.is_empty();
         let last = "CONNECT".to_owned();

@@ -178,6 +178,8 @@ pub enum Output {
     /// Has another address of this client's passed just now? It called itself so; whether both are one sender is to be proved
     /// otherwise. The answer comes back as [`Input::Sibling`].
     AskSibling(String),
+    /// The greeting is complete, and the client may speak; the last line of one that only makes a refusal lawful does not count.
+    Greeted,
     /// Remember that the client passed.
     Grant(Stamps),
     /// The client has failed this test after all: what was remembered of it does not hold.

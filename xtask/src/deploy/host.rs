@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
@@ -13,8 +14,9 @@ use crate::process;
 /// Where the installation on a host writes what it does, and whoever comes back reads it.
 pub(super) const LOG: &str = "/var/log/screener-install.log";
 
-/// Where the tarball is unpacked. Whoever lost the connection leaves it behind; the next one begins anew.
-const ROOM: &str = "/var/tmp/screener-install";
+/// Where tarballs are unpacked, each deployment's in a directory of its own: two that come at once never mix. Whoever lost the
+/// connection leaves one behind; the next one removes it.
+const ROOMS: &str = "/var/tmp/screener-install";
 
 /// Whoever installs holds it (`packaging/install.sh`).
 const LOCK: &str = "/run/screener-install.lock";
@@ -67,8 +69,9 @@ impl fmt::Display for Host {
 impl Host {
     /// Prints what would be done.
     pub(super) fn show(&self, tarball: &Path, arguments: &str) {
-        process::echo_with_input(&self.command(&bring()), tarball);
-        process::echo(&self.command(&install(arguments)));
+        let room = room();
+        process::echo_with_input(&self.command(&bring(&room)), tarball);
+        process::echo(&self.command(&install(&room, arguments)));
     }
 
     /// Brings the tarball, and installs what is in it.
@@ -77,11 +80,12 @@ impl Host {
     /// When it cannot be brought; then nothing was changed.
     pub(super) fn install(&self, tarball: &Path, arguments: &str) -> Result<Outcome> {
         let input = File::open(tarball).with_context(|| format!("cannot read {}", tarball.display()))?;
-        let mut bring = self.command(&bring());
+        let room = room();
+        let mut bring = self.command(&bring(&room));
         process::echo_with_input(&bring, tarball);
         let brought = bring.stdin(input).status().context("cannot start what brings it")?;
         anyhow::ensure!(brought.success(), "{}", self.not_brought(brought.code()));
-        let mut install = self.command(&install(arguments));
+        let mut install = self.command(&install(&room, arguments));
         process::echo(&install);
         let status = install.stdin(Stdio::null()).status().context("cannot start what installs it")?;
         Ok(match status.code() {
@@ -99,9 +103,10 @@ impl Host {
                 format!("ssh does not reach it, or asks something: try `ssh -o BatchMode=yes {name} true`")
             }
             (Self::There(_), _) => {
-                "it could not be unpacked there: is the user root, or has a sudo that asks nothing; is another at work there?".to_owned()
+                "it could not be unpacked there: is the user root, or has a sudo that asks nothing; is there room; is another at work there?"
+                    .to_owned()
             }
-            (Self::Here, _) => "it could not be unpacked: is another at work here?".to_owned(),
+            (Self::Here, _) => "it could not be unpacked: is there room; is another at work here?".to_owned(),
         };
         format!("{why}. Nothing was changed")
     }
@@ -124,17 +129,28 @@ impl Host {
     }
 }
 
-fn bring() -> String {
+/// A name that no other deployment has.
+fn room() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{ROOMS}.{:x}-{:x}", now.as_micros(), std::process::id())
+}
+
+fn bring(room: &str) -> String {
+    let unpack = format!("tar -C {room} --strip-components=1 --no-same-owner -xzf -");
+    // What is half unpacked would only be in the way, on a full disk above all.
     format!(
-        "umask 022 && exec 9>{LOCK} && flock -n 9 && rm -rf {ROOM} && mkdir {ROOM} && tar -C {ROOM} --strip-components=1 --no-same-owner -xzf -"
+        "umask 022 && exec 9>{LOCK} && flock -n 9 && rm -rf {ROOMS}* && mkdir {room} && {{ {unpack} || {{ rm -rf {room}; exit 1; }}; }}"
     )
 }
 
 /// Runs the installer out of the reach of whoever looks on, so that it goes on to its end when they go.
-fn install(arguments: &str) -> String {
+fn install(room: &str, arguments: &str) -> String {
+    let gone = "install: another installation has begun meanwhile, and taken these files away";
+    let install = format!("sh {room}/install.sh {arguments}; code=$?; rm -rf {room}; exit $code");
     format!(
-        ": >{LOG}; nohup setsid --wait sh {ROOM}/install.sh {arguments} >>{LOG} 2>&1 </dev/null & \
-         tail -n +1 -f --pid=$! {LOG}; wait $!"
+        "[ -d {room} ] || {{ echo \"{gone}\"; exit 1; }}; true >{LOG} || exit 1; nohup setsid --wait sh -c {} >>{LOG} 2>&1 </dev/null & \
+         tail -n +1 -f --pid=$! {LOG}; wait $!",
+        process::quoted(install.as_ref())
     )
 }
 

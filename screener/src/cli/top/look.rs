@@ -25,6 +25,8 @@ pub(super) struct Counted {
     pub(super) failed: BTreeMap<String, u64>,
     /// Sessions that the MTA did not take.
     pub(super) handoffs_failed: u64,
+    /// Greetings of the daemon's own, sent to their end.
+    pub(super) greetings: u64,
 }
 
 impl Look {
@@ -50,6 +52,8 @@ impl Counted {
                 counted.failed.extend(label(name).map(|test| (test, value)));
             } else if name == "screener_handoffs_failed_total" {
                 counted.handoffs_failed = value;
+            } else if name == "screener_greetings_total" {
+                counted.greetings = value;
             }
         }
         counted
@@ -70,10 +74,11 @@ mod tests {
         metrics.session_decided("refused");
         metrics.test_failed(Test::Pregreet);
         metrics.handoff_failed();
+        metrics.greeted();
         let counted = Counted::read(&metrics.text(&Status::default(), &Dnsbl::default(), &[], &[]));
         assert_eq!(counted.outcomes, [("handed_off".to_owned(), 2), ("refused".to_owned(), 1)].into());
         assert_eq!(counted.failed, [("pregreet".to_owned(), 1)].into());
-        assert_eq!(counted.handoffs_failed, 1);
+        assert_eq!((counted.handoffs_failed, counted.greetings), (1, 1));
         assert_eq!(Counted::read("nothing of ours 1\n# EOF"), Counted::default());
     }
 }

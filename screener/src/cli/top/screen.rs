@@ -23,12 +23,13 @@ fn of_daemon(view: &View) -> Vec<String> {
     let mut lines = vec![
         format!("screener {} in {} mode, process {}, up {uptime}{state}", view.version, view.mode, view.pid),
         format!(
-            "connections {} of {}, {} in the tarpit{stress}; {} accepted, {} of them tagged",
+            "connections {} of {}, {} in the tarpit{stress}; {} accepted, {} of them tagged; {} greeted",
             connections.now,
             connections.limit,
             connections.tarpitted,
             rate(connections.accepted),
-            rate(connections.tagged)
+            rate(connections.tagged),
+            rate(connections.greeted)
         ),
         format!(
             "passes {}, deny entries {}; offenders: {} dropped, {} tarpitted, {} that failed lately",
@@ -100,7 +101,7 @@ mod tests {
         let text = lines(&Shown::Daemon(Box::new(View::between(Some(&before), &now)))).join("\n");
         for part in [
             "screener 0.1.0 in steer mode, process 1, up 0s",
-            "connections 7 of 100, 0 in the tarpit; 8.0/s accepted",
+            "connections 7 of 100, 0 in the tarpit; 8.0/s accepted, 0/s of them tagged; 4.0/s greeted",
             "DEGRADED: eth0: gone",
             "       8.0/s           108  handed_off",
             "pregreet",

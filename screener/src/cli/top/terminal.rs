@@ -10,7 +10,8 @@ const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 /// To the top.
 const HOME: &str = "\x1b[H";
-/// Clears what was longer before: the rest of the line, and the rest of the screen.
+/// Clear what was there before, from the cursor on: before anything is written there, for behind a line that is as wide as the
+/// terminal the cursor still stands on its last character.
 const REST_OF_LINE: &str = "\x1b[K";
 const REST_OF_SCREEN: &str = "\x1b[J";
 
@@ -57,9 +58,14 @@ fn frame(lines: &[String], width: usize, height: usize) -> String {
     let fitting = lines.iter().take(height).map(|line| {
         // What a daemon says is no command for the terminal.
         let plain = line.chars().map(|c| if c.is_control() { '?' } else { c });
-        plain.take(width).chain(REST_OF_LINE.chars()).collect::<String>()
+        REST_OF_LINE.chars().chain(plain.take(width)).collect::<String>()
     });
-    format!("{HOME}{}{REST_OF_SCREEN}", fitting.collect::<Vec<_>>().join("\r\n"))
+    let mut picture = HOME.to_owned() + &fitting.collect::<Vec<_>>().join("\r\n");
+    if lines.len() < height {
+        picture += "\r\n";
+        picture += REST_OF_SCREEN;
+    }
+    picture
 }
 
 fn say(text: &str) -> io::Result<()> {
@@ -114,6 +120,7 @@ mod tests {
     fn a_picture_fits_and_holds_no_command_of_anybody_elses() {
         let lines = ["12345678".to_owned(), "a\x1b[2Jb".to_owned(), "below".to_owned()];
         let picture = frame(&lines, 5, 2);
-        assert_eq!(picture, "\x1b[H12345\x1b[K\r\na?[2J\x1b[K\x1b[J");
+        assert_eq!(picture, "\x1b[H\x1b[K12345\r\n\x1b[Ka?[2J");
+        assert_eq!(frame(&lines[2..], 5, 2), "\x1b[H\x1b[Kbelow\r\n\x1b[J");
     }
 }

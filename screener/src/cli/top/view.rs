@@ -63,6 +63,8 @@ pub(super) struct Connections {
     /// So many that waits are shortened.
     pub(super) stress: bool,
     pub(super) accepted: Rate,
+    /// Greetings of the daemon's own that were sent to their end. The MTA greets whom it gets before that.
+    pub(super) greeted: Rate,
     /// By the listener of the tagged class.
     pub(super) tagged: Rate,
 }
@@ -137,6 +139,7 @@ impl View {
                 tarpitted: status.sessions.tarpitted,
                 stress: status.sessions.stress,
                 accepted: of(|look| look.status.sessions.total),
+                greeted: of(|look| look.counted.greetings),
                 tagged: of(|look| look.status.sessions.tagged),
             },
             passes: status.passes,
@@ -226,6 +229,7 @@ pub(super) mod tests {
             outcomes: [("handed_off".to_owned(), n)].into(),
             failed: if n > 100 { [("pregreet".to_owned(), n - 100)].into() } else { BTreeMap::new() },
             handoffs_failed: 0,
+            greetings: n / 2,
         };
         Look { at, status, dnsbl: Dnsbl { lists: vec![list], ..Dnsbl::default() }, counted }
     }
@@ -236,6 +240,7 @@ pub(super) mod tests {
         let view = View::between(Some(&look(begin, 1, 100)), &look(begin + Duration::from_secs(2), 1, 150));
         assert_eq!(view.seconds, Some(2.0));
         assert_eq!(view.connections.accepted, Rate { total: 150, rate: Some(25.0) });
+        assert_eq!(view.connections.greeted, Rate { total: 75, rate: Some(12.5) });
         assert_eq!(view.outcomes["handed_off"].rate, Some(25.0));
         // What happened for the first time has happened too.
         assert_eq!(view.failed["pregreet"], Rate { total: 50, rate: Some(25.0) });

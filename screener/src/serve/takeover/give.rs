@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use super::super::daemon::Daemon;
 use super::super::{offenders, reload, systemd};
+use super::process::Process;
 use super::{ANSWER, Given, Offer, PROTOCOL, Reply, Rest, STAND, Word, hear, meeting, say};
 use crate::control::Refusal;
 use crate::control::api;
@@ -22,6 +23,8 @@ use crate::ledger::Said;
 
 /// How much sessions may say while nobody reads it.
 const QUEUE: usize = 65_536;
+/// How long a new daemon that is sent away has to end by itself.
+const LEAVE: Duration = Duration::from_secs(2);
 /// How often the new daemon is told how many sessions are left.
 const COUNT: Duration = Duration::from_millis(500);
 
@@ -38,18 +41,19 @@ pub(in super::super) fn begin(daemon: &Arc<Daemon>) -> Result<api::Coming, Refus
     if peer.uid != own && !peer.uid.is_root() {
         return Err(Refusal::Wrong("only root or the daemon's own user takes over".to_owned()));
     }
-    let pid = peer.pid.as_raw_nonzero().get().cast_unsigned();
+    let heir = Process::open(peer.pid).map_err(failed)?;
     let daemon = Arc::clone(daemon);
     let runtime = tokio::runtime::Handle::current();
     let thread = std::thread::Builder::new().name("heir".to_owned()).spawn(move || {
         let _runtime = runtime.enter();
-        give(&daemon, &stream, pid);
+        give(&daemon, &stream, &heir);
     });
     thread.map_err(|error| Refusal::Failed(format!("no thread: {error}")))?;
     Ok(api::Coming { pid: std::process::id() })
 }
 
-fn give(daemon: &Arc<Daemon>, stream: &UnixStream, pid: u32) {
+fn give(daemon: &Arc<Daemon>, stream: &UnixStream, heir: &Process) {
+    let pid = heir.id();
     // Nobody changes anything from here on: no reload, no static entry, no setting of the kernel half.
     let _no_reload = daemon.reloading.lock().unwrap_or_else(PoisonError::into_inner);
     if daemon.retired.is_cancelled() {
@@ -69,8 +73,7 @@ fn give(daemon: &Arc<Daemon>, stream: &UnixStream, pid: u32) {
         Ok(()) => retire(daemon, stream, said, pid),
         Err(why) => {
             error!("process {pid} did not take over, this one goes on: {why}");
-            // The new one may still be listening for a reason.
-            let _ = say(stream, &Reply::Cannot(why.to_string()), &[]);
+            send_away(stream, heir, &why.to_string());
             drop(said);
             go_on(daemon);
         }
@@ -115,6 +118,21 @@ fn hand_over(daemon: &Daemon, stream: &UnixStream) -> anyhow::Result<()> {
         }
         Err(error) => anyhow::bail!("it did not stand in time: {error}"),
     }
+}
+
+/// Sees to it that the new daemon, which may only be slow, ends before anything is taken back: it would stand one day, and two would
+/// serve in one place, with one file and one socket.
+fn send_away(stream: &UnixStream, heir: &Process, why: &str) {
+    // It may still be listening for a reason; then it goes by itself.
+    let _ = say(stream, &Reply::Cannot(why.to_owned()), &[]);
+    if heir.ends_within(LEAVE) {
+        return;
+    }
+    warn!("process {} does not go by itself and is killed", heir.id());
+    if let Err(error) = heir.kill() {
+        error!("process {} cannot be killed: {error}; kill it, or two daemons serve here", heir.id());
+    }
+    heir.ends_within(ANSWER);
 }
 
 /// The new daemon stands: nothing here is this one's any more but its sessions.

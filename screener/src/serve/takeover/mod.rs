@@ -12,11 +12,12 @@
 //! | leaves: from now on tells what its sessions earn, until they have ended | takes that into its ledger |
 //!
 //! The sockets are never closed, so whoever connects meanwhile waits in their queues. Until the new one says that it stands the
-//! old one keeps a copy of everything: if the new one breaks, it opens its file again and goes on.
+//! old one keeps a copy of everything: if the new one breaks, or does not stand in time and is ended, it opens its file again and goes on.
 //!
 //! Holds the words of this talk; `take` is the new one's side, `give` the old one's; `upgrade` has the old one start the new one.
 
 pub(super) mod give;
+mod process;
 pub(super) mod take;
 pub(super) mod upgrade;
 

@@ -2,15 +2,19 @@
 //!
 //! Holds the start and the wait for the outcome. How a place is taken is `take`'s and `give`'s.
 
-use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::io::{self, PipeWriter, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use tracing::info;
 
 use super::super::daemon::Daemon;
 use super::STAND;
+use super::process::Process;
 use crate::control::{Refusal, api};
 
 /// How often the new process is looked at.
@@ -21,32 +25,31 @@ pub(in super::super) fn upgrade(daemon: &Arc<Daemon>) -> Result<api::Upgraded, R
     let begun = Instant::now();
     let program =
         daemon.program.as_ref().map_err(|error| Refusal::Failed(format!("where this executable lies: {error}")))?;
-    let mut child = start(daemon, program)
+    let pid = start(daemon, program)
         .map_err(|error| Refusal::Failed(format!("{} cannot be started: {error}", program.display())))?;
-    let pid = child.id();
     info!("{} was started as process {pid} to take over", program.display());
+    // One that is not there any more cannot be opened.
+    let process = Process::open(pid).ok();
     while !daemon.retired.is_cancelled() {
-        match child.try_wait() {
-            Ok(Some(status)) => {
-                return Err(Refusal::Failed(format!(
-                    "process {pid} ended ({status}) and did not take over, this one goes on; what was wrong stands in the log"
-                )));
-            }
-            Ok(None) if begun.elapsed() > STAND => {
-                // It may stand yet; then it says so itself.
-                return Err(Refusal::Failed(format!(
-                    "process {pid} does not stand after {} s: see the log",
-                    STAND.as_secs()
-                )));
-            }
-            Ok(None) => std::thread::sleep(LOOK),
-            Err(error) => return Err(Refusal::Failed(format!("process {pid} cannot be looked at: {error}"))),
+        if process.as_ref().is_none_or(|process| process.ends_within(LOOK)) && !daemon.retired.is_cancelled() {
+            return Err(Refusal::Failed(format!(
+                "process {pid} ended and did not take over, this one goes on; what was wrong stands in the log"
+            )));
+        }
+        if begun.elapsed() > STAND {
+            // It may stand yet; then it says so itself.
+            return Err(Refusal::Failed(format!(
+                "process {pid} does not stand after {} s: see the log",
+                STAND.as_secs()
+            )));
         }
     }
-    Ok(api::Upgraded { pid, seconds: begun.elapsed().as_secs_f64() })
+    Ok(api::Upgraded { pid: pid.as_raw_nonzero().get().cast_unsigned(), seconds: begun.elapsed().as_secs_f64() })
 }
 
-fn start(daemon: &Daemon, program: &PathBuf) -> std::io::Result<Child> {
+/// Starts it as an orphan, so as the service manager's child: should it break while the old daemon still has sessions, the manager
+/// hears of that at once. A child of the old daemon's is the manager's business only after that has ended.
+fn start(daemon: &Daemon, program: &Path) -> io::Result<Pid> {
     let mut command = Command::new(program);
     command.args(["run", "--take-over"]);
     if let Some(file) = &daemon.origin.file {
@@ -59,5 +62,23 @@ fn start(daemon: &Daemon, program: &PathBuf) -> std::io::Result<Child> {
     for name in ["WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
         command.env_remove(name);
     }
-    command.spawn()
+    let (mut told, tell) = io::pipe()?;
+    // SAFETY: `leave_behind` only makes system calls, as has to be between fork and exec.
+    unsafe { command.pre_exec(move || leave_behind(&tell)) };
+    // When this returns the program is executed.
+    command.spawn()?.wait()?;
+    let mut pid = [0; 4];
+    told.read_exact(&mut pid)?;
+    Pid::from_raw(i32::from_ne_bytes(pid)).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Goes on as a child of its own, which says who it is; the parent ends.
+fn leave_behind(mut tell: &PipeWriter) -> io::Result<()> {
+    // SAFETY: this process has just been forked, and its one thread holds nothing.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => tell.write_all(&std::process::id().to_ne_bytes()),
+        // SAFETY: ends the process without running anything of it.
+        _ => unsafe { libc::_exit(0) },
+    }
 }

@@ -29,6 +29,8 @@ pub(super) struct Shadow {
     wire: Vec<u8>,
     looked_at: usize,
     greeted: bool,
+    /// The engine has said so.
+    told_greeted: bool,
     unfinished: Option<String>,
     ended: Option<String>,
     /// Something was sent that the client may not have.
@@ -63,6 +65,7 @@ impl Shadow {
             wire: Vec::new(),
             looked_at: 0,
             greeted: false,
+            told_greeted: false,
             unfinished: None,
             ended: None,
             undelivered: false,
@@ -124,6 +127,7 @@ impl Shadow {
                 self.judge_grant(stamps);
                 self.granted = Some(*stamps);
             }
+            Output::Greeted => assert!(!std::mem::replace(&mut self.told_greeted, true), "greeted twice"),
             Output::Withdraw(_) => self.withdrawn = true,
             Output::Log(event) => self.note(event),
             Output::Decided(decision) => {

@@ -19,7 +19,7 @@ fn a_client_with_manners_is_handed_over_at_its_first_recipient_and_remembered() 
     rig.seconds(5);
     assert_eq!(rig.take(), "", "it waits for the whole greet wait");
     rig.seconds(1);
-    assert_eq!(rig.take(), "220 mx.test ESMTP\r\n");
+    assert_eq!((rig.take().as_str(), rig.greetings), ("220 mx.test ESMTP\r\n", 1));
     rig.says("EHLO c.test\r\n");
     assert_eq!(rig.take(), HELLO);
     rig.says("MAIL FROM:<a@b.test> SIZE=10\r\n");
@@ -33,7 +33,7 @@ fn a_client_with_manners_is_handed_over_at_its_first_recipient_and_remembered() 
     assert_eq!(stamps.get(Test::Pregreet), Some(START.plus(DAY + Duration::from_secs(6))));
     assert_eq!(stamps.get(Test::Dnsbl), Some(START.plus(Duration::from_secs(300))));
     assert_eq!(stamps.get(Test::BareNewline), Some(START.plus(30 * DAY + Duration::from_secs(6))));
-    assert_eq!((rig.decisions, rig.closed), (1, false));
+    assert_eq!((rig.decisions, rig.closed, rig.greetings), (1, false, 1));
 }
 
 #[test]
@@ -62,6 +62,7 @@ fn an_early_talker_under_drop_gets_a_lawful_greeting_and_the_reason() {
     let expected = "220-mx.test ESMTP\r\n220 mx.test ESMTP\r\n521 5.5.1 Protocol error; session=000000000abc\r\n";
     assert_eq!(rig.take(), expected);
     assert!(rig.closed);
+    assert_eq!(rig.greetings, 0, "it may not speak");
     assert_eq!(rig.events.last(), Some(&Event::Disconnect));
 }
 

@@ -78,6 +78,8 @@ pub(super) struct Rig {
     handshakes_ended: usize,
     pub(super) decisions: usize,
     pub(super) decision: Option<Decision>,
+    /// How often a greeting was said to be complete.
+    pub(super) greetings: usize,
     pub(super) withdrawn: Vec<Test>,
     pub(super) asked: bool,
     /// The names under which other addresses of the client were asked for.
@@ -118,6 +120,7 @@ impl Rig {
             handshakes_ended: 0,
             decisions: 0,
             decision: None,
+            greetings: 0,
             withdrawn: Vec::new(),
             asked: false,
             siblings: Vec::new(),
@@ -226,6 +229,7 @@ impl Rig {
                     let now = self.now();
                     self.session.handle(now, Input::Tarpit(place));
                 }
+                Output::Greeted => self.greetings += 1,
                 Output::Grant(stamps) => assert!(self.granted.replace(stamps).is_none(), "two grants"),
                 Output::Withdraw(test) => self.withdrawn.push(test),
                 Output::Log(event) => self.events.push(event),
