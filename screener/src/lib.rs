@@ -13,6 +13,7 @@ pub mod feed;
 pub mod fetch;
 pub mod handoff;
 pub mod host;
+pub mod kept;
 pub mod kernel;
 pub mod ladder;
 pub mod ledger;

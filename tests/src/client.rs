@@ -91,9 +91,23 @@ impl Client {
     /// # Errors
     /// When the connection does not come about within [`PATIENCE`].
     pub fn connect_saying(host: &Host, source: IpAddr, server: SocketAddr, words: &[u8]) -> Result<Self, Trouble> {
+        Self::connect_saying_within(host, source, server, words, PATIENCE)
+    }
+
+    /// The same with a limit of its own.
+    ///
+    /// # Errors
+    /// When the connection does not come about in time.
+    pub fn connect_saying_within(
+        host: &Host,
+        source: IpAddr,
+        server: SocketAddr,
+        words: &[u8],
+        limit: Duration,
+    ) -> Result<Self, Trouble> {
         let opened = host.in_ns(|| {
             crate::net::switch("net/ipv4/tcp_fastopen", FAST_OPEN_WITHOUT_COOKIE)?;
-            Ok(open_saying(source, server, words, PATIENCE))
+            Ok(open_saying(source, server, words, limit))
         });
         let mut client = Self::over(opened.map_err(|error| Trouble::Other(io::Error::other(error)))??)?;
         client.transcript += &format!("C: {}\n", words.escape_ascii());
@@ -417,12 +431,17 @@ pub fn open(source: IpAddr, server: SocketAddr, limit: Duration) -> Result<TcpSt
 
 fn open_saying(source: IpAddr, server: SocketAddr, words: &[u8], limit: Duration) -> Result<TcpStream, Trouble> {
     let fast_open = SendFlags::from_bits_retain(libc::MSG_FASTOPEN.cast_unsigned());
-    opened(source, limit, |socket| match sendto(socket, words, fast_open, &server) {
+    let stream = opened(source, limit, |socket| match sendto(socket, words, fast_open, &server) {
         Ok(sent) if sent == words.len() => Ok(()),
         // Words are few.
         Ok(_) => Err(Errno::MSGSIZE),
         Err(error) => Err(error),
-    })
+    })?;
+    // What went with a SYN counts as sent, also if that SYN is never answered.
+    match stream.peer_addr() {
+        Ok(_) => Ok(stream),
+        Err(_) => Err(Trouble::Silence(limit)),
+    }
 }
 
 /// A socket at an address, connected in this way.

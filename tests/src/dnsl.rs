@@ -22,8 +22,11 @@ const DIRECTORY: &str = "/var/lib/rbldns";
 /// How long the server has to start or to show a change.
 const CHANGE: Duration = Duration::from_secs(15);
 
-/// How long one answer may take.
-const ANSWER: Duration = Duration::from_millis(500);
+/// How long an answer may take: the machine may be busy.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// How long an answer is waited for that is not to come, or that is asked for again.
+const SILENCE: Duration = Duration::from_millis(500);
 
 /// The lists of a lab, served by one rbldnsd.
 #[derive(Debug)]
@@ -114,8 +117,18 @@ impl Dnsl {
     /// # Errors
     /// When there is no answer.
     pub fn ask(&self, name: &str, kind: Kind) -> Result<Answer> {
+        self.ask_within(name, kind, ANSWER)
+    }
+
+    /// Whether nobody answers about an address.
+    #[must_use]
+    pub fn is_silent(&self, zone: &str, address: IpAddr) -> bool {
+        self.ask_within(&dns::listed_name(address, zone), Kind::A, SILENCE).is_err()
+    }
+
+    fn ask_within(&self, name: &str, kind: Kind, limit: Duration) -> Result<Answer> {
         let own = self.host.addresses().first().context("an address")?;
-        dns::ask(&self.host, SocketAddr::new(*own, 53), name, kind, ANSWER)
+        dns::ask(&self.host, SocketAddr::new(*own, 53), name, kind, limit)
     }
 
     /// How many queries about an address the log of the server has.
@@ -153,7 +166,7 @@ impl Dnsl {
         let what = format!("{zone} to answer {entry:?} about {first}");
         let log = || self.server.log();
         until_or_show(&what, CHANGE, log, || {
-            let seen = self.lookup(zone, first, Kind::A).ok();
+            let seen = self.ask_within(&dns::listed_name(first, zone), Kind::A, SILENCE).ok();
             let seen = seen.map(|answer| answer.addresses.first().copied());
             Ok((seen == Some(entry)).then_some(()))
         })
@@ -168,7 +181,7 @@ impl Dnsl {
                 let ended = self.server.ended()?;
                 ensure!(ended.is_none(), "rbldnsd ended at its start:\n{}", shown());
                 let point = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-                let answer = self.lookup(zone, point, Kind::A).ok();
+                let answer = self.ask_within(&dns::listed_name(point, zone), Kind::A, SILENCE).ok();
                 Ok(answer.filter(|answer| !answer.addresses.is_empty()))
             })?;
         }

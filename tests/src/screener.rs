@@ -20,7 +20,7 @@ use crate::wait::until_or_show;
 const CONFIG_FILE: &str = "/etc/screener/screener.toml";
 const START: Duration = Duration::from_secs(15);
 const STOP: Duration = Duration::from_secs(40);
-/// How long [`Screener::wait_for_degraded`] waits.
+/// How long [`Screener::wait_for_degraded`] and its like wait.
 const SOON: Duration = Duration::from_secs(25);
 
 /// A configuration for tests: everything as it is by default, but for a short wait before the greeting, the one interface of
@@ -325,6 +325,16 @@ impl Screener {
     pub fn has_pass(&self, client: IpAddr) -> Result<bool> {
         let shown = self.explain(client)?;
         Ok(!shown["pass"].is_null())
+    }
+
+    /// Waits until the kernel gives a client to the MTA: it knows a pass a moment after the daemon.
+    ///
+    /// # Errors
+    /// When it does not come to that in time.
+    pub fn wait_for_kernel_pass(&self, client: IpAddr) -> Result<()> {
+        let address = client.to_string();
+        let look = || Ok(self.cli(&["kernel", "map", "get", "pass", &address])?.status.success().then_some(()));
+        until_or_show(&format!("the kernel to know the pass of {client}"), SOON, || self.log(), look)
     }
 
     /// What `explain` says of a client.

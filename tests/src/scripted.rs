@@ -26,6 +26,8 @@ pub enum Fault {
     Drop,
     /// Answers come so late.
     Delay(Duration),
+    /// Answers come when [`Scripted::let_go`] is called, and not before.
+    Hold,
     /// Every question is answered with this code: 2 is SERVFAIL, 5 REFUSED.
     Code(u8),
     /// Every answer over UDP is cut off; over TCP it is whole.
@@ -51,12 +53,14 @@ struct Zone {
     fault: Fault,
     questions: Vec<String>,
     texts: usize,
+    held: Vec<(Vec<u8>, SocketAddr)>,
 }
 
 /// The server; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Scripted {
     address: SocketAddr,
+    socket: UdpSocket,
     zones: Arc<Mutex<HashMap<String, Zone>>>,
     end: Arc<AtomicBool>,
 }
@@ -107,7 +111,8 @@ impl Scripted {
         udp.set_read_timeout(Some(LOOK))?;
         tcp.set_nonblocking(true)?;
         let zones: HashMap<_, _> = zones.iter().map(|&zone| (zone.to_owned(), Zone::new(zone))).collect();
-        let server = Self { address, zones: Arc::new(Mutex::new(zones)), end: Arc::default() };
+        let server =
+            Self { address, socket: udp.try_clone()?, zones: Arc::new(Mutex::new(zones)), end: Arc::default() };
         let (later, due) = mpsc::channel();
         let (zones, end, socket) = (Arc::clone(&server.zones), Arc::clone(&server.end), udp.try_clone()?);
         thread::spawn(move || serve_udp(&udp, &zones, &end, &later));
@@ -139,6 +144,18 @@ impl Scripted {
     /// From now on the zone fails so.
     pub fn fail(&self, zone: &str, fault: Fault) {
         self.with(zone, |zone| zone.fault = fault);
+    }
+
+    /// Sends the answers that were held back ([`Fault::Hold`]); from now on the zone is well.
+    pub fn let_go(&self, zone: &str) {
+        let held = self.with(zone, |zone| {
+            zone.fault = Fault::None;
+            std::mem::take(&mut zone.held)
+        });
+        for (packet, peer) in held {
+            // Who has given up asking is gone.
+            let _ = self.socket.send_to(&packet, peer);
+        }
     }
 
     /// How long answers hold; `None`: negative ones come without a SOA.
@@ -193,6 +210,7 @@ impl Zone {
             fault: Fault::None,
             questions: Vec::new(),
             texts: 0,
+            held: Vec::new(),
         }
     }
 }
@@ -210,6 +228,7 @@ fn serve_udp(socket: &UdpSocket, zones: &Mutex<HashMap<String, Zone>>, end: &Ato
         lie[1] ^= 0x55;
         match answer.fault {
             Fault::Drop => {}
+            Fault::Hold if is_held(zones, &answer, peer) => {}
             Fault::Delay(delay) => drop(later.send((Instant::now() + delay, answer.packet, peer))),
             // The peer may have gone; that is its affair.
             Fault::OnlyWrongIds => drop(socket.send_to(&lie, peer)),
@@ -220,6 +239,13 @@ fn serve_udp(socket: &UdpSocket, zones: &Mutex<HashMap<String, Zone>>, end: &Ato
             _ => drop(socket.send_to(&answer.packet, peer)),
         }
     }
+}
+
+/// Keeps an answer until [`Scripted::let_go`], unless that was called in the meantime.
+fn is_held(zones: &Mutex<HashMap<String, Zone>>, answer: &Answered, peer: SocketAddr) -> bool {
+    let mut zones = lock(zones);
+    let zone = zones.get_mut(&answer.zone).filter(|zone| zone.fault == Fault::Hold);
+    zone.map(|zone| zone.held.push((answer.packet.clone(), peer))).is_some()
 }
 
 /// In the order in which they came: a zone whose delay shrinks keeps its answers waiting a little longer.
@@ -250,7 +276,7 @@ fn serve_stream(mut stream: TcpStream, zones: &Mutex<HashMap<String, Zone>>) -> 
         let mut packet = vec![0; usize::from(u16::from_be_bytes(length))];
         stream.read_exact(&mut packet).ok()?;
         let answer = answer(&packet, zones, true)?;
-        if answer.fault == Fault::Drop {
+        if matches!(answer.fault, Fault::Drop | Fault::Hold) {
             continue;
         }
         let length = u16::try_from(answer.packet.len()).ok()?;
@@ -260,6 +286,7 @@ fn serve_stream(mut stream: TcpStream, zones: &Mutex<HashMap<String, Zone>>) -> 
 }
 
 struct Answered {
+    zone: String,
     packet: Vec<u8>,
     fault: Fault,
 }
@@ -276,7 +303,7 @@ fn answer(question: &[u8], zones: &Mutex<HashMap<String, Zone>>, tcp: bool) -> O
     let found = zones.iter_mut().find(|(zone, _)| name.ends_with(&format!(".{zone}")) || name == **zone);
     let Some((apex, zone)) = found else {
         packet[3] |= 5;
-        return Some(Answered { packet, fault: Fault::None });
+        return Some(Answered { zone: String::new(), packet, fault: Fault::None });
     };
     if kind == TYPE_A {
         zone.questions.push(name.clone());
@@ -318,7 +345,7 @@ fn answer(question: &[u8], zones: &Mutex<HashMap<String, Zone>>, tcp: bool) -> O
             }
         }
     }
-    Some(Answered { packet, fault })
+    Some(Answered { zone: apex.clone(), packet, fault })
 }
 
 /// The name that is asked for, lower case, what kind of record, and where the question ends.

@@ -15,6 +15,7 @@ use screener_tests::names::Names;
 use screener_tests::net::{INTERNET, Net, Plan};
 use screener_tests::screener::{Screener, USUAL};
 use screener_tests::sender::Sender;
+use screener_tests::wait::until_or_show;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -89,6 +90,7 @@ fn a_sending_postfix_is_deferred_by_the_primary_and_delivers_to_the_backup_withi
         let log = sender.postfix().log();
         ensure!(log.contains("mx1.example.com[192.0.2.10] said: 450 4.3.2 Service currently unavailable"), "{log}");
         screener.wait_for_log("PASS NEW [198.51.100.10]:", SOON)?;
+        screener.wait_for_kernel_pass("198.51.100.10".parse()?)?;
         ensure!(screener.sessions()? <= 2, "{}", screener.log());
         // From now on the primary serves it, and the screener does not even see it.
         let before = screener.sessions()?;
@@ -266,12 +268,15 @@ fn a_dual_stack_primary_eats_both_sessions_of_a_postfix_whose_addresses_are_not_
     cell::test("a_dual_stack_primary_eats_both_sessions_of_a_postfix_whose_addresses_are_not_linked", || {
         let lab = Lab::build()?;
         let _names = lab.names(&DUAL_PRIMARY)?;
-        let screener = Screener::start(&lab.mx, &(config("steer") + "[link]\nenable = false\n"))?;
+        let mut screener = Screener::start(&lab.mx, &(config("steer") + "[link]\nenable = false\n"))?;
         let sender = Sender::start_by_mx(&lab.internet)?;
         let id = sender.send("alice@example.net", BOB, "Hello Bob")?;
         let line = sender.wait_for_attempt(&id, SOON)?;
         ensure!(line.status == "deferred" && line.reply.contains("450 4.3.2"), "{line:?}");
         ensure!(line.relay.contains("[2001:db8:25::10]:25"), "the backup was reached: {line:?}");
+        for passed in ["198.51.100.10", "2001:db8:a::10"] {
+            screener.wait_for_log(&format!("PASS NEW [{passed}]:"), SOON)?;
+        }
         ensure!(screener.log().matches("PASS NEW [").count() == 2, "{}", screener.log());
         Ok(())
     });
@@ -339,7 +344,8 @@ fn a_name_alone_links_nobody_and_nobody_waits_long_for_the_dns() {
             "c.example.net. 300 A 198.51.100.40",
             "c.example.net. 300 AAAA 2001:db8:a:40::1",
         ])?;
-        let screener = Screener::start(&lab.mx, &(config("steer") + "[link]\ndeadline = \"1s\"\n"))?;
+        // As long as an answer may take on a busy machine: that nobody waits longer is seen at the end.
+        let screener = Screener::start(&lab.mx, &(config("steer") + "[link]\ndeadline = \"2s\"\n"))?;
         let expect = |name: &str, source: &str, code: u16| -> Result<Duration> {
             let server = if source.contains(':') { "2001:db8:25::10" } else { PRIMARY };
             let began = Instant::now();
@@ -357,13 +363,15 @@ fn a_name_alone_links_nobody_and_nobody_waits_long_for_the_dns() {
         expect("b.example.net", "198.51.100.31", 450)?;
         expect("b.example.net", "2001:db8:a:30::1", 450)?;
         expect("b.example.net", "198.51.100.30", 250).context("by now the name's IPv6 address has passed")?;
+        let logged = || Ok(screener.log().contains("LINKED [198.51.100.30]:").then_some(()));
+        until_or_show("the link to be logged", SOON, || screener.log(), logged)?;
         ensure!(screener.log().matches("LINKED [").count() == 1, "{}", screener.log());
         // Nobody says whether they are one.
         expect("c.example.net", "198.51.100.40", 450)?;
         names.sleep()?;
         let took = expect("c.example.net", "2001:db8:a:40::1", 450)?;
-        // The greet wait is a second, and so is the deadline.
-        ensure!(took > Duration::from_millis(1_900) && took < Duration::from_secs(8), "{took:?}");
+        // The greet wait is a second, and the deadline two.
+        ensure!(took > Duration::from_millis(2_900) && took < Duration::from_secs(14), "{took:?}");
         Ok(())
     });
 }

@@ -76,6 +76,7 @@ fn a_stop_tells_clients_to_come_again_and_lets_a_mail_finish() {
         sending.begin_mail(250)?;
         sending.ask("DATA", 354)?;
         let mut waiting = Client::connect(&internet, "198.51.100.23".parse()?, port_25(&mx)?)?;
+        until("both to be counted", SOON, || (screener.sessions().ok()? == 2).then_some(()))?;
         std::thread::scope(|scope| -> Result<()> {
             let stop = scope.spawn(|| screener.stop());
             let (heard, _) = waiting.read_all()?;

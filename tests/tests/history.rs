@@ -94,10 +94,9 @@ fn a_client_is_explained_at_each_step_of_its_way_and_erased() {
 
         // It spares the primary MX host and speaks too early, there and then at the primary.
         for server in [BACKUP, PRIMARY] {
-            let mut early = lab.connect(CLIENT, server)?;
-            let during = lab.screener.explain(CLIENT.parse()?)?;
-            ensure!(during["connected"] == 1, "{during}");
-            early.send_line("HELO early.example")?;
+            let (source, server) = (CLIENT.parse()?, SocketAddr::new(server.parse()?, 25));
+            let mut early = Client::connect_saying(&lab.internet, source, server, b"HELO early.example\r\n")?;
+            lab.explained(CLIENT, "it to be connected", |told| told["connected"] == 1)?;
             early.expect(220)?;
             early.expect(250)?;
             early.ask("MAIL FROM:<a@sender.example>", 250)?;

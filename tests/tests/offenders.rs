@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use screener_tests::cell;
 use screener_tests::cli::{expect_all, shell};
-use screener_tests::client::{Client, Trouble};
+use screener_tests::client::{Client, PATIENCE, Trouble};
 use screener_tests::host::Host;
 use screener_tests::mta::{Door, Mta};
 use screener_tests::net::{Family, Net};
@@ -34,10 +34,16 @@ fn server(mx: &Host, family: Family) -> Result<SocketAddr> {
     Ok(SocketAddr::new(mx.address(family)?, 25))
 }
 
+const EARLY: &[u8] = b"EHLO early.example.net\r\n";
+
 /// Speaks before the greeting, hears the greeting, and leaves.
 fn fail(internet: &Host, source: IpAddr, server: SocketAddr) -> Result<(), Trouble> {
-    let mut client = Client::connect_within(internet, source, server, SILENCE)?;
-    client.send_line("EHLO early.example.net")?;
+    fail_within(internet, source, server, PATIENCE)
+}
+
+/// The same, where it may meet silence: a SYN is waited for so long.
+fn fail_within(internet: &Host, source: IpAddr, server: SocketAddr, limit: Duration) -> Result<(), Trouble> {
+    let mut client = Client::connect_saying_within(internet, source, server, EARLY, limit)?;
     // In front of somebody who is kept out there is none.
     let _ = client.expect(220);
     Ok(())
@@ -70,7 +76,7 @@ fn climb(internet: &Host, screener: &Screener, source: IpAddr, server: SocketAdd
             }
             // Two in one second would count once.
             std::thread::sleep(Duration::from_millis(300));
-            match fail(internet, source, server) {
+            match fail_within(internet, source, server, SILENCE) {
                 Ok(()) | Err(Trouble::Silence(_) | Trouble::Closed | Trouble::Reset) => Ok(None),
                 Err(trouble) => bail!("{source}: {trouble}"),
             }
@@ -121,9 +127,8 @@ fn who_keeps_failing_is_refused_then_tarpitted_then_meets_silence_until_it_is_fo
             until("the offence to count", SOON, || rung(&screener, &network).ok()?.filter(|rung| rung == "refused"))?;
             climb(&internet, &screener, source, server, "tarpitted")?;
             // Who mends its ways is let in from there: this one does not.
-            let mut slow = Client::connect(&internet, source, server)?;
+            let slow = Client::connect_saying(&internet, source, server, EARLY)?;
             let name = slow.log_name();
-            slow.send_line("EHLO early.example.net")?;
             screener.wait_for_log(&format!("TARPIT {name}"), SOON)?;
             drop(slow);
             climb(&internet, &screener, source, server, "dropped")?;

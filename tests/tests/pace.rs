@@ -125,8 +125,7 @@ fn an_early_talker_can_be_tarpitted_to_its_first_recipient() {
         let _mta = Mta::start(&mx, "")?;
         let config = USUAL.replace("wait = \"1s\"", "wait = \"5s\"\naction = \"tarpit\"");
         let mut screener = Screener::start(&mx, &(config + "[limits]\ntarpit_pace = \"10ms\"\n"))?;
-        let mut client = Client::connect(&internet, source(52), port_25(&mx)?)?;
-        client.send_line("HELO sender.example.net")?;
+        let mut client = Client::connect_saying(&internet, source(52), port_25(&mx)?, b"HELO sender.example.net\r\n")?;
         client.expect(220)?;
         client.expect(250)?;
         client.ask("MAIL FROM:<a@example.net>", 250)?;

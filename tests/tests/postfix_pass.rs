@@ -210,12 +210,12 @@ fn what_was_read_before_the_greeting_reaches_the_mta() {
                         [tests.bare_newline]\nenable = false\n";
         let lenient = front().replace("wait = \"1s\"", "wait = \"1s\"\naction = \"ignore\"") + deep_off;
         let mut screener = Screener::start(&mx, &lenient)?;
-        let mut client = connect(&internet, &mx, "198.51.100.49")?;
-        client.send_line("EHLO early.example.net")?;
+        let (source, server) = ("198.51.100.49".parse()?, SocketAddr::new(mx.address(Family::V4)?, 2525));
+        let mut client = Client::connect_saying(&internet, source, server, b"EHLO early.example.net\r\n")?;
         screener.wait_for_log("PREGREET ", SOON)?;
         ensure!(client.expect(220)?.lines.len() == 2, "{}", client.transcript());
         client.expect(250)?;
-        mta.wait_until_seen(PASSED, "198.51.100.49".parse()?, SOON)?;
+        mta.wait_until_seen(PASSED, source, SOON)?;
         Ok(())
     });
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
@@ -150,10 +150,9 @@ fn a_health_check_is_greeted_at_once_and_told_when_the_mta_is_away() {
         let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
         for header in [&local[..], b"PROXY UNKNOWN\r\n"] {
             let mut check = connect(&internet, &mx, PROXY, 2525)?;
-            let began = Instant::now();
             check.send_raw(header)?;
-            check.expect(220)?;
-            ensure!(began.elapsed() < Duration::from_millis(900), "it waited {:?}", began.elapsed());
+            // Who is made to wait hears `220-` first.
+            ensure!(check.expect(220)?.lines.len() == 1, "{}", check.transcript());
             check.ask("HELO lb.example.com", 250)?;
             check.ask("MAIL FROM:<a@example.net>", 250)?;
             check.ask(&format!("RCPT TO:<{BOB}>"), 450)?;
@@ -206,8 +205,9 @@ fn without_a_lawful_header_a_proxy_is_turned_away_and_the_log_says_what_to_do() 
         screener.wait_for_log("haproxy read: time limit exceeded: ", SOON)?;
         screener.wait_for_degraded("is in listen.proxy_from", true)?;
         // Nobody else may say who he is.
-        let mut stranger = connect(&internet, &mx, "198.51.100.36", 2525)?;
-        stranger.send_raw(line("203.0.113.37", 1000).as_bytes())?;
+        let (source, server) = ("198.51.100.36".parse()?, SocketAddr::new(mx.address(Family::V4)?, 2525));
+        let header = line("203.0.113.37", 1000);
+        let mut stranger = Client::connect_saying(&internet, source, server, header.as_bytes())?;
         stranger.expect(220)?;
         let logged = screener.wait_for_log("PREGREET ", SOON)?;
         ensure!(logged.contains("from [198.51.100.36]:") && logged.contains("PROXY TCP4 203.0.113.37"), "{logged}");

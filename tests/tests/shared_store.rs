@@ -13,8 +13,6 @@ use screener_tests::wait::until_or_show;
 
 /// What the issue promises.
 const SECOND: Duration = Duration::from_secs(1);
-/// How long after a change a kill costs it no more.
-const PROMISED: Duration = Duration::from_millis(250);
 /// How long a SYN that the kernel drops is waited for.
 const SILENCE: Duration = Duration::from_millis(700);
 
@@ -147,8 +145,7 @@ fn passes_by_hand_stay_on_their_host_unless_they_are_to_be_shared() {
 /// Speaks before the greeting.
 fn fail(lab: &Mxs, source: &str, mx: usize) -> Result<()> {
     let server = SocketAddr::new(lab.hosts[mx].address(Family::V4)?, 25);
-    let mut client = Client::connect(&lab.internet, source.parse()?, server)?;
-    client.send_line("EHLO early.example.net")?;
+    let mut client = Client::connect_saying(&lab.internet, source.parse()?, server, b"EHLO early.example.net\r\n")?;
     // Whatever it hears: it is not to be seen again.
     let _ = client.read_all();
     Ok(())
@@ -229,7 +226,8 @@ fn a_pardon_given_while_the_store_is_away_outlives_the_daemon_that_gave_it() {
         lab.screeners[0].take_over()?;
         lab.screeners[0].wait_for_predecessors()?;
         lab.screeners[0].tell(&["deny", "del", killed])?;
-        std::thread::sleep(PROMISED);
+        let written = || Ok((lab.screeners[0].json(&["status", "--json"])?["ledger"]["queued"] == 0).then_some(()));
+        until_or_show("the pardon to be in the file", SOON, || lab.screeners[0].log(), written)?;
         lab.screeners[0].kill9()?;
         lab.screeners[0].restart()?;
         wait_for_state(&lab.screeners[0], "away")?;

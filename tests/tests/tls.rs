@@ -238,8 +238,8 @@ fn an_end_without_close_notify_is_an_end_like_any_other() {
 fn a_refused_client_hears_its_refusal_under_tls() {
     cell::test("a_refused_client_hears_its_refusal_under_tls", || {
         let mut rig = Rig::new()?;
-        let mut client = Client::connect(&rig.internet, "198.51.100.54".parse()?, rig.server()?)?;
-        client.send_line("EHLO sender.example.net")?;
+        let (source, early) = ("198.51.100.54".parse()?, b"EHLO sender.example.net\r\n");
+        let mut client = Client::connect_saying(&rig.internet, source, rig.server()?, early)?;
         client.expect(220)?;
         client.expect(250)?;
         client.ask("STARTTLS", 220)?;

@@ -118,8 +118,8 @@ fn a_refused_client_gets_no_tls_and_hears_its_refusal_in_plain_text() {
     cell::test("a_refused_client_gets_no_tls_and_hears_its_refusal_in_plain_text", || {
         let rig = Rig::new()?;
         let server = SocketAddr::new(rig.mx.address(Family::V4)?, 25);
-        let mut client = Client::connect(&rig.internet, "198.51.100.73".parse()?, server)?;
-        client.send_line("EHLO sender.example.net")?;
+        let (source, early) = ("198.51.100.73".parse()?, b"EHLO sender.example.net\r\n");
+        let mut client = Client::connect_saying(&rig.internet, source, server, early)?;
         client.expect(220)?;
         client.expect(250)?;
         client.ask("STARTTLS", 454)?;
@@ -145,6 +145,7 @@ fn a_sending_postfix_that_insists_on_tls_has_it_with_the_mta() {
             let id = sender.send(&from, BOB, "Hello Bob")?;
             sender.wait_for_sent(&id, SOON)?;
             rig.mta.wait_for_message(&id, SOON)?;
+            rig.screener.wait_for_kernel_pass(source)?;
         }
         let trusted = sender.postfix().log().matches("Verified TLS connection established to 192.0.2.10").count();
         ensure!(trusted == 2, "{}", sender.postfix().log());

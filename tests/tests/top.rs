@@ -29,8 +29,8 @@ fn at_a_terminal_it_shows_what_happens_and_leaves_the_terminal_as_it_was() {
         let before = top.settings()?;
         top.wait_for("nothing is degraded")?;
         let server = SocketAddr::new(mx.address(Family::V4)?, 25);
-        let mut early = Client::connect(&internet, "198.51.100.20".parse()?, server)?;
-        early.send_line("EHLO too.early.example.net")?;
+        let early =
+            Client::connect_saying(&internet, "198.51.100.20".parse()?, server, b"EHLO too.early.example.net\r\n")?;
         top.wait_for("connections 1 of 20000, 0 in the tarpit")?;
         // It is counted when it is over.
         drop(early);

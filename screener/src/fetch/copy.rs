@@ -1,21 +1,20 @@
 //! The last good copy of a feed's list: what the daemon begins with when it starts, with or without a network.
 //!
-//! Holds the file's form, its reading and its writing in one step. Never judges what stands in it. A file is text: a line of
+//! Holds the file's form. Never judges what stands in it. A file is text: a line of
 //! JSON about the source, a line a prefix with the time since which it is listed, and a last line with their number and a sum
 //! over all before it, so that damage of any kind is seen.
 
-use std::fs::{self, File, FileTimes, OpenOptions};
+use std::fs::{self, File, FileTimes};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use super::Validators;
 use crate::clock::UnixTime;
+use crate::kept::{self, KeptError};
 
 const VERSION: u32 = 1;
 
@@ -45,29 +44,6 @@ pub struct Copied {
     pub checked: UnixTime,
 }
 
-/// The file cannot be used.
-#[derive(Debug, Error)]
-pub enum CopyError {
-    /// The system does not give or take it.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is not what was written.
-    #[error("{} was damaged ({why}) and now lies at {}", path.display(), aside.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// How that shows.
-        why: String,
-        /// Where it lies now.
-        aside: PathBuf,
-    },
-}
-
 impl Head {
     /// About a list.
     pub fn new(source: String, permits: bool, taken: UnixTime, validators: Validators) -> Self {
@@ -83,29 +59,15 @@ impl Head {
         path: &Path,
         entries: impl Iterator<Item = (IpNet, UnixTime)>,
         checked: UnixTime,
-    ) -> Result<(), CopyError> {
-        let mut new = path.as_os_str().to_owned();
-        new.push(".new");
-        let new = PathBuf::from(new);
-        let written = self.write_new(&new, path, entries, checked);
-        written.map_err(|source| {
-            // A full disk has no use for a half of it.
-            let _ = fs::remove_file(&new);
-            CopyError::Io { path: path.to_owned(), source }
+    ) -> Result<(), KeptError> {
+        kept::write(path, |file| {
+            self.fill(BufWriter::new(&mut *file), entries)?;
+            set_time(file, checked)
         })
     }
 
-    fn write_new(
-        &self,
-        new: &Path,
-        path: &Path,
-        entries: impl Iterator<Item = (IpNet, UnixTime)>,
-        checked: UnixTime,
-    ) -> io::Result<()> {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(parent)?;
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(new)?;
-        let mut out = Summed { out: BufWriter::new(file), sum: Sum::default() };
+    fn fill(&self, out: impl Write, entries: impl Iterator<Item = (IpNet, UnixTime)>) -> io::Result<()> {
+        let mut out = Summed { out, sum: Sum::default() };
         serde_json::to_writer(&mut out, self)?;
         let mut count = 0_usize;
         for (prefix, since) in entries {
@@ -115,11 +77,7 @@ impl Head {
         write!(out, "\nend {count} ")?;
         let Summed { mut out, sum } = out;
         writeln!(out, "{:016x}", sum.0)?;
-        let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        set_time(&file, checked)?;
-        file.sync_all()?;
-        fs::rename(new, path)?;
-        File::open(parent)?.sync_all()
+        out.flush()
     }
 }
 
@@ -128,34 +86,20 @@ impl Copied {
     ///
     /// # Errors
     /// When it cannot be used.
-    pub fn read(path: &Path) -> Result<Option<Self>, CopyError> {
-        let io = |source| CopyError::Io { path: path.to_owned(), source };
-        let bytes = match fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io(error)),
-        };
-        let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).map_err(io)?;
+    pub fn read(path: &Path) -> Result<Option<Self>, KeptError> {
+        let Some((head, entries)) = kept::read(path, parse)? else { return Ok(None) };
+        let modified = fs::metadata(path).and_then(|metadata| metadata.modified()).map_err(KeptError::io(path))?;
         let checked = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        match parse(&bytes) {
-            Ok((head, entries)) => Ok(Some(Self { head, entries, checked: UnixTime(checked) })),
-            Err(why) => {
-                let mut aside = path.as_os_str().to_owned();
-                aside.push(".damaged");
-                let aside = PathBuf::from(aside);
-                fs::rename(path, &aside).map_err(io)?;
-                Err(CopyError::Damaged { path: path.to_owned(), why, aside })
-            }
-        }
+        Ok(Some(Self { head, entries, checked: UnixTime(checked) }))
     }
 
     /// Notes that the source has said again that this is its list.
     ///
     /// # Errors
     /// When there is no such file.
-    pub fn touch(path: &Path, checked: UnixTime) -> Result<(), CopyError> {
+    pub fn touch(path: &Path, checked: UnixTime) -> Result<(), KeptError> {
         let touched = File::options().write(true).open(path).and_then(|file| set_time(&file, checked));
-        touched.map_err(|source| CopyError::Io { path: path.to_owned(), source })
+        touched.map_err(KeptError::io(path))
     }
 }
 
@@ -255,7 +199,7 @@ mod tests {
         }
         fs::write(&path, &good[..good.len() - 9]).unwrap();
         let error = Copied::read(&path).unwrap_err();
-        assert!(matches!(&error, CopyError::Damaged { aside, .. } if aside.exists()), "{error}");
+        assert!(matches!(&error, KeptError::Damaged { aside, .. } if aside.exists()), "{error}");
         assert_eq!(Copied::read(&path).unwrap(), None, "the daemon starts anew");
         assert!(Copied::touch(&path, UnixTime(1)).is_err());
 

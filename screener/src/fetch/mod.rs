@@ -7,7 +7,7 @@ mod copy;
 mod file;
 mod http;
 
-pub use copy::{Copied, CopyError, Head};
+pub use copy::{Copied, Head};
 pub use file::{Looked, Stamp, look};
 pub use http::{certificates, get};
 

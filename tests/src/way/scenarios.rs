@@ -86,6 +86,7 @@ fn first_mail(lab: &mut Lab, family: Family) -> Result<String> {
 }
 
 fn second_mail(lab: &mut Lab, family: Family) -> Result<String> {
+    lab.screener.wait_for_kernel_pass(Role::Sender.address(family))?;
     let sessions = lab.screener.sessions()?;
     let seen = mail(lab, Role::Sender, family, DIRECT)?;
     let now = lab.screener.sessions()?;
