@@ -234,6 +234,14 @@ fn the_journal_knows_session_client_and_program_of_each_line() {
         })?;
         let object: Value = serde_json::from_str(decision["MESSAGE"].as_str().context("a text")?)?;
         ensure!(object["event"] == "decision" && object["session"].is_string(), "{object}");
+
+        // An entry that is too long for a datagram arrives whole.
+        let long = "x".repeat(300_000);
+        screener.configure(&(config.clone() + &long + " = 1\n"))?;
+        expect_all(&mx, &["reload"], 2, &[])?;
+        let refused = journal.wait_for("a long line", |entry| says(entry, "reload refused") && says(entry, &long))?;
+        ensure!(refused["PRIORITY"] == "3" && refused["SYSLOG_IDENTIFIER"] == "postfix/postscreen");
+        screener.configure(&config)?;
         screener.stop()?;
 
         // A journal that only reads standard error: lines as ever, and it is said.

@@ -5,11 +5,15 @@
 //! journal: here is what they look like there, and how they are sent on from it.
 
 use std::fmt::{self, Write as _};
+use std::fs::File;
 use std::io::{self, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-use rustix::fs::fstat;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, memfd_create};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 use tracing_subscriber::fmt::format::Writer;
@@ -20,8 +24,6 @@ use super::json::DECISION;
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// What ends an entry on its way through the sink: no field has an empty line.
 const END: &str = "\n\n";
-/// The longest entry; the system takes datagrams of some 200 KiB.
-const LONGEST: usize = 128 << 10;
 /// Mail, as Postfix says of its lines.
 const FACILITY: u8 = 2;
 
@@ -47,16 +49,30 @@ impl Journal {
     }
 }
 
+impl Journal {
+    /// Sends an entry of any length, as the protocol has it: in a file without a name that can change no more.
+    fn send_as_file(&self, entry: &[u8]) -> io::Result<()> {
+        let mut file = File::from(memfd_create("journal-entry", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+        file.write_all(entry)?;
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
+        let files = [file.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut rights = SendAncillaryBuffer::new(&mut space);
+        rights.push(SendAncillaryMessage::ScmRights(&files));
+        sendmsg_addr(&self.0, &SocketAddrUnix::new(SOCKET)?, &[], &mut rights, SendFlags::empty())?;
+        Ok(())
+    }
+}
+
 impl Write for Journal {
     /// Sends the first of the entries.
     fn write(&mut self, entries: &[u8]) -> io::Result<usize> {
         let (entry, length) = first(entries);
         // By name each time: a journal that was started anew is found again.
-        if entry.len() <= LONGEST {
-            self.0.send_to(entry, Path::new(SOCKET))?;
-        } else {
-            let cut = [&entry[..LONGEST], b"\n"].concat();
-            self.0.send_to(&cut, Path::new(SOCKET))?;
+        match self.0.send_to(entry, Path::new(SOCKET)) {
+            // How long a datagram may be is the system's business: some 200 KiB, or what `net.core.wmem_default` says.
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => self.send_as_file(entry)?,
+            sent => drop(sent?),
         }
         Ok(length)
     }
