@@ -21,7 +21,7 @@ use screener_tests::sshd::Sshd;
 use screener_tests::wait::until_or_show;
 use screener_tests::{cell, crowd};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 const LIMIT: Duration = Duration::from_secs(300);
 const CONFIG: &str = "/etc/screener/screener.toml";
 const INSTALLED: &str = "/usr/sbin/screener";
@@ -191,7 +191,7 @@ fn a_new_version_that_dies_or_hangs_leaves_its_place_to_the_old_one() {
         for (number, signal) in [(2, "KILL"), (3, "STOP")] {
             let before = pid(mx)?;
             let bad = built.tarball_with(number, &stands_until(signal)?)?;
-            let (done, said) = lab.deploy(&bad, &["--patience", "10"])?;
+            let (done, said) = lab.deploy(&bad, &["--patience", "5"])?;
             ensure!(!done && said.contains("the old version serves, as process"), "{signal}: {said}");
             let now = pid(mx).with_context(|| said.clone())?;
             ensure!(now != before && runs_what_is_installed(mx, now)?, "{signal}: {said}");
