@@ -66,7 +66,10 @@ fn start(daemon: &Daemon, program: &Path) -> io::Result<Pid> {
     // SAFETY: `leave_behind` only makes system calls, as has to be between fork and exec.
     unsafe { command.pre_exec(move || leave_behind(&tell)) };
     // When this returns the program is executed.
-    command.spawn()?.wait()?;
+    let mut forked = command.spawn()?;
+    // It holds an end of the pipe: with that open, one that dies without a word would be waited for for ever.
+    drop(command);
+    forked.wait()?;
     let mut pid = [0; 4];
     told.read_exact(&mut pid)?;
     Pid::from_raw(i32::from_ne_bytes(pid)).ok_or_else(|| io::ErrorKind::InvalidData.into())
