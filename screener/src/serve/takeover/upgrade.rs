@@ -28,8 +28,12 @@ pub(in super::super) fn upgrade(daemon: &Arc<Daemon>) -> Result<api::Upgraded, R
     let pid = start(daemon, program)
         .map_err(|error| Refusal::Failed(format!("{} cannot be started: {error}", program.display())))?;
     info!("{} was started as process {pid} to take over", program.display());
-    // One that is not there any more cannot be opened.
-    let process = Process::open(pid).ok();
+    let process = match Process::open(pid) {
+        Ok(process) => Some(process),
+        // It has ended already.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => None,
+        Err(error) => return Err(Refusal::Failed(format!("process {pid} cannot be looked at: {error}"))),
+    };
     while !daemon.retired.is_cancelled() {
         if process.as_ref().is_none_or(|process| process.ends_within(LOOK)) && !daemon.retired.is_cancelled() {
             return Err(Refusal::Failed(format!(
