@@ -431,17 +431,19 @@ pub fn open(source: IpAddr, server: SocketAddr, limit: Duration) -> Result<TcpSt
 
 fn open_saying(source: IpAddr, server: SocketAddr, words: &[u8], limit: Duration) -> Result<TcpStream, Trouble> {
     let fast_open = SendFlags::from_bits_retain(libc::MSG_FASTOPEN.cast_unsigned());
+    let began = Instant::now();
     let stream = opened(source, limit, |socket| match sendto(socket, words, fast_open, &server) {
         Ok(sent) if sent == words.len() => Ok(()),
         // Words are few.
         Ok(_) => Err(Errno::MSGSIZE),
         Err(error) => Err(error),
     })?;
-    // What went with a SYN counts as sent, also if that SYN is never answered.
-    match stream.peer_addr() {
-        Ok(_) => Ok(stream),
-        Err(_) => Err(Trouble::Silence(limit)),
+    // What went with a SYN counts as sent, also if that SYN is never answered. A server that has taken the words and is gone already
+    // has no address any more either, but it has answered in time.
+    if stream.peer_addr().is_err() && began.elapsed() >= limit {
+        return Err(Trouble::Silence(limit));
     }
+    Ok(stream)
 }
 
 /// A socket at an address, connected in this way.
