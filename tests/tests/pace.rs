@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
 use screener_tests::cell;
@@ -62,16 +62,24 @@ fn who_spoke_before_the_greeting_is_an_early_talker_also_when_the_daemon_comes_t
         let (mx, internet) = Net::mx_and_internet()?;
         let _mta = Mta::start(&mx, "")?;
         let mut screener = Screener::start(&mx, &USUAL.replace("wait = \"1s\"", "wait = \"4s\""))?;
-        let mut clients = Vec::new();
-        for last in 80..90 {
-            clients.push(Client::connect(&internet, source(last), port_25(&mx)?)?);
+        // As on a machine that has no time for it: when it comes to look, both the words and the end of the wait are there. It has to be
+        // stopped before the first one's wait is over, for which the machine may be too busy.
+        let (mut found, server) = (None, port_25(&mx)?);
+        for attempt in 0..5_u8 {
+            let connected = Instant::now();
+            let connect = |number: u8| Client::connect(&internet, source(80 + 10 * attempt + number), server);
+            let clients = (0..10).map(connect).collect::<Result<Vec<_>, _>>()?;
+            for client in &clients {
+                screener.wait_for_log(&format!("CONNECT from {}", client.log_name()), SOON)?;
+            }
+            screener.signal(Signal::STOP)?;
+            if connected.elapsed() < Duration::from_millis(3500) {
+                found = Some((connected, clients));
+                break;
+            }
+            screener.signal(Signal::CONT)?;
         }
-        let connected = Instant::now();
-        for client in &clients {
-            screener.wait_for_log(&format!("CONNECT from {}", client.log_name()), SOON)?;
-        }
-        // As on a machine that has no time for it: when it comes to look, both the words and the end of the wait are there.
-        screener.signal(Signal::STOP)?;
+        let (connected, mut clients) = found.context("ten clients do not connect within 3.5 s")?;
         for client in &mut clients {
             client.send_line("EHLO early.example.net")?;
         }
