@@ -67,6 +67,14 @@ impl Lab {
         Ok((client, reply))
     }
 
+    /// A real list, with one entry, and where it is asked.
+    fn listing(&self, prefix: &str) -> Result<(Dnsl, IpAddr)> {
+        let mut lists = Dnsl::start(&self.dns, &["bl.example"])?;
+        lists.list("bl.example", prefix, [127, 0, 0, 4].into())?;
+        let server = lists.address(Family::V4)?;
+        Ok((lists, server))
+    }
+
     fn scripted(&self, zones: &[&str]) -> Result<Scripted> {
         let server = Scripted::on(&self.dns, self.dns.address(Family::V4)?, zones)?;
         self.mx.resolve_at(self.dns.address(Family::V4)?)?;
@@ -303,13 +311,11 @@ fn a_pass_in_use_is_renewed_before_it_expires() {
 fn a_host_that_names_no_resolver_asks_its_own_as_soon_as_there_is_one() {
     cell::test("a_host_that_names_no_resolver_asks_its_own_as_soon_as_there_is_one", || {
         let lab = Lab::build()?;
-        let mut lists = Dnsl::start(&lab.dns, &["bl.example"])?;
-        lists.list("bl.example", "203.0.113.9", [127, 0, 0, 4].into())?;
+        let (_lists, server) = lab.listing("203.0.113.9")?;
         lab.mx.write("/etc/resolv.conf", "search not..a.domain\noptions edns0 trust-ad\n")?;
         let screener = Screener::start(&lab.mx, &(CONFIG.to_owned() + &list("bl.example", "")))?;
         let (_client, reply) = lab.session("203.0.113.9")?;
         ensure!(reply.code == 250, "nobody answers, and no mail waits for that: {}", reply.text());
-        let server = lists.address(Family::V4)?;
         let _resolver = Unbound::start_unnamed(&lab.mx, &[("bl.example", server)])?;
         until_or_show(
             "a listed client to be refused",
@@ -325,9 +331,7 @@ fn a_host_that_names_no_resolver_asks_its_own_as_soon_as_there_is_one() {
 fn while_the_first_resolver_is_sick_the_second_one_is_asked_and_everybody_is_told() {
     cell::test("while_the_first_resolver_is_sick_the_second_one_is_asked_and_everybody_is_told", || {
         let lab = Lab::build()?;
-        let mut lists = Dnsl::start(&lab.dns, &["bl.example"])?;
-        lists.list("bl.example", "203.0.113.0/24", [127, 0, 0, 4].into())?;
-        let server = lists.address(Family::V4)?;
+        let (_lists, server) = lab.listing("203.0.113.0/24")?;
         let mut first = Unbound::start(&lab.mx, &[("bl.example", server)])?;
         let resolvers = format!("resolvers = [\"127.0.0.1:53\", \"{server}:53\"]\n");
         let mut screener = Screener::start(&lab.mx, &(CONFIG.to_owned() + &resolvers + &list("bl.example", "")))?;

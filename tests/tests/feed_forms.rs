@@ -132,17 +132,23 @@ fn a_feed_in_spamds_form_is_a_list_or_what_spamd_is_told() {
     });
 }
 
+/// A web server that behaves so, and a daemon that has its list of 40 addresses.
+fn with_forty(manners: &str) -> Result<(Host, Web, Screener)> {
+    let net = Net::new()?;
+    let (mx, lists) = (net.host(&MX)?, net.host(&LISTS)?);
+    let web = Web::start(&lists, "192.0.2.80".parse()?, 80, None)?;
+    web.give(&addresses(40))?;
+    web.behave(manners)?;
+    let screener = Screener::start(&mx, &web_feed())?;
+    let look = || Ok((feed(&screener, "web")?["entries"] == 40).then_some(()));
+    until_or_show("the whole list", SOON, || screener.log(), look)?;
+    Ok((mx, web, screener))
+}
+
 #[test]
 fn a_list_without_a_length_that_ends_within_a_line_may_be_cut_off_and_is_not_taken() {
     cell::test("a_list_without_a_length_that_ends_within_a_line_may_be_cut_off_and_is_not_taken", || {
-        let net = Net::new()?;
-        let (mx, lists) = (net.host(&MX)?, net.host(&LISTS)?);
-        let web = Web::start(&lists, "192.0.2.80".parse()?, 80, None)?;
-        web.give(&addresses(40))?;
-        web.behave("unsized")?;
-        let screener = Screener::start(&mx, &web_feed())?;
-        let look = || Ok((feed(&screener, "web")?["entries"] == 40).then_some(()));
-        until_or_show("the whole list", SOON, || screener.log(), look)?;
+        let (mx, web, screener) = with_forty("unsized")?;
         // Of 198.51.100.39 is left 198.51.100.3.
         let list = addresses(39);
         web.give(&list[..list.len() - 2])?;
@@ -158,13 +164,7 @@ fn a_list_without_a_length_that_ends_within_a_line_may_be_cut_off_and_is_not_tak
 #[test]
 fn a_copy_of_another_list_is_not_confirmed_and_what_is_forced_is_in_force_from_then_on() {
     cell::test("a_copy_of_another_list_is_not_confirmed_and_what_is_forced_is_in_force_from_then_on", || {
-        let net = Net::new()?;
-        let (mx, lists) = (net.host(&MX)?, net.host(&LISTS)?);
-        let web = Web::start(&lists, "192.0.2.80".parse()?, 80, None)?;
-        web.give(&addresses(40))?;
-        let screener = Screener::start(&mx, &web_feed())?;
-        let look = || Ok((feed(&screener, "web")?["entries"] == 40).then_some(()));
-        until_or_show("the list", SOON, || screener.log(), look)?;
+        let (mx, web, screener) = with_forty("good")?;
 
         // A copy cannot be written: the one before lies there, as old as it is.
         mx.ask("mkdir", &[&format!("{COPY}.new")])?;
