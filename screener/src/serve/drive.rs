@@ -340,20 +340,26 @@ fn wait(talk: &mut Talk, stream: &mut ClientStream) -> impl Future<Output = ()> 
         let deadline = talk.session.deadline();
         tokio::select! {
             biased;
-            ready = stream.readable() => {
-                match ready {
-                    Ok(()) => read(talk, stream),
-                    Err(error) => talk.lost(&error),
+            ready = stream.readable() => match ready {
+                Ok(()) => {
+                    read(talk, stream, ClientStream::try_read);
+                    // A client that never stops talking does not stop the clock.
+                    tick_if_due(talk);
                 }
-                // A client that never stops talking does not stop the clock.
-                if talk.session.deadline().is_some_and(|due| due <= std::time::Instant::now()) {
-                    talk.tell(Input::Tick);
-                }
+                Err(error) => talk.lost(&error),
+            },
+            news = next_news(&mut talk.lists) => {
+                look(talk, stream);
+                talk.hear(news);
             }
-            news = next_news(&mut talk.lists) => talk.hear(news),
-            () = sleep_until(deadline.map_or_else(far_away, Into::into)), if deadline.is_some() => talk.tell(Input::Tick),
+            () = sleep_until(deadline.map_or_else(far_away, Into::into)), if deadline.is_some() => {
+                look(talk, stream);
+                // What was read may have moved the deadline.
+                tick_if_due(talk);
+            }
             // Its sender lives as long as the daemon.
             _ = talk.pace.changed() => {
+                look(talk, stream);
                 let pace = *talk.pace.borrow_and_update();
                 talk.tell(match pace {
                     Pace::Usual => Input::Stress(false),
@@ -365,10 +371,25 @@ fn wait(talk: &mut Talk, stream: &mut ClientStream) -> impl Future<Output = ()> 
     }
 }
 
-/// The buffer lives only for this call: a client that waits in silence costs none.
-fn read(talk: &mut Talk, stream: &mut ClientStream) {
+fn tick_if_due(talk: &mut Talk) {
+    if talk.session.deadline().is_some_and(|due| due <= std::time::Instant::now()) {
+        talk.tell(Input::Tick);
+    }
+}
+
+/// Hears what the client has said though tokio does not know of it yet.
+fn look(talk: &mut Talk, stream: &mut ClientStream) {
+    read(talk, stream, |stream, room| stream.read_now(room));
+}
+
+/// Hears what `receive` finds. The buffer lives only for this call: a client that waits in silence costs none.
+fn read(
+    talk: &mut Talk,
+    stream: &mut ClientStream,
+    receive: impl FnOnce(&mut ClientStream, &mut [u8]) -> io::Result<usize>,
+) {
     let mut chunk = [0; 4096];
-    let received = stream.try_read(&mut chunk);
+    let received = receive(stream, &mut chunk);
     // In this order: what is acknowledged after the look only hides something.
     if talk.session.asks_for_delivery() && stream.is_delivered() {
         talk.tell(Input::Delivered);

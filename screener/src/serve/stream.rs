@@ -8,6 +8,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -88,6 +90,20 @@ impl ClientStream {
         match SockRef::from(tcp).send(bytes) {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
             sent => sent,
+        }
+    }
+
+    /// Reads what a client without TLS has sent, also where tokio does not know of it yet. The socket itself is asked: tokio
+    /// learns of bytes when it next polls, and a task may be woken by the clock before that.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when there is nothing, and always under TLS; otherwise the connection is broken.
+    pub(super) fn read_now(&self, room: &mut [u8]) -> io::Result<usize> {
+        let Self::Plain(tcp) = self else { return Err(io::ErrorKind::WouldBlock.into()) };
+        match rustix::net::recv(tcp, room, RecvFlags::empty()) {
+            Ok((read, _)) => Ok(read),
+            Err(Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(error) => Err(error.into()),
         }
     }
 
