@@ -65,10 +65,10 @@ fn who_spoke_before_the_greeting_is_an_early_talker_also_when_the_daemon_comes_t
         // As on a machine that has no time for it: when it comes to look, both the words and the end of the wait are there. It has to be
         // stopped before the first one's wait is over, for which the machine may be too busy.
         let (mut found, server) = (None, port_25(&mx)?);
-        for attempt in 0..5_u8 {
+        for attempt in 0..4_u8 {
             let connected = Instant::now();
-            let connect = |number: u8| Client::connect(&internet, source(80 + 10 * attempt + number), server);
-            let clients = (0..10).map(connect).collect::<Result<Vec<_>, _>>()?;
+            let connect = |number: u8| Client::connect(&internet, source(80 + 40 * attempt + number), server);
+            let clients = (0..40).map(connect).collect::<Result<Vec<_>, _>>()?;
             for client in &clients {
                 screener.wait_for_log(&format!("CONNECT from {}", client.log_name()), SOON)?;
             }
@@ -79,7 +79,7 @@ fn who_spoke_before_the_greeting_is_an_early_talker_also_when_the_daemon_comes_t
             }
             screener.signal(Signal::CONT)?;
         }
-        let (connected, mut clients) = found.context("ten clients do not connect within 3.5 s")?;
+        let (connected, mut clients) = found.context("forty clients do not connect within 3.5 s")?;
         for client in &mut clients {
             client.send_line("EHLO early.example.net")?;
         }

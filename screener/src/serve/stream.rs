@@ -11,7 +11,6 @@ use std::task::{Context, Poll, Waker};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustls::ServerConfig;
-use socket2::SockRef;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -80,14 +79,11 @@ impl ClientStream {
 
     /// Sends what the socket takes at once, and says how much that was: nothing under TLS, where there is more to be done.
     ///
-    /// The socket itself is asked. tokio lets nobody write to a new one before its first event has come, which would
-    /// cost every client a turn of its task.
-    ///
     /// # Errors
     /// When the connection is broken.
     pub(super) fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
         let Self::Plain(tcp) = self else { return Ok(0) };
-        match SockRef::from(tcp).send(bytes) {
+        match tcp.try_write(bytes) {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
             sent => sent,
         }
@@ -187,5 +183,46 @@ impl AsyncWrite for ClientStream {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn connected() -> (std::net::TcpStream, ClientStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, ClientStream::Plain(listener.accept().await.unwrap().0))
+    }
+
+    #[tokio::test]
+    async fn the_first_words_to_a_client_do_not_wait_for_tokio_to_look() {
+        let (_client, stream) = connected().await;
+        assert_eq!(stream.send_now(b"220 mx.example.com ESMTP\r\n").unwrap(), 26);
+    }
+
+    #[tokio::test]
+    async fn what_has_come_is_read_though_tokio_has_not_looked() {
+        let (mut client, mut stream) = connected().await;
+        let mut room = [0; 64];
+        let nothing = |read: io::Result<usize>| read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        assert!(nothing(stream.read_now(&mut room)));
+        assert!(nothing(stream.try_read(&mut room)), "which tokio takes for ready until it has tried");
+        client.write_all(b"EHLO early.example.net\r\n").unwrap();
+        // From here on nothing is awaited, so tokio does not look.
+        let mut arrived = [PollFd::new(stream.plain().unwrap(), PollFlags::IN)];
+        assert_eq!(poll(&mut arrived, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })).unwrap(), 1);
+        assert!(nothing(stream.try_read(&mut room)));
+        assert_eq!(stream.read_now(&mut room).unwrap(), 24);
+        assert!(nothing(stream.read_now(&mut room)), "it is read once");
+        drop(client);
+        assert!(stream.readable().await.is_ok());
+        assert_eq!(stream.try_read(&mut room).unwrap(), 0);
     }
 }
