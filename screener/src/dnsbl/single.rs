@@ -112,7 +112,7 @@ async fn one(resolver: &Resolver, list: &List, address: IpAddr) -> Asked {
                     asked.weight = weight;
                     asked.counts = list.level == ListLevel::Score;
                     asked.url = list.url(address);
-                    asked.text = if list.text { resolver.text(name).await } else { None };
+                    asked.text = if list.text { resolver.text(name, list).await } else { None };
                 }
                 Said::NotListed => asked.said = "not_listed",
                 Said::Bad(bad) => {
