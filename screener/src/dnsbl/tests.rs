@@ -210,6 +210,24 @@ async fn one_address_asked_once_shows_every_answer() {
 }
 
 #[tokio::test]
+async fn a_test_point_without_an_answer_parks_no_list_and_takes_no_listing_away() {
+    let server = Scripted::start(&["bl.test"]).unwrap();
+    server.list("bl.test", "203.0.113.5", &[[127, 0, 0, 2]]);
+    let flood: Vec<_> = (2..100).map(|last| [127, 0, 0, last]).collect();
+    server.list("bl.test", "127.0.0.2", &flood);
+    let single =
+        ask_once(&config(&list("bl.test", 3), server.address()), "203.0.113.5".parse().unwrap()).await.unwrap();
+    let bl = &single.lists[0];
+    assert_eq!((single.score, bl.counts), (3, true), "{bl:?}");
+    assert_eq!(bl.wrong.as_deref(), Some("the resolver gives no usable answer"));
+    // As the daemon has it.
+    let dnsbl = dnsbl(&list("bl.test", 3), server.address());
+    dnsbl.watch(&CancellationToken::new());
+    assert_eq!(report(&dnsbl, "203.0.113.5").await.score, 3);
+    assert_eq!(status_of(&dnsbl, "bl.test").state, "asked");
+}
+
+#[tokio::test]
 async fn a_secret_key_is_in_no_error_and_no_status() {
     let server = Scripted::start(&["s3cr3t.failing.test", "s3cr3t.silent.test", "s3cr3t.well.test"]).unwrap();
     server.fail("s3cr3t.failing.test", Fault::Code(2));
