@@ -190,6 +190,21 @@ async fn what_is_known_stays_over_a_reload() {
     assert_eq!(report(&after, "203.0.113.5").await.score, 5, "the answer is old, the weight new");
     assert_eq!(server.asked("old.test", "203.0.113.5"), 1);
     assert_eq!(status_of(&after, "old.test").questions, 1);
+    let counts = after.status().counts;
+    assert_eq!((counts.clients, counts.lists[0].answered, counts.lists[1].hits), (2, 1, 2));
+}
+
+#[tokio::test]
+async fn a_list_that_is_switched_off_while_it_is_parked_is_off_and_nothing_else() {
+    let server = Scripted::start(&["bl.test"]).unwrap();
+    server.list("bl.test", "203.0.113.5", &[[127, 255, 255, 254]]);
+    let before = dnsbl(&list("bl.test", 3), server.address());
+    report(&before, "203.0.113.5").await;
+    assert_eq!(status_of(&before, "bl.test").state, "parked");
+    let off = config(&(list("bl.test", 3) + "level = \"off\"\n"), server.address());
+    let status = status_of(&before.reconfigured(&off).unwrap().unwrap(), "bl.test");
+    assert_eq!((status.state, status.why, status.parked), ("off", None, None));
+    assert!(status.last_error.is_some(), "what was wrong last is still known");
 }
 
 #[tokio::test]
