@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use screener_tests::cell;
-use screener_tests::cli::expect_all;
+use screener_tests::cli::{expect_all, run};
 use screener_tests::client::{Client, Reply};
 use screener_tests::dnsl::Dnsl;
 use screener_tests::host::Host;
@@ -377,5 +377,19 @@ fn doctor_sees_whom_the_local_stub_asks() {
             1,
             &[warned, "the resolver 127.0.0.53:53 does not answer", "run a resolver of this host's own"],
         )
+    });
+}
+
+#[test]
+fn doctor_takes_a_resolver_on_an_address_of_this_host_for_its_own() {
+    cell::test("doctor_takes_a_resolver_on_an_address_of_this_host_for_its_own", || {
+        let mx = Net::mx()?;
+        mx.resolve_at("192.0.2.10".parse()?)?;
+        mx.write("/etc/screener/screener.toml", &(CONFIG.to_owned() + &list("bl.example", "")))?;
+        let (_, said) = run(&mx, &["doctor"])?;
+        ensure!(said.contains("the resolver 192.0.2.10:53 does not answer"), "{said}");
+        ensure!(!said.contains("192.0.2.10:53 is a resolver somewhere else"), "{said}");
+        mx.resolve_at("192.0.2.53".parse()?)?;
+        expect_all(&mx, &["doctor"], 1, &["192.0.2.53:53 is a resolver somewhere else"])
     });
 }
