@@ -65,8 +65,14 @@ impl<'t> Source<'t> {
     fn refuse_toml(&self, error: &TomlError) -> ConfigError {
         let span = error.span().unwrap_or(0..0);
         let place = self.place(&span);
+        let two_brackets = self.text.get(span.start..).is_some_and(|text| text.starts_with("[["));
         let message = match (error.message(), self.text.get(span)) {
             ("duplicate key", Some(key)) => format!("the key `{key}` stands here a second time: keep one"),
+            // To serde that is a list of the table's values, and this table the first of them.
+            (message, _) if message.starts_with("invalid type: map,") && two_brackets && place.key.ends_with("[0]") => {
+                let key = place.key.trim_end_matches("[0]");
+                format!("there can be only one of these: write [{key}], with one bracket on each side")
+            }
             (message, _) if message.starts_with("invalid type: map,") && SEVERAL.contains(&&*place.key) => {
                 format!("there can be several of these: write [[{}]], with two brackets on each side", place.key)
             }

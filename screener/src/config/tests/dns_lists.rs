@@ -44,6 +44,14 @@ fn one_bracket_where_there_can_be_several_tables_is_told_from_a_wrong_type() {
         let message = format!("{key}: there can be several of these: write [[{key}]], with two brackets on each side");
         assert!(refusal.ends_with(&message), "{refusal}");
     }
+    for (text, key) in [
+        ("[[tests.dnsbl]]\nthreshold = 3\n", "tests.dnsbl"),
+        ("[[kernel]]\ninterfaces = [\"eth0\"]\n", "kernel"),
+        ("[[limits]]\ncommands = 20\n[[limits]]\ntarpit = 8\n", "limits"),
+    ] {
+        let message = format!("{key}[0]: there can be only one of these: write [{key}], with one bracket on each side");
+        assert_eq!(refusal(text), format!("s.toml:1:1: {message}"));
+    }
     let codes = refusal("[[tests.dnsbl.list]]\nzone = \"bl.test\"\nfamilies = { ipv4 = true }\n");
     assert!(codes.ends_with("wrong type: a table stands here; write a list, [...]"), "{codes}");
 }
