@@ -215,7 +215,7 @@ impl Talk {
         let Lists { check, granted, .. } = std::mem::take(&mut self.lists);
         if let Some(check) = check.filter(|check| granted && !check.is_over()) {
             let Arrival { id, client, .. } = self.session.arrival();
-            super::lists::follow(Arc::clone(&self.daemon), self.daemon.key(client.ip()), *id, *check);
+            super::lists::follow(Arc::clone(&self.daemon), client.ip(), *id, *check);
         }
     }
 
