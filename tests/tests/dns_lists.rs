@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use screener_tests::cell;
-use screener_tests::cli::expect_all;
+use screener_tests::cli::{expect_all, run};
 use screener_tests::client::{Client, Reply};
 use screener_tests::dnsl::Dnsl;
 use screener_tests::host::Host;
@@ -251,6 +251,38 @@ fn a_list_that_dies_under_a_thousand_waiting_clients_costs_each_less_than_its_de
 }
 
 #[test]
+fn a_client_that_is_sent_away_at_the_first_answer_counts_for_the_lists_that_answer_later_too() {
+    cell::test("a_client_that_is_sent_away_at_the_first_answer_counts_for_the_lists_that_answer_later_too", || {
+        let lab = Lab::build()?;
+        let server = lab.scripted(&["fast.example", "slow.example"])?;
+        let config = CONFIG.to_owned() + "action = \"drop\"\n" + &list("fast.example", "") + &list("slow.example", "");
+        let screener = Screener::start(&lab.mx, &config)?;
+        for zone in ["fast.example", "slow.example"] {
+            wait_for_state(&screener, zone, "asked")?;
+            server.list(zone, "203.0.113.9", &[[127, 0, 0, 2]]);
+        }
+        server.fail("slow.example", Fault::Hold);
+        let port_25 = SocketAddr::new(lab.mx.address(Family::V4)?, 25);
+        let mut client = Client::connect(&lab.internet, "203.0.113.9".parse::<IpAddr>()?, port_25)?;
+        client.expect(220)?;
+        client.expect(521)?;
+        server.let_go("slow.example");
+        let shown = until_or_show(
+            "the answer that came later to be counted",
+            SOON,
+            || screener.log(),
+            || Ok(Some(list_status(&screener, "slow.example")?).filter(|list| list["listed"] == 1)),
+        )?;
+        ensure!(shown["alone"] == 0 && shown["decisive"] == 0, "{shown}");
+        let fast = list_status(&screener, "fast.example")?;
+        ensure!(fast["listed"] == 1 && fast["alone"] == 0 && fast["decisive"] == 0, "{fast}");
+        let overlap = &screener.json(&["dnsbl", "status", "--json"])?["overlap"];
+        ensure!(overlap[0]["clients"] == 1 && overlap[1].is_null(), "{overlap}");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_late_answer_takes_back_the_pass_that_was_just_given() {
     cell::test("a_late_answer_takes_back_the_pass_that_was_just_given", || {
         let lab = Lab::build()?;
@@ -420,5 +452,19 @@ fn doctor_sees_whom_the_local_stub_asks() {
             1,
             &[warned, "the resolver 127.0.0.53:53 does not answer", "run a resolver of this host's own"],
         )
+    });
+}
+
+#[test]
+fn doctor_takes_a_resolver_on_an_address_of_this_host_for_its_own() {
+    cell::test("doctor_takes_a_resolver_on_an_address_of_this_host_for_its_own", || {
+        let mx = Net::mx()?;
+        mx.resolve_at("192.0.2.10".parse()?)?;
+        mx.write("/etc/screener/screener.toml", &(CONFIG.to_owned() + &list("bl.example", "")))?;
+        let (_, said) = run(&mx, &["doctor"])?;
+        ensure!(said.contains("the resolver 192.0.2.10:53 does not answer"), "{said}");
+        ensure!(!said.contains("192.0.2.10:53 is a resolver somewhere else"), "{said}");
+        mx.resolve_at("192.0.2.53".parse()?)?;
+        expect_all(&mx, &["doctor"], 1, &["192.0.2.53:53 is a resolver somewhere else"])
     });
 }

@@ -44,6 +44,15 @@ pub(super) fn rows<const N: usize>(heads: [&str; N], rows: impl IntoIterator<Ite
     writeln!(out, "{table}")
 }
 
+/// A time in milliseconds, in a column. What takes less than one is not nothing.
+pub(super) fn ms(seconds: Option<f64>) -> String {
+    match seconds.map(|seconds| seconds * 1e3) {
+        None => "-".to_owned(),
+        Some(ms) if ms < 1.0 => format!("{ms:.1} ms"),
+        Some(ms) => format!("{ms:.0} ms"),
+    }
+}
+
 /// What is not known, in a column.
 pub(super) fn or_dash(value: Option<&String>) -> String {
     value.cloned().unwrap_or_else(|| "-".to_owned())

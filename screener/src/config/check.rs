@@ -125,6 +125,12 @@ impl Judge<'_, '_> {
         self.problems.push((span.start, Problem { place, message: message.into() }));
     }
 
+    /// Whether nothing was refused so far. With stand-ins in the tree the rules between settings would report what nobody
+    /// wrote.
+    pub(super) fn is_content(&self) -> bool {
+        self.problems.is_empty()
+    }
+
     /// Runs one value through its parser.
     pub(super) fn with<T, E: Display>(
         &mut self,
@@ -252,13 +258,13 @@ impl Judge<'_, '_> {
                 group: Some(raw.control.group.get_ref().clone()).filter(|group| !group.is_empty()),
             },
             observe: Observe {
-                metrics: self.unless_blank(&raw.observe.metrics, |judge| judge.with(&raw.observe.metrics, address)),
+                metrics: self
+                    .unless_blank(&raw.observe.metrics, |judge| judge.with(&raw.observe.metrics, metrics_address)),
                 log: self.word(&raw.observe.log),
                 program: self.parsed(&raw.observe.program).unwrap_or_default(),
             },
         };
-        // With stand-ins in the tree the rules between settings would report what nobody wrote.
-        if self.problems.is_empty() {
+        if self.is_content() {
             self.between(raw, &config);
         }
         config
@@ -525,18 +531,32 @@ fn written(spans: &[Range<usize>]) -> Range<usize> {
     spans.iter().find(|span| **span != (0..0)).cloned().unwrap_or(0..0)
 }
 
-/// An address to listen on.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+/// An address for clients to connect to.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    with_port(text, 25, "0.0.0.0:25\" or \"[::]:25")
+}
+
+/// An address for whoever reads the metrics.
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    with_port(text, 9725, "127.0.0.1:9725\" or \"[::1]:9725")
+}
+
+/// The address of somebody who answers questions to the DNS.
+pub(super) fn resolver_address(text: &str) -> Result<SocketAddr, String> {
+    with_port(text, 53, "127.0.0.1:53\" or \"[::1]:53")
+}
+
+/// An address with a port; which is usual, and how that is written, is said to whoever has written no such thing.
+fn with_port(text: &str, usual: u16, like: &str) -> Result<SocketAddr, String> {
     let Ok(address) = text.parse::<SocketAddr>() else {
         let hint = match text.parse::<IpAddr>() {
-            Ok(IpAddr::V6(ip)) => format!("add the port: \"[{ip}]:25\""),
-            Ok(IpAddr::V4(ip)) => format!("add the port: \"{ip}:25\""),
-            Err(_) => "write it like \"0.0.0.0:25\" or \"[::]:25\"".to_owned(),
+            Ok(ip) => format!("add the port: \"{}\"", SocketAddr::new(ip, usual)),
+            Err(_) => format!("write it like \"{like}\""),
         };
         return Err(format!("{text:?} is no address with a port: {hint}"));
     };
     if address.port() == 0 {
-        return Err(format!("{text:?}: port 0 is no port to listen on"));
+        return Err(format!("{text:?}: port 0 is no port: it is usually {usual}"));
     }
     match address.ip().to_canonical() {
         IpAddr::V4(v4) if address.is_ipv6() && v4 != Ipv4Addr::UNSPECIFIED => {

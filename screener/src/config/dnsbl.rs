@@ -5,13 +5,16 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::check::{Judge, LONGEST_WAIT, SECOND, YEARS, address};
+use super::check::{Judge, LONGEST_WAIT, SECOND, YEARS, resolver_address};
 use super::raw::{At, DnsList as RawList, Dnsbl as RawDnsbl, Tests};
 use super::tree::{Code, DnsList, DnsblTest, ErrorCode};
 use super::value::{Family, ListLevel, Zone};
 
 /// Matches whatever a list can answer: what a site of postscreen's without a filter means.
 const ANY: &str = "127.0.0.0/8";
+
+/// The zones before whose names each customer has a key.
+const WITH_KEYS: [&str; 2] = [".dq.spamhaus.net", ".mail.abusix.zone"];
 
 /// What is worth knowing about the lists though nothing is wrong.
 pub(super) fn notes(test: &DnsblTest) -> Vec<String> {
@@ -38,6 +41,16 @@ pub(super) fn notes(test: &DnsblTest) -> Vec<String> {
             ));
         }
     }
+    for list in test.lists.iter().filter(|list| list.zone.key().is_none()) {
+        let label = list.zone.label();
+        let rest = label.split_once('.').map(|(_, rest)| rest);
+        if let Some(rest) = rest.filter(|rest| WITH_KEYS.iter().any(|zone| rest.ends_with(zone))) {
+            notes.push(format!(
+                "tests.dnsbl: ….{rest}: what stands before that is a key, and everybody who is refused gets to see it: write \
+                 zone = \"{{key}}.{rest}\" and key = \"…\""
+            ));
+        }
+    }
     for list in test.lists.iter().filter(|list| list.level != ListLevel::Score) {
         let what = if list.level == ListLevel::Count { "counted and not scored" } else { "not asked" };
         notes.push(format!("tests.dnsbl: {} is {what}: level = \"{}\"", list.zone, list.level));
@@ -56,7 +69,7 @@ impl Judge<'_, '_> {
             deadline: self.duration(&raw.deadline, Duration::from_millis(100)..=LONGEST_WAIT),
             min_ttl: self.duration(&raw.min_ttl, SECOND..=YEARS),
             max_ttl: self.duration(&raw.max_ttl, SECOND..=YEARS),
-            resolvers: self.each(&raw.resolvers, address),
+            resolvers: self.each(&raw.resolvers, resolver_address),
             cache: self.number(
                 &raw.cache,
                 1_000..=100_000_000,
@@ -98,17 +111,26 @@ impl Judge<'_, '_> {
         let min_ttl = span_of(&raw.min_ttl, SECOND..=YEARS, test.min_ttl);
         let max_ttl = span_of(&raw.max_ttl, SECOND..=YEARS, test.max_ttl);
         let deadline = span_of(&raw.deadline, Duration::from_millis(100)..=LONGEST_WAIT, test.deadline);
+        let content = self.is_content();
         let ttls = raw.min_ttl.as_ref().or(raw.max_ttl.as_ref());
-        if let Some(ttl) = ttls.filter(|_| min_ttl > max_ttl) {
+        if let Some(ttl) = ttls.filter(|_| content && min_ttl > max_ttl) {
             let [least, most] = [min_ttl, max_ttl].map(humantime::format_duration);
             self.refuse(ttl.span(), format!("min_ttl ({least}) is longer than max_ttl ({most}): swap or change them"));
         }
-        if let Some(longer) = raw.deadline.as_ref().filter(|_| deadline > test.deadline) {
+        if let Some(longer) = raw.deadline.as_ref().filter(|_| content && deadline > test.deadline) {
             let most = humantime::format_duration(test.deadline);
             self.refuse(longer.span(), format!("longer than tests.dnsbl.deadline ({most}), after which nobody waits"));
         }
         let url = raw.url.as_ref().and_then(|url| self.with(url, url_template));
         let level = self.word(&raw.level);
+        if let Some(key) = raw.key.as_ref().filter(|key| !Zone::is_key(key.get_ref())) {
+            // Not what stands there: it is secret all the same.
+            self.refuse(
+                key.span(),
+                "this cannot be a key: it stands in a name, so write letters, digits and hyphens only",
+            );
+            return None;
+        }
         let zone = self.with(&raw.zone, |zone| Zone::new(zone, raw.key.as_ref().map(|key| key.get_ref().clone())))?;
         let span = raw.zone.span();
         let place = self.source.place(&span);
@@ -201,6 +223,11 @@ fn site(entry: &str) -> Result<(Zone, Option<&str>, i32), String> {
         }
     };
     let (domain, filter) = rest.split_once('=').map_or((rest, None), |(domain, filter)| (domain, Some(filter)));
+    if domain.contains(Zone::SLOT) {
+        return Err(format!(
+            "{entry:?}: a list with a key is a [[tests.dnsbl.list]] with zone = {domain:?} and key = \"…\""
+        ));
+    }
     Ok((Zone::new(domain, None)?, filter, weight))
 }
 

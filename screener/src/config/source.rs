@@ -11,6 +11,12 @@ use toml::de::{DeTable, DeValue, Error as TomlError};
 use super::error::{ConfigError, Place, Problem};
 use super::raw::Raw;
 
+/// The tables that are written with two brackets on each side.
+const SEVERAL: [&str; 5] = ["permit", "deny", "feed", "pool", "tests.dnsbl.list"];
+
+/// What stands before an answer of a DNS list in the path of its key.
+const CODES: &str = "].codes.";
+
 /// A key's path and the span of the key or of its value.
 struct Entry {
     span: Range<usize>,
@@ -58,11 +64,19 @@ impl<'t> Source<'t> {
     /// What the TOML reader found, in words for the person who wrote the file.
     fn refuse_toml(&self, error: &TomlError) -> ConfigError {
         let span = error.span().unwrap_or(0..0);
-        let message = match (error.message(), self.text.get(span.clone())) {
+        let place = self.place(&span);
+        let message = match (error.message(), self.text.get(span)) {
             ("duplicate key", Some(key)) => format!("the key `{key}` stands here a second time: keep one"),
+            (message, _) if message.starts_with("invalid type: map,") && SEVERAL.contains(&&*place.key) => {
+                format!("there can be several of these: write [[{}]], with two brackets on each side", place.key)
+            }
+            // Without quotes each dot begins another table.
+            (message, _) if message.starts_with("invalid type: map,") && place.key.contains(CODES) => {
+                "an answer of a DNS list stands in quotes: write \"127.0.0.2\" = 3".to_owned()
+            }
             (message, _) => plain(message),
         };
-        ConfigError::Invalid(vec![Problem { place: self.place(&span), message }])
+        ConfigError::Invalid(vec![Problem { place, message }])
     }
 }
 

@@ -504,7 +504,13 @@ pub struct Zone {
 }
 
 impl Zone {
-    const SLOT: &'static str = "{key}";
+    /// The place of the key.
+    pub(super) const SLOT: &'static str = "{key}";
+
+    /// Whether a key can stand in a name.
+    pub(super) fn is_key(key: &Secret) -> bool {
+        is_domain(key.expose(), true)
+    }
 
     /// Puts a template and a key together. The error says what is wrong with them, without the key.
     pub(crate) fn new(template: &str, key: Option<Secret>) -> Result<Self, String> {
@@ -524,6 +530,11 @@ impl Zone {
         } else {
             Err(format!("{template:?} is no DNS zone: write it like \"zen.spamhaus.org\""))
         }
+    }
+
+    /// The key. Never log it.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_ref().map(Secret::expose)
     }
 
     /// The name to ask in, with the key in it. Never log it.

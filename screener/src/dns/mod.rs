@@ -164,6 +164,8 @@ fn reason(error: &NetError) -> String {
         NetError::Timeout => "no answer in time".to_owned(),
         NetError::Dns(DnsError::ResponseCode(code)) => format!("the resolver answers {code}"),
         NetError::Dns(DnsError::NoRecordsFound(none)) => format!("the resolver answers {}", none.response_code),
+        // Its own words hold the name that was asked, and that may hold the secret key of a DNS list.
+        NetError::ForeignClassRecord { .. } => "the resolver answers with records of another class".to_owned(),
         error => error.to_string(),
     }
 }
@@ -189,7 +191,17 @@ pub fn is_domain(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_domain;
+    use hickory_resolver::proto::rr::DNSClass;
+
+    use super::*;
+
+    #[test]
+    fn why_there_is_no_answer_does_not_show_what_was_asked() {
+        let record_name = Name::from_ascii("1.2.0.192.s3cr3t.zen.test.").unwrap();
+        let (record_class, record_type) = (DNSClass::CH, RecordType::A);
+        let foreign = reason(&NetError::ForeignClassRecord { record_name, record_class, record_type });
+        assert_eq!(foreign, "the resolver answers with records of another class");
+    }
 
     #[test]
     fn a_domain_is_told_from_what_clients_and_records_hold_in_its_place() {

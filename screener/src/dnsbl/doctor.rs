@@ -18,6 +18,7 @@ use super::probe::{self, Reply};
 use super::resolver::Resolver;
 use crate::config::{DnsblTest, ListLevel};
 use crate::dns::system;
+use crate::host::own_addresses;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -250,12 +251,13 @@ fn public_owner(address: IpAddr) -> Option<&'static str> {
     PUBLIC.iter().find(|(_, addresses)| addresses.iter().any(is)).map(|(owner, _)| *owner)
 }
 
-/// Of this host or this site, as far as the address tells.
+/// Of this host, or of this site as far as the address tells.
 fn is_own(address: IpAddr) -> bool {
-    match address.to_canonical() {
+    let of_this_site = match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
-    }
+    };
+    of_this_site || own_addresses().is_ok_and(|own| own.contains(&address.to_canonical()))
 }
 
 #[cfg(test)]

@@ -63,6 +63,12 @@ impl Why {
         }
     }
 
+    /// Whether the list is parked as soon as its test points say so once. Without an answer they say less than the clients'
+    /// questions: those decide.
+    pub(super) fn parks_at_once(self) -> bool {
+        !matches!(self, Self::Fails(failure) if failure != Failure::Refused)
+    }
+
     /// Whether what it said before is not to be believed either.
     pub(super) fn spoils_the_past(self) -> bool {
         matches!(self, Self::ListsTheWorld | Self::HitRate { .. } | Self::Bad(_))
@@ -266,8 +272,7 @@ impl Health {
                 }
                 Step::ParkOn(why)
             }
-            // One test without an answer says less than the clients' questions: those decide.
-            (Some(Why::Fails(failure)), None) if failure != Failure::Refused => self.failed(failure, now),
+            (Some(Why::Fails(failure)), None) if !Why::Fails(failure).parks_at_once() => self.failed(failure, now),
             (Some(why), None) => self.park(why, now),
         }
     }

@@ -20,6 +20,8 @@ pub(super) struct List {
     name: Arc<str>,
     /// What stands behind the reversed address, with dots on both ends: a complete name, no search domain applies.
     suffix: Arc<str>,
+    /// What of that is secret.
+    key: Option<Arc<str>>,
     families: Vec<Family>,
     weight: i32,
     codes: Vec<(CodeFilter, i32)>,
@@ -54,6 +56,7 @@ impl List {
         Ok(Self {
             name: list.zone.label().into(),
             suffix: format!(".{}.", list.zone.query_name()).into(),
+            key: list.zone.key().map(|key| key.to_ascii_lowercase().into()),
             families: list.families.clone(),
             weight: list.weight,
             codes: codes.collect::<Result<_, ConfigError>>()?,
@@ -70,6 +73,16 @@ impl List {
     /// The zone as it is asked, which may hold a secret: only to tell one zone from another.
     pub(super) fn zone(&self) -> &Arc<str> {
         &self.suffix
+    }
+
+    /// What the list says about a client, as it may be shown: some name the question, and the key is in that.
+    pub(super) fn shown(&self, mut text: String) -> String {
+        let Some(key) = &self.key else { return text };
+        // In whatever case: as long as the text itself, to the byte.
+        while let Some(at) = text.to_ascii_lowercase().find(&**key) {
+            text.replace_range(at..at + key.len(), "…");
+        }
+        text
     }
 
     /// The families that it is asked about.

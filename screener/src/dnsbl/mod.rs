@@ -109,11 +109,18 @@ impl Dnsbl {
             Watched { list: Arc::new(list), zone }
         });
         let lists: Arc<[Watched]> = watched.collect();
-        // What lists contribute is counted by their places: with other lists, or others' order, it begins anew.
-        let same = |old: &&Self| {
-            old.lists.iter().map(|watched| watched.list.zone()).eq(lists.iter().map(|watched| watched.list.zone()))
-        };
-        let tally = old.filter(same).map_or_else(|| Arc::new(Tally::new(lists.len())), |old| Arc::clone(&old.tally));
+        // What lists contribute is counted by their places.
+        let tally = old.map_or_else(
+            || Arc::new(Tally::new(lists.len())),
+            |old| {
+                let stood = |list: &Watched| old.lists.iter().position(|was| was.list.zone() == list.list.zone());
+                let stood: Vec<_> = lists.iter().map(stood).collect();
+                match stood.iter().copied().eq((0..old.lists.len()).map(Some)) {
+                    true => Arc::clone(&old.tally),
+                    false => Arc::new(old.tally.carried_on(&stood)),
+                }
+            },
+        );
         Ok(Some(Self { lists, shared, tally, threshold: config.threshold }))
     }
 

@@ -12,6 +12,7 @@ use hickory_resolver::proto::rr::{RData, Record, RecordType};
 
 use super::NoResolver;
 use super::answer::{Failure, Looked};
+use super::list::List;
 use crate::dns::{Servers, is_an_answer};
 
 /// More records than any list has for one address: what has more is no list, and shall not fill the memory.
@@ -56,8 +57,8 @@ impl Resolver {
         }
     }
 
-    /// The text under a complete name, made fit to be shown.
-    pub(super) async fn text(&self, name: String) -> Option<String> {
+    /// A list's text under a complete name, made fit to be shown.
+    pub(super) async fn text(&self, name: String, list: &List) -> Option<String> {
         let found = self.0.lookup(name, RecordType::TXT).await.ok()?;
         let strings = found.answers().iter().find_map(|record| match &record.data {
             RData::TXT(text) => Some(text.txt_data.concat()),
@@ -65,6 +66,8 @@ impl Resolver {
         })?;
         let text: String =
             String::from_utf8_lossy(&strings).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        // Before it is cut: a part of a key is too much, too.
+        let text = list.shown(text);
         let end = (0..=LONGEST_TEXT.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
         Some(text[..end].trim().to_owned()).filter(|text| !text.is_empty())
     }

@@ -36,7 +36,7 @@ pub struct Asked {
     pub counts: bool,
     /// How long the answer took.
     pub took: Duration,
-    /// How long it would be kept.
+    /// How long it holds, by its own word: before the clamps of the configuration.
     pub ttl: Option<Duration>,
     /// What it says about the address.
     pub text: Option<String>,
@@ -112,7 +112,7 @@ async fn one(resolver: &Resolver, list: &List, address: IpAddr) -> Asked {
                     asked.weight = weight;
                     asked.counts = list.level == ListLevel::Score;
                     asked.url = list.url(address);
-                    asked.text = if list.text { resolver.text(name).await } else { None };
+                    asked.text = if list.text { resolver.text(name, list).await } else { None };
                 }
                 Said::NotListed => asked.said = "not_listed",
                 Said::Bad(bad) => {
@@ -125,7 +125,7 @@ async fn one(resolver: &Resolver, list: &List, address: IpAddr) -> Asked {
     }
     if let Some(why) = tested.wrong.filter(|_| asked.wrong.is_none()) {
         asked.wrong = Some(why.to_string());
-        asked.counts = false;
+        asked.counts &= !why.parks_at_once();
     }
     asked
 }

@@ -97,7 +97,8 @@ impl Dnsbl {
 }
 
 fn of(Watched { list, zone }: &Watched, now: Instant) -> ListStatus {
-    let parked = zone.parked();
+    // Of a list that is not asked any more nobody says when it is tested again: never.
+    let parked = zone.parked().filter(|_| list.level != ListLevel::Off);
     let state = match parked {
         _ if list.level == ListLevel::Off => "off",
         Some(_) => "parked",

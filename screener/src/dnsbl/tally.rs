@@ -54,6 +54,21 @@ impl Tally {
         Self(Mutex::new(Counts { lists, ..Counts::default() }))
     }
 
+    /// For other lists, with the counts of those that stay. `stood`: where each list stood before, if it did.
+    ///
+    /// What a client brings that came before and goes after this is lost.
+    pub(super) fn carried_on(&self, stood: &[Option<usize>]) -> Self {
+        let old = self.counts();
+        let of = |at: Option<usize>| at.and_then(|at| old.lists.get(at));
+        let both = |list: &Contribution, other: Option<usize>| other.and_then(|at| list.with.get(at)).copied();
+        let lists = stood.iter().map(|&at| {
+            let list = of(at).cloned().unwrap_or_default();
+            let with = stood.iter().map(|&other| both(&list, other).unwrap_or(0)).collect();
+            Contribution { with, ..list }
+        });
+        Self(Mutex::new(Counts { lists: lists.collect(), ..old }))
+    }
+
     /// Counts a client. `scores`: whether a list's weight goes into the score.
     pub(super) fn add(&self, votes: &[Vote], scores: impl Fn(usize) -> bool, threshold: i32) {
         if votes.iter().all(|vote| *vote == Vote::None) {
@@ -109,6 +124,23 @@ mod tests {
         assert_eq!((second.answered, second.hits, second.alone, second.decisive), (3, 1, 0, 0));
         assert_eq!((third.answered, third.hits, third.alone, third.decisive), (2, 1, 1, 1));
         assert_eq!(first.with, [0, 1, 1]);
+    }
+
+    #[test]
+    fn lists_that_stay_keep_their_counts_wherever_they_stand() {
+        let tally = Tally::new(3);
+        tally.add(&[Vote::Hit(3), Vote::Hit(2), Vote::Miss], |_| true, 3);
+        tally.add(&[Vote::Miss, Vote::Hit(2), Vote::Hit(2)], |_| true, 3);
+        // The first one goes, the others change places, and one is new.
+        let tally = tally.carried_on(&[Some(2), None, Some(1)]);
+        tally.add(&[Vote::Miss, Vote::Hit(3), Vote::Hit(2)], |_| true, 3);
+        let counts = tally.counts();
+        assert_eq!((counts.clients, counts.failed), (3, 3));
+        let of = |list: &Contribution| (list.answered, list.hits, list.with.clone());
+        let [third, new, second] = &counts.lists[..] else { panic!("three") };
+        assert_eq!(of(third), (3, 1, vec![0, 0, 1]));
+        assert_eq!(of(new), (1, 1, vec![0, 0, 1]));
+        assert_eq!(of(second), (3, 3, vec![1, 1, 0]));
     }
 
     #[test]

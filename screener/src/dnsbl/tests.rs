@@ -234,6 +234,21 @@ async fn what_is_known_stays_over_a_reload() {
     assert_eq!(report(&after, "203.0.113.5").await.score, 5, "the answer is old, the weight new");
     assert_eq!(server.asked("old.test", "203.0.113.5"), 1);
     assert_eq!(status_of(&after, "old.test").questions, 1);
+    let counts = after.status().counts;
+    assert_eq!((counts.clients, counts.lists[0].answered, counts.lists[1].hits), (2, 1, 2));
+}
+
+#[tokio::test]
+async fn a_list_that_is_switched_off_while_it_is_parked_is_off_and_nothing_else() {
+    let server = Scripted::start(&["bl.test"]).unwrap();
+    server.list("bl.test", "203.0.113.5", &[[127, 255, 255, 254]]);
+    let before = dnsbl(&list("bl.test", 3), server.address());
+    report(&before, "203.0.113.5").await;
+    assert_eq!(status_of(&before, "bl.test").state, "parked");
+    let off = config(&(list("bl.test", 3) + "level = \"off\"\n"), server.address());
+    let status = status_of(&before.reconfigured(&off).unwrap().unwrap(), "bl.test");
+    assert_eq!((status.state, status.why, status.parked), ("off", None, None));
+    assert!(status.last_error.is_some(), "what was wrong last is still known");
 }
 
 #[tokio::test]
@@ -254,11 +269,30 @@ async fn one_address_asked_once_shows_every_answer() {
 }
 
 #[tokio::test]
+async fn a_test_point_without_an_answer_parks_no_list_and_takes_no_listing_away() {
+    let server = Scripted::start(&["bl.test"]).unwrap();
+    server.list("bl.test", "203.0.113.5", &[[127, 0, 0, 2]]);
+    let flood: Vec<_> = (2..100).map(|last| [127, 0, 0, last]).collect();
+    server.list("bl.test", "127.0.0.2", &flood);
+    let single =
+        ask_once(&config(&list("bl.test", 3), server.address()), "203.0.113.5".parse().unwrap()).await.unwrap();
+    let bl = &single.lists[0];
+    assert_eq!((single.score, bl.counts), (3, true), "{bl:?}");
+    assert_eq!(bl.wrong.as_deref(), Some("the resolver gives no usable answer"));
+    // As the daemon has it.
+    let dnsbl = dnsbl(&list("bl.test", 3), server.address());
+    dnsbl.watch(&CancellationToken::new());
+    assert_eq!(report(&dnsbl, "203.0.113.5").await.score, 3);
+    assert_eq!(status_of(&dnsbl, "bl.test").state, "asked");
+}
+
+#[tokio::test]
 async fn a_secret_key_is_in_no_error_and_no_status() {
     let server = Scripted::start(&["s3cr3t.failing.test", "s3cr3t.silent.test", "s3cr3t.well.test"]).unwrap();
     server.fail("s3cr3t.failing.test", Fault::Code(2));
     server.fail("s3cr3t.silent.test", Fault::Drop);
     server.list("s3cr3t.well.test", "203.0.113.5", &[[127, 0, 0, 2]]);
+    server.say("s3cr3t.well.test", "5.113.0.203.S3cr3t.well.test is listed, S3CR3T");
     let keyed = |zone: &str| format!("[[tests.dnsbl.list]]\nzone = \"{{key}}.{zone}\"\nkey = \"s3cr3t\"\n");
     let lists = keyed("failing.test") + &keyed("silent.test") + &keyed("well.test");
     let dnsbl = dnsbl(&lists, server.address());
@@ -267,7 +301,8 @@ async fn a_secret_key_is_in_no_error_and_no_status() {
     let single = ask_once(&config(&lists, server.address()), "203.0.113.5".parse::<IpAddr>().unwrap()).await.unwrap();
     let examined = doctor::examine(&config(&lists, server.address())).await;
     let shown = format!("{:?} {said:?} {single:?} {examined:?}", dnsbl.status());
-    assert!(!shown.contains("s3cr3t"), "{shown}");
+    assert!(!shown.to_ascii_lowercase().contains("s3cr3t"), "{shown}");
+    assert_eq!(shown.matches("5.113.0.203.….well.test is listed, …").count(), 2, "{shown}");
     assert!(shown.contains("no answer in time") && shown.contains("Server Failure"), "{shown}");
 }
 

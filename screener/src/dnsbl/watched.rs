@@ -378,7 +378,7 @@ impl Question {
         };
         let Some(records) = text else { return };
         let Ok(_place) = zone.texts.try_acquire() else { return };
-        let Some(text) = self.shared.resolver.text(name).await else { return };
+        let Some(text) = self.shared.resolver.text(name, &list).await else { return };
         let records = Arc::new(Records { codes: records.codes.clone(), text: Some(text.into()) });
         let left = ttl.saturating_sub(began.elapsed());
         self.shared.cache.put(number, self.address, Known::Records(Arc::clone(&records)), left, Instant::now());

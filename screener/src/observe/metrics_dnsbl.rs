@@ -63,6 +63,7 @@ pub(super) fn register(registry: &mut Registry, dnsbl: &Dnsbl) {
         let reason = list.reason.clone().unwrap_or_default();
         states.get_or_create(&State { list: name(), state: list.state.clone(), reason }).set(1);
         open.get_or_create(&List { list: name() }).set(list.open.try_into().unwrap_or(i64::MAX));
+        parkings.get_or_create(&List { list: name() }).inc_by(list.parkings);
         let kinds =
             [("answered", list.clients), ("listed", list.listed), ("alone", list.alone), ("decisive", list.decisive)];
         for (kind, count) in kinds {
@@ -74,7 +75,7 @@ pub(super) fn register(registry: &mut Registry, dnsbl: &Dnsbl) {
     }
     registry.register("state", "How each DNS list stands, and why it is parked", states);
     registry.register("parkings", "How often each DNS list was parked", parkings);
-    registry.register("clients", "Clients by what each DNS list contributed", clients);
+    registry.register("clients", "Clients, each time they came, by what each DNS list contributed", clients);
     registry.register(
         "questions",
         "Questions to DNS lists: asked, answered by the cache, joined to an open one",
@@ -111,6 +112,7 @@ mod tests {
             state: "parked".to_owned(),
             reason: Some("silent".to_owned()),
             questions: 7,
+            parkings: 2,
             times: vec![(Some(0.5), 3), (None, 1)],
             times_sum: 9.5,
             ..api_dnsbl::List::default()
@@ -122,6 +124,7 @@ mod tests {
         for line in [
             "screener_dnsbl_state{list=\"zen.test\",state=\"parked\",reason=\"silent\"} 1",
             "screener_dnsbl_questions_total{list=\"zen.test\",kind=\"asked\"} 7",
+            "screener_dnsbl_parkings_total{list=\"zen.test\"} 2",
             "screener_dnsbl_answer_seconds_bucket{le=\"0.5\",list=\"zen.test\"} 3",
             "screener_dnsbl_answer_seconds_bucket{le=\"+Inf\",list=\"zen.test\"} 4",
             "screener_dnsbl_answer_seconds_count{list=\"zen.test\"} 4",

@@ -209,13 +209,16 @@ impl Talk {
         (next, said)
     }
 
-    /// The session is over, or the MTA's. What is still open at the lists is followed by a task of its own, if the client got
-    /// a pass that an answer could speak against.
+    /// The session is over, or the MTA's. What is still open at the lists is followed by a task of its own: an answer could
+    /// speak against a pass that the client got, and counts in any case.
     fn leave_lists(&mut self) {
         let Lists { check, granted, .. } = std::mem::take(&mut self.lists);
-        if let Some(check) = check.filter(|check| granted && !check.is_over()) {
-            let Arrival { id, client, .. } = self.session.arrival();
+        let Some(check) = check.filter(|check| !check.is_over()) else { return };
+        let Arrival { id, client, .. } = self.session.arrival();
+        if granted {
             super::lists::follow(Arc::clone(&self.daemon), client.ip(), *id, *check);
+        } else {
+            super::lists::hear_out(&self.daemon, *check);
         }
     }
 

@@ -124,6 +124,18 @@ fn speaks_against_a_pass(report: &DnsblReport, threshold: i32) -> Option<(What, 
     }
 }
 
+/// A session is over, and what a list has not said yet changes nothing any more, but is counted: otherwise a client that
+/// is refused at the first answer would be that list's alone, and never one of those that answer after it.
+pub(super) fn hear_out(daemon: &Arc<Daemon>, mut check: Check) {
+    let going_down = daemon.going_down.clone();
+    daemon.tasks.spawn(async move {
+        tokio::select! {
+            _ = check.everything() => {}
+            () = going_down.cancelled() => {}
+        }
+    });
+}
+
 /// Asks about clients again whose pass is in use and expires soon.
 async fn renew(daemon: Arc<Daemon>) {
     let work = async {

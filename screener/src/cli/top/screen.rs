@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::output::ms;
 use super::view::{Rate, Shown, View};
 
 /// How many of the kernel's counters are shown.
@@ -63,12 +64,12 @@ fn of_daemon(view: &View) -> Vec<String> {
         lines.push(String::new());
         lines.push(format!("{:<14}{:>12}{:>9}{:>8}{:>7}", "DNS lists", "in all", "listed", "half in", "open"));
         lines.extend(view.lists.iter().map(|list| {
-            let half = list.p50.map_or_else(|| "-".to_owned(), |seconds| format!("{:.0} ms", seconds * 1000.0));
             format!(
-                "  {:>10}  {:>12}  {:>6.1}%  {half:>7} {:>5}  {} ({})",
+                "  {:>10}  {:>12}  {:>6.1}%  {:>7} {:>5}  {} ({})",
                 rate(list.questions),
                 list.questions.total,
                 list.hit_rate * 100.0,
+                ms(list.p50),
                 list.open,
                 list.list,
                 list.state

@@ -85,7 +85,7 @@ impl Import<'_> {
                     format!(
                         "'{}': {why}. Until then secret names of lists are shown as they are: write such a list as a \
                          [[tests.dnsbl.list]] with zone = \"{{key}}.…\" and key = \"…\"",
-                        crate::feed::quoted(word)
+                        named(word)
                     ),
                 );
             }
@@ -161,6 +161,15 @@ impl Import<'_> {
             }
             Err(why) => self.leave(name, format!("the list {rest} with its key: {why}")),
         }
+    }
+}
+
+/// A table as it may be shown. What is no file is the table itself, and holds the names that it is to hide.
+fn named(table: &str) -> String {
+    match table.split_once(':') {
+        Some((_, path)) if path.starts_with('/') => crate::feed::quoted(table),
+        Some((kind, _)) => format!("{}:…", crate::feed::quoted(kind)),
+        None => "…".to_owned(),
     }
 }
 

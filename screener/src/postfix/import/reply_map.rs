@@ -56,8 +56,8 @@ impl Shown {
 
 /// `/pattern/flags says`, with any delimiter, and `!` before it.
 fn pattern(line: &str) -> Result<Rule, String> {
-    let unclear =
-        || format!("'{}' is no /pattern/ with a name behind it: write a texthash: table", crate::feed::quoted(line));
+    // Without the line: what it is there for is to hide the name in it.
+    let unclear = || "this is no /pattern/ with a name behind it: write a texthash: table".to_owned();
     let rest = line.trim_start_matches('!').trim_start();
     let inverted = line.chars().take_while(|letter| *letter == '!').count() % 2 == 1;
     let delimiter = rest.chars().next().filter(char::is_ascii_punctuation).ok_or_else(unclear)?;

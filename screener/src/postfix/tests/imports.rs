@@ -231,6 +231,25 @@ fn what_is_not_taken_over_is_said_with_what_to_do() {
 }
 
 #[test]
+fn what_is_said_of_a_table_that_hides_names_does_not_show_them() {
+    for (map, table, part) in [
+        ("pcre:/names", "/^s3cret\\.dq\\.example$/x dq.example\n", "'pcre:/names': /names:1: this is no /pattern/"),
+        ("pcre:/names", "s3cret.dq.example dq.example\n", "/names:1: this is no /pattern/"),
+        ("inline:{s3cret.dq.example=dq.example}", "", "'inline:…': a table of this type is not read"),
+        ("inline:{{s3cret.dq.example = dq.example}}", "", "'inline:…': a table of this type is not read"),
+        ("s3cret.dq.example", "", "'…': a table of this type is not read"),
+    ] {
+        let main = format!(
+            "mynetworks_style = host\npostscreen_dnsbl_sites = a.example\npostscreen_dnsbl_reply_map = {map}\n"
+        );
+        let imported = checked(&Shelf::postscreen(&main).with("/names", table));
+        let said = why(&imported, "postscreen_dnsbl_reply_map");
+        assert!(said.contains(part) && said.contains("write such a list as a [[tests.dnsbl.list]]"), "{map}: {said}");
+        assert!(!format!("{:?}{:?}", imported.left_out, imported.notes).contains("s3cret"), "{imported:?}");
+    }
+}
+
+#[test]
 fn master_cf_says_where_it_stands_and_overrides() {
     let main = "mynetworks_style = host\npostscreen_greet_wait = 3s\ninet_protocols = ipv4\n";
     let shelf =
