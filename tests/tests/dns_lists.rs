@@ -57,8 +57,10 @@ impl Lab {
 
     /// A session up to its first recipient, and the reply to that.
     fn session(&self, source: &str) -> Result<(Client, Reply)> {
-        let server = SocketAddr::new(self.mx.address(Family::V4)?, 25);
-        let mut client = Client::connect(&self.internet, source.parse::<IpAddr>()?, server)?;
+        let source: IpAddr = source.parse()?;
+        let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
+        let server = SocketAddr::new(self.mx.address(family)?, 25);
+        let mut client = Client::connect(&self.internet, source, server)?;
         client.expect(220)?;
         client.ask("EHLO sender.example.net", 250)?;
         client.ask("MAIL FROM:<a@example.net>", 250)?;
@@ -308,22 +310,54 @@ fn a_late_answer_takes_back_the_pass_that_was_just_given() {
 }
 
 #[test]
+fn a_late_answer_that_leaves_a_pass_to_one_allow_list_takes_it_back() {
+    cell::test("a_late_answer_that_leaves_a_pass_to_one_allow_list_takes_it_back", || {
+        let lab = Lab::build()?;
+        let server = lab.scripted(&["late.example", "wl.example"])?;
+        let hasty = CONFIG.replace("wait = \"1s\"", "wait = \"100ms\"");
+        let config = hasty
+            + "deadline = \"100ms\"\n"
+            + &list("late.example", "")
+            + "[[tests.dnsbl.list]]\nzone = \"wl.example\"\nweight = -1\n";
+        let mut screener = Screener::start(&lab.mx, &config)?;
+        wait_for_state(&screener, "late.example", "asked")?;
+        wait_for_state(&screener, "wl.example", "asked")?;
+        for zone in ["late.example", "wl.example"] {
+            server.list(zone, "203.0.113.9", &[[127, 0, 0, 2]]);
+        }
+        server.fail("late.example", Fault::Hold);
+        let (_client, reply) = lab.session("203.0.113.9")?;
+        ensure!(reply.code == 250, "handed over before the list has answered: {}", reply.text());
+        ensure!(dnsbl_stamp(&screener, "203.0.113.9")?.is_some(), "{}", screener.log());
+        server.let_go("late.example");
+        let line = screener.wait_for_log("pass withdrawn", SOON)?;
+        let said = "it rests on one allow list alone: DNSBL rank 2: late.example +3 (127.0.0.2), wl.example -1";
+        ensure!(line.contains(said), "{line}");
+        ensure!(dnsbl_stamp(&screener, "203.0.113.9")?.is_none(), "{}", screener.explain("203.0.113.9".parse()?)?);
+        Ok(())
+    });
+}
+
+#[test]
 fn a_pass_in_use_is_renewed_before_it_expires() {
     cell::test("a_pass_in_use_is_renewed_before_it_expires", || {
         let lab = Lab::build()?;
         let server = lab.scripted(&["bl.example"])?;
         let config = CONFIG.to_owned() + "min_ttl = \"60s\"\nmax_ttl = \"60s\"\n" + &list("bl.example", "");
         let screener = Screener::start(&lab.mx, &config)?;
-        for source in ["198.51.100.40", "198.51.100.41"] {
+        for source in ["198.51.100.40", "198.51.100.41", "2001:db8:a:7::40"] {
             let (mut client, reply) = lab.session(source)?;
             ensure!(reply.code == 250, "{}", reply.text());
             client.ask("QUIT", 221)?;
         }
         let first = dnsbl_stamp(&screener, "198.51.100.40")?.context("a pass")?;
-        screener.wait_for_kernel_pass("198.51.100.40".parse()?)?;
-        // Only one of them comes again, and the daemon does not even see it.
-        let (mut client, _) = lab.session("198.51.100.40")?;
-        client.ask("QUIT", 221)?;
+        let first_v6 = dnsbl_stamp(&screener, "2001:db8:a:7::40")?.context("a pass")?;
+        // One of each family comes again, and the daemon does not even see it.
+        for source in ["198.51.100.40", "2001:db8:a:7::40"] {
+            screener.wait_for_kernel_pass(source.parse()?)?;
+            let (mut client, _) = lab.session(source)?;
+            client.ask("QUIT", 221)?;
+        }
         let limit = Duration::from_secs(75);
         let renewed = until_or_show(
             "the pass to be renewed",
@@ -335,6 +369,15 @@ fn a_pass_in_use_is_renewed_before_it_expires() {
         let used = screener.explain("198.51.100.40".parse()?)?;
         ensure!(used["sessions"] == 1 && used["let_through"].is_string(), "in use by the kernel alone: {used}");
         ensure!(server.asked("bl.example", "198.51.100.41") == 1, "nobody uses that one");
+        // A network has passed; the list is asked about the address.
+        until_or_show(
+            "the pass over IPv6 to be renewed",
+            limit,
+            || screener.log(),
+            || Ok(dnsbl_stamp(&screener, "2001:db8:a:7::40")?.filter(|stamp| *stamp > first_v6)),
+        )?;
+        ensure!(server.asked("bl.example", "2001:db8:a:7::40") == 2, "asked again about itself");
+        ensure!(server.asked("bl.example", "2001:db8:a:7::") == 0, "nobody has that one");
         Ok(())
     });
 }

@@ -91,8 +91,16 @@ impl Check {
                     highest = highest.saturating_add(most);
                 }
                 Slot::Idle | Slot::Pending(_) => {}
-                Slot::Unknown(failure) => report.unknown.push(unknown(failure.to_string())),
-                Slot::Bad(bad) => report.unknown.push(unknown(bad.clone())),
+                Slot::Unknown(failure) => {
+                    report.blind |= scores;
+                    report.unknown.push(unknown(failure.to_string()));
+                }
+                Slot::Bad(bad) => {
+                    report.blind |= scores;
+                    report.unknown.push(unknown(bad.clone()));
+                }
+                // What a list that is only counted says changes nothing, nor for how long anything holds.
+                Slot::Miss(_) if !scores => {}
                 Slot::Miss(ttl) => report.ttl = Some(report.ttl.map_or(*ttl, |least| least.min(*ttl))),
                 Slot::Hit(hit) => {
                     let shown = DnsblHit {
@@ -195,6 +203,7 @@ impl Check {
     fn hear(&mut self, News { list, what }: News) {
         let slot = match what {
             What::GivenUp => Slot::Unknown(Failure::Parked),
+            What::Never => Slot::Idle,
             What::Known(Known::Failed(failure, _), _) => Slot::Unknown(failure),
             What::Known(known, ttl) => self.judge(list, known, ttl),
             What::Text(records) => {

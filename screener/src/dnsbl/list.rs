@@ -177,12 +177,18 @@ impl List {
         }
     }
 
+    /// Whether an answer would speak for a client. A list that speaks against others as well is no allow list, and its answer
+    /// lets in all the same.
+    fn speaks_for_clients_by(&self, code: Ipv4Addr) -> bool {
+        self.is_allow() || self.codes.iter().any(|(filter, weight)| *weight < 0 && filter.matches(code))
+    }
+
     fn bad_answer(&self, code: Ipv4Addr) -> Option<BadAnswer> {
         match code.octets() {
             [127, 255, 255, _] => Some(BadAnswer::Refused(code)),
             [127, 0, 0, 1] => Some(BadAnswer::Loopback),
-            [127, 0, 0, 255] if self.is_allow() => Some(BadAnswer::Overused),
-            [127, 0, 10, 3] if self.is_allow() => Some(BadAnswer::Everybody),
+            [127, 0, 0, 255] if self.speaks_for_clients_by(code) => Some(BadAnswer::Overused),
+            [127, 0, 10, 3] if self.speaks_for_clients_by(code) => Some(BadAnswer::Everybody),
             [127, 0, 1, 255] => Some(BadAnswer::OfDomains),
             [127, ..] if self.errors.iter().any(|filter| filter.matches(code)) => Some(BadAnswer::Configured(code)),
             [127, ..] => None,
@@ -328,6 +334,10 @@ mod tests {
         assert!(matches!(judge(&allow, &[[127, 0, 5, 2]]), Said::Listed { weight: -5, .. }));
         let deny = plain(1);
         assert!(matches!(judge(&deny, &[[127, 0, 0, 255]]), Said::Listed { weight: 1, .. }));
+        let both = list(1, codes(&[("127.0.[0..255].[0..255]", -2), ("127.0.0.2", 5)]), &BOTH);
+        assert_eq!(judge(&both, &[[127, 0, 0, 255]]), Said::Bad(BadAnswer::Overused), "it speaks against others too");
+        assert_eq!(judge(&both, &[[127, 0, 10, 3]]), Said::Bad(BadAnswer::Everybody));
+        assert!(matches!(judge(&both, &[[127, 0, 0, 2]]), Said::Listed { weight: 3, .. }));
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub use crate::dns::NoResolver;
 use crate::config::{ConfigError, DnsblTest, ListLevel};
 
 use cache::Cache;
+use health::Parked;
 use list::List;
 use resolver::Resolver;
 use tally::Tally;
@@ -49,6 +50,8 @@ use watched::{Shared, Watched, Zone};
 /// How often the test points of a list that is well are asked, and by how much that varies from list to list.
 const BETWEEN_TESTS: Duration = Duration::from_secs(600);
 const SPREAD: u64 = 120;
+/// How soon again after a test without an answer; twice as long each time.
+const TEST_AGAIN: Duration = Duration::from_secs(1);
 
 /// The lists and the resolver.
 #[derive(Clone)]
@@ -137,7 +140,7 @@ impl Dnsbl {
     }
 
     /// Asks the test points of every list, at once and from time to time, until `end`. From the call on no answer of a list
-    /// is given out before its test points have been asked.
+    /// is given out before its test points have been asked, and have answered, unless they stay silent.
     pub fn watch(&self, end: &CancellationToken) {
         for watched in self.lists.iter().filter(|watched| watched.list.level != ListLevel::Off) {
             if watched.zone.parked().is_none() && watched.zone.stats.times().count == 0 {
@@ -157,12 +160,12 @@ impl Dnsbl {
         loop {
             watched.test(&self.shared).await;
             let spread = Duration::from_secs(RandomState::new().hash_one(0) % SPREAD);
-            let again = Instant::now() + BETWEEN_TESTS + spread;
+            let again = Instant::now() + pause(watched.zone.unanswered(), spread);
             // A list may be parked while this waits; then its pause counts.
             loop {
-                let until = watched.zone.parked().map_or(again, |parked| parked.until.min(again));
+                let next = next_test(watched.zone.parked(), again);
                 tokio::select! {
-                    () = tokio::time::sleep_until(until.into()) => break,
+                    () = tokio::time::sleep_until(next.into()) => break,
                     () = watched.zone.test_now.notified() => {
                         if watched.zone.parked().is_none() {
                             break;
@@ -172,6 +175,19 @@ impl Dnsbl {
             }
         }
     }
+}
+
+/// How long after a test the next one comes, if so many in a row have had no answer.
+fn pause(unanswered: u32, spread: Duration) -> Duration {
+    match unanswered.checked_sub(1) {
+        None => BETWEEN_TESTS + spread,
+        Some(more) => TEST_AGAIN.saturating_mul(1 << more.min(16)).min(BETWEEN_TESTS),
+    }
+}
+
+/// When the test points are asked next: a list that is parked is left alone for as long as that says.
+fn next_test(parked: Option<Parked>, again: Instant) -> Instant {
+    parked.map_or(again, |parked| parked.until)
 }
 
 #[cfg(test)]

@@ -170,6 +170,50 @@ async fn levels_ask_and_score_count_without_scoring_or_do_not_ask() {
 }
 
 #[tokio::test]
+async fn a_list_that_is_only_counted_changes_nothing() {
+    let server = Scripted::start(&["score.test", "count.test", "dead.test"]).unwrap();
+    server.hold("score.test", 500, Some(500));
+    server.hold("count.test", 70, Some(70));
+    server.fail("dead.test", Fault::Code(2));
+    let counted = |zone: &str| list(zone, 3) + "level = \"count\"\n";
+    let lists = list("score.test", 3) + &counted("count.test") + &counted("dead.test");
+    let dnsbl = dnsbl(&lists, server.address());
+    let said = everything(&dnsbl, "203.0.113.5").await;
+    assert_eq!(said.ttl, Some(Duration::from_secs(500)), "{said:?}");
+    assert!(!said.blind, "a pass is renewed without it: {said:?}");
+    assert_eq!(said.unknown.len(), 1, "it is told of all the same: {said:?}");
+    server.fail("score.test", Fault::Code(2));
+    assert!(everything(&dnsbl, "203.0.113.6").await.blind);
+}
+
+#[tokio::test]
+async fn more_clients_than_may_be_asked_about_at_once_wait_for_their_turn() {
+    let server = Scripted::start(&["bl.test"]).unwrap();
+    server.fail("bl.test", Fault::Delay(Duration::from_millis(200)));
+    let dnsbl = dnsbl(&(list("bl.test", 3) + "families = [\"ipv4\"]\n"), server.address());
+    let client = |number: u32| std::net::Ipv4Addr::from_bits(0xc633_6400 + number);
+    let mut checks: Vec<_> = (0..1500).map(|number| dnsbl.start(client(number).into())).collect();
+    for check in &mut checks {
+        let said = check.complete().await;
+        assert!(said.unknown.is_empty(), "{said:?}");
+    }
+    assert_eq!(status_of(&dnsbl, "bl.test").questions, 1500);
+}
+
+#[test]
+fn a_test_without_an_answer_is_repeated_soon_and_a_parked_list_left_alone_for_as_long_as_is_said() {
+    let spread = Duration::from_secs(7);
+    let pauses: Vec<_> = (0..6).map(|unanswered| pause(unanswered, spread).as_secs()).collect();
+    assert_eq!(pauses, [607, 1, 2, 4, 8, 16]);
+    assert_eq!(pause(u32::MAX, spread), BETWEEN_TESTS);
+    let now = Instant::now();
+    let (again, until) = (now + BETWEEN_TESTS, now + Duration::from_secs(3600));
+    let parked = Parked { why: health::Why::Empty, since: now, until };
+    assert_eq!(next_test(None, again), again);
+    assert_eq!(next_test(Some(parked), again), until);
+}
+
+#[tokio::test]
 async fn an_ipv4_list_is_not_asked_about_ipv6_and_nothing_is_awaited() {
     let server = Scripted::start(&["bl.test"]).unwrap();
     let four = list("bl.test", 1) + "families = [\"ipv4\"]\n";

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -22,8 +22,12 @@ use super::points::{self, Tested};
 use super::resolver::Resolver;
 use super::stats::{Stats, add};
 
-/// How many questions to one list may be open: each has a socket. A list that answers in 100 ms gets 10,000 a second.
-const MOST_OPEN: usize = 1000;
+/// How many questions to one list may be on the way: each has a socket. A list that answers in 100 ms gets 10,000 a second.
+const MOST_ASKED: usize = 1000;
+/// How many may be open, those that wait for their turn included: thousands of clients come at once when a daemon starts.
+const MOST_OPEN: usize = 10_000;
+/// How many questions for texts may be on the way; who gets none has only the list's name and the URL to show.
+const MOST_TEXTS: usize = 200;
 /// How long "not listed" is kept at most: a client may be listed any minute.
 const LONGEST_NEGATIVE: Duration = Duration::from_secs(900);
 /// How long a failure is kept at first and at most (RFC 9520 section 3.2).
@@ -31,6 +35,9 @@ const FAILURE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_se
 
 /// How long an answer waits for the list's test points at most: they have their own times, far below that.
 const TESTED_WITHIN: Duration = Duration::from_secs(15);
+/// So many tests in a row without an answer, and a list that was never tested is believed all the same: what it says of
+/// clients tells what it is. Those tests take less than [`TESTED_WITHIN`].
+const BELIEVED_AFTER: u32 = 3;
 
 /// What all lists share.
 pub(super) struct Shared {
@@ -62,7 +69,13 @@ pub(super) struct Zone {
     open: Mutex<HashMap<IpAddr, Vec<Subscriber>>>,
     /// Whether its test points have been asked. Until then no answer of it is given out.
     tested: watch::Sender<bool>,
+    /// How many tests in a row have had no answer.
+    unanswered: AtomicU32,
     no_v6: AtomicBool,
+    /// For each question that is on its way.
+    places: Semaphore,
+    /// The same for texts: a list that has none must not keep those waiting who ask for addresses.
+    texts: Semaphore,
     /// Wakes whoever asks the test points.
     pub(super) test_now: tokio::sync::Notify,
 }
@@ -87,6 +100,8 @@ pub(super) enum What {
     Known(Known, Duration),
     /// The list was parked in the meantime; the answer may still come.
     GivenUp,
+    /// The list turned out not to know such addresses.
+    Never,
     /// The list's text about the client.
     Text(Arc<Records>),
 }
@@ -111,7 +126,10 @@ impl Zone {
             health: Mutex::new(Health::new(!list.is_allow())),
             open: Mutex::default(),
             tested: watch::Sender::new(true),
+            unanswered: AtomicU32::new(0),
             no_v6: AtomicBool::new(false),
+            places: Semaphore::new(MOST_ASKED),
+            texts: Semaphore::new(MOST_TEXTS),
             test_now: tokio::sync::Notify::new(),
         }
     }
@@ -140,6 +158,11 @@ impl Zone {
 
     pub(super) fn is_tested(&self) -> bool {
         *self.tested.borrow()
+    }
+
+    /// How many tests in a row have had no answer.
+    pub(super) fn unanswered(&self) -> u32 {
+        self.unanswered.load(Ordering::Relaxed)
     }
 
     fn number(&self) -> u32 {
@@ -182,11 +205,13 @@ impl Watched {
                 waiting.push(subscriber);
                 return Asked::Open;
             }
-            None if full => return Asked::Unknown(Failure::Busy),
+            None if full => {
+                self.zone.stats.failed(Failure::Busy);
+                return Asked::Unknown(Failure::Busy);
+            }
             None => open.insert(address, vec![subscriber]),
         };
         drop(open);
-        self.zone.stats.asked(now);
         let question = Question { watched: self.clone(), shared: Arc::clone(shared), address, closed: false };
         tokio::spawn(question.carry_out(name));
         Asked::Open
@@ -204,7 +229,13 @@ impl Watched {
         }
         let step = self.zone.health().tested(tested.wrong, now);
         self.take(step, shared);
-        self.zone.tested.send_replace(true);
+        let silent = matches!(tested.wrong, Some(Why::Fails(_)));
+        let unanswered = if silent { self.zone.unanswered().saturating_add(1) } else { 0 };
+        self.zone.unanswered.store(unanswered, Ordering::Relaxed);
+        // Silence has shown nothing: a resolver that is about to start makes no list a good one.
+        if !silent || unanswered >= BELIEVED_AFTER || self.zone.parked().is_some() {
+            self.zone.tested.send_replace(true);
+        }
         tested
     }
 
@@ -218,9 +249,7 @@ impl Watched {
                 self.zone.stats.error(why.to_string());
                 add(&self.zone.stats.parkings);
                 warn!("DNS list {name} is left alone: {why}");
-                if why.spoils_the_past() {
-                    self.zone.number.store(shared.next_number(), Ordering::Relaxed);
-                }
+                self.forget_what_is_spoilt(why, shared);
                 // Nobody waits for it any longer.
                 for (_, waiting) in self.zone.open().iter_mut() {
                     for Subscriber { list, to } in waiting.iter() {
@@ -229,8 +258,18 @@ impl Watched {
                 }
                 self.zone.test_now.notify_one();
             }
-            Step::ParkOn(why) => self.zone.stats.error(why.to_string()),
+            Step::ParkOn(why) => {
+                self.zone.stats.error(why.to_string());
+                // It was silent, and is found to lie.
+                self.forget_what_is_spoilt(why, shared);
+            }
             Step::Return => info!("DNS list {name} is well again and asked from now on"),
+        }
+    }
+
+    fn forget_what_is_spoilt(&self, why: Why, shared: &Shared) {
+        if why.spoils_the_past() {
+            self.zone.number.store(shared.next_number(), Ordering::Relaxed);
         }
     }
 
@@ -292,13 +331,32 @@ struct Question {
 impl Question {
     async fn carry_out(mut self, name: String) {
         let Watched { list, zone } = self.watched.clone();
+        let Ok(Ok(place)) = timeout(list.deadline, zone.places.acquire()).await else {
+            zone.stats.failed(Failure::Busy);
+            self.tell(&What::Known(Known::Failed(Failure::Busy, 0), Duration::ZERO));
+            return;
+        };
+        // While this waited for its turn.
+        if zone.parked().is_some() {
+            self.tell(&What::GivenUp);
+            return;
+        }
         let began = Instant::now();
-        let mut looked = self.shared.resolver.a(name.clone()).await;
+        zone.stats.asked(began);
+        // Boxed, so that it takes no room while this waits for its turn.
+        let looked = Box::pin(self.shared.resolver.a(name.clone())).await;
         let took = began.elapsed();
+        drop(place);
         let mut tested = zone.tested.subscribe();
         // A list that was taken out of the configuration during its first test is never tested again.
         if timeout(TESTED_WITHIN, tested.wait_for(|&tested| tested)).await.is_err() {
-            looked = Looked::Failed(Failure::Parked);
+            zone.stats.failed(Failure::Parked);
+            self.tell(&What::GivenUp);
+            return;
+        }
+        if self.address.is_ipv6() && zone.has_no_v6() {
+            self.tell(&What::Never);
+            return;
         }
 
         let number = zone.number();
@@ -311,18 +369,15 @@ impl Question {
         if believed {
             self.shared.cache.put(number, self.address, known.clone(), ttl, Instant::now());
         }
-        let waiting = self.close();
+        let waiting = self.tell(&if believed { What::Known(known.clone(), ttl) } else { What::GivenUp });
         let text = match &known {
             Known::Records(records) if believed && list.text => {
                 matches!(list.judge(&records.codes), Said::Listed { .. }).then(|| Arc::clone(records))
             }
             _ => None,
         };
-        for Subscriber { list, to } in &waiting {
-            let what = if believed { What::Known(known.clone(), ttl) } else { What::GivenUp };
-            let _ = to.send(News { list: *list, what });
-        }
         let Some(records) = text else { return };
+        let Ok(_place) = zone.texts.try_acquire() else { return };
         let Some(text) = self.shared.resolver.text(name, &list).await else { return };
         let records = Arc::new(Records { codes: records.codes.clone(), text: Some(text.into()) });
         let left = ttl.saturating_sub(began.elapsed());
@@ -330,6 +385,15 @@ impl Question {
         for Subscriber { list, to } in waiting {
             let _ = to.send(News { list, what: What::Text(Arc::clone(&records)) });
         }
+    }
+
+    /// Tells everybody who wants to know; the question is closed by that.
+    fn tell(&mut self, what: &What) -> Vec<Subscriber> {
+        let waiting = self.close();
+        for Subscriber { list, to } in &waiting {
+            let _ = to.send(News { list: *list, what: what.clone() });
+        }
+        waiting
     }
 
     fn close(&mut self) -> Vec<Subscriber> {

@@ -33,6 +33,7 @@ use super::degraded::Degraded;
 use super::door::{Visit, Whose};
 use super::feeds::Feeds;
 use super::limits::{Limits, TarpitPlace};
+use super::lists::LastAddresses;
 use super::live::Live;
 use super::metrics_door::MetricsDoor;
 use super::mirror;
@@ -54,6 +55,8 @@ pub(super) struct Daemon {
     pub(super) pools: Pools,
     pub(super) feeds: Feeds,
     pub(super) links: Recent,
+    /// By which address IPv6 clients are asked about.
+    pub(super) last_addresses: LastAddresses,
     /// What is shared with other hosts; `None`: nothing.
     pub(super) sharing: Option<Sharing>,
     pub(super) statics: RwLock<StaticSet>,
@@ -228,13 +231,15 @@ impl Daemon {
     /// Remembers that a client passed. The kernel learns it from the ledger (`mirror`).
     pub(super) fn grant(&self, live: &Live, arrival: &Arrival, stamps: Stamps) {
         let now = Now::read().unix;
-        self.ledger.grant(self.key(arrival.client.ip()), &stamps, ledger::Origin::Screened, None, now);
+        let key = self.key(arrival.client.ip());
+        self.ledger.grant(key, &stamps, ledger::Origin::Screened, None, now);
+        self.last_addresses.passed(key, arrival.client.ip());
         self.grant_to_pool(live, arrival, &stamps);
     }
 
     /// A client that has just got a pass has failed a test in the same session.
-    pub(super) fn withdraw(&self, arrival: &Arrival, test: Test) {
-        self.pools.withdraw(arrival.client.ip(), test);
+    pub(super) fn withdraw(self: &Arc<Self>, arrival: &Arrival, test: Test) {
+        self.withdraw_from_pool(arrival.client.ip(), test);
         let key = self.key(arrival.client.ip());
         if self.ledger.withdraw(key, test) {
             info!(session = %arrival.id, "{key}: pass withdrawn, {test} failed later in the same session");

@@ -216,7 +216,7 @@ impl Talk {
         let Some(check) = check.filter(|check| !check.is_over()) else { return };
         let Arrival { id, client, .. } = self.session.arrival();
         if granted {
-            super::lists::follow(Arc::clone(&self.daemon), self.daemon.key(client.ip()), *id, *check);
+            super::lists::follow(Arc::clone(&self.daemon), client.ip(), *id, *check);
         } else {
             super::lists::hear_out(&self.daemon, *check);
         }

@@ -1,20 +1,22 @@
 //! What the daemon does with the DNS lists beside sessions: it keeps them under watch, takes back passes that a late answer
 //! speaks against, renews passes in use, and tells how the lists stand.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing::{debug, info};
 
-use crate::client::ClientKey;
+use crate::client::{ClientKey, Ipv6KeyLength};
 use crate::clock::{Now, UnixTime};
 use crate::control::{api, api_dnsbl};
 use crate::dns::SickServer;
 use crate::dnsbl::{Check, Contribution, Dnsbl, ListStatus};
 use crate::ledger::{Origin, Pass, What};
 use crate::pass::{Stamps, Test};
-use crate::session::{Policy, SessionId};
+use crate::session::{DnsblReport, Policy, SessionId};
 
 use super::daemon::Daemon;
 
@@ -29,6 +31,57 @@ const EARLIEST: Duration = Duration::from_secs(900);
 /// A client that has not been seen for so long is no regular correspondent.
 const IN_USE: Duration = Duration::from_secs(3600);
 
+/// The last address of each IPv6 client that has passed here: its key stands for a whole network, and lists know addresses.
+#[derive(Debug, Default)]
+pub(super) struct LastAddresses(Mutex<HashMap<ClientKey, IpAddr>>);
+
+impl LastAddresses {
+    /// A client has passed.
+    pub(super) fn passed(&self, client: ClientKey, address: IpAddr) {
+        if matches!(client, ClientKey::V6(_)) {
+            self.map().insert(client, address);
+        }
+    }
+
+    /// Which address to ask about; `None`: it has not passed since the daemon began.
+    fn of(&self, client: ClientKey, length: Ipv6KeyLength) -> Option<IpAddr> {
+        match client {
+            ClientKey::V6(_) if length.bits() < 128 => self.map().get(&client).copied(),
+            whole => Some(whole.address()),
+        }
+    }
+
+    /// Forgets the others. Asks with nothing locked: sessions write here.
+    fn keep(&self, wanted: impl Fn(ClientKey) -> bool) {
+        let mut old: Vec<_> = self.map().keys().copied().collect();
+        old.retain(|&client| !wanted(client));
+        let mut map = self.map();
+        for client in old {
+            map.remove(&client);
+        }
+        let room = map.len() * 2;
+        map.shrink_to(room);
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<ClientKey, IpAddr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Clients that need not be asked about for a while: an answer that holds for a short time only makes a pass that always
+/// expires soon.
+type Rested = HashMap<ClientKey, Rest>;
+
+/// Until when a client is left in peace, and the pass that it has: one that expires sooner is another one.
+struct Rest {
+    until: Instant,
+    expires: UnixTime,
+}
+
+fn is_resting(rested: &Rested, client: ClientKey, pass: &Pass) -> bool {
+    rested.get(&client).is_some_and(|rest| pass.stamps.get(Test::Dnsbl) >= Some(rest.expires))
+}
+
 /// Puts the lists under watch.
 pub(super) fn begin(daemon: &Arc<Daemon>) {
     let live = daemon.live();
@@ -39,7 +92,8 @@ pub(super) fn begin(daemon: &Arc<Daemon>) {
 }
 
 /// A session is over and some list has not answered: what it says may still speak against a pass that was granted.
-pub(super) fn follow(daemon: Arc<Daemon>, key: ClientKey, session: SessionId, mut check: Check) {
+pub(super) fn follow(daemon: Arc<Daemon>, address: IpAddr, session: SessionId, mut check: Check) {
+    let key = daemon.key(address);
     let Some(threshold) = daemon.live.load().policy.dnsbl.as_ref().map(|dnsbl| dnsbl.threshold) else { return };
     let tasks = daemon.tasks.clone();
     tasks.spawn(async move {
@@ -47,18 +101,27 @@ pub(super) fn follow(daemon: Arc<Daemon>, key: ClientKey, session: SessionId, mu
             report = check.everything() => report,
             () = daemon.going_down.cancelled() => return,
         };
-        if report.score < threshold {
-            return;
-        }
-        daemon.withdraw_from_pool(key.address(), Test::Dnsbl);
+        let Some((what, why)) = speaks_against_a_pass(&report, threshold) else { return };
+        daemon.withdraw_from_pool(address, Test::Dnsbl);
         if daemon.ledger.withdraw(key, Test::Dnsbl) {
-            let said = report.arithmetic();
-            info!(%session, "{key}: pass withdrawn, a late answer: DNSBL rank {}: {said}", report.score);
-            let detail = format!("late answer, pass withdrawn: DNSBL rank {}: {said}", report.score);
-            daemon.ledger.note(key, What::Dnsbl, detail, Now::read().unix);
+            info!(%session, "{key}: pass withdrawn, a late answer: {why}");
+            daemon.ledger.note(key, what, format!("late answer, pass withdrawn: {why}"), Now::read().unix);
             daemon.metrics.pass_withdrawn();
         }
     });
+}
+
+/// Why a pass is not to be kept by what the lists say, as in a session: the client would fail now, or nothing but one allow
+/// list keeps it from that, and it is to be asked about each time.
+fn speaks_against_a_pass(report: &DnsblReport, threshold: i32) -> Option<(What, String)> {
+    let rank = format!("DNSBL rank {}: {}", report.score, report.arithmetic());
+    if report.score >= threshold {
+        Some((What::Dnsbl, rank))
+    } else if report.without_best_ally >= threshold {
+        Some((What::Revoked, format!("it rests on one allow list alone: {rank}")))
+    } else {
+        None
+    }
 }
 
 /// A session is over, and what a list has not said yet changes nothing any more, but is counted: otherwise a client that
@@ -76,11 +139,16 @@ pub(super) fn hear_out(daemon: &Arc<Daemon>, mut check: Check) {
 /// Asks about clients again whose pass is in use and expires soon.
 async fn renew(daemon: Arc<Daemon>) {
     let work = async {
+        let mut rested = Rested::new();
         loop {
             tokio::time::sleep(SWEEP).await;
-            let due = {
-                let daemon = Arc::clone(&daemon);
-                tokio::task::spawn_blocking(move || due(&daemon)).await.unwrap_or_default()
+            let begun = Instant::now();
+            rested.retain(|_, rest| rest.until > begun);
+            let due;
+            (due, rested) = {
+                let (daemon, rested) = (Arc::clone(&daemon), std::mem::take(&mut rested));
+                let look = move || (due_now(&daemon, &rested), rested);
+                tokio::task::spawn_blocking(look).await.unwrap_or_default()
             };
             if due.is_empty() {
                 continue;
@@ -91,13 +159,15 @@ async fn renew(daemon: Arc<Daemon>) {
             for clients in due.chunks(AT_A_TIME) {
                 let asking = clients.iter().map(|&client| {
                     let daemon = Arc::clone(&daemon);
-                    tokio::spawn(async move { renew_one(&daemon, client).await })
+                    tokio::spawn(async move { (client, renew_one(&daemon, client).await) })
                 });
                 let asking: Vec<_> = asking.collect();
                 tokio::time::sleep(pause).await;
                 for task in asking {
                     // A task that broke has said so.
-                    let _ = task.await;
+                    if let Ok((client, Some(rest))) = task.await {
+                        rested.insert(client, rest);
+                    }
                 }
             }
         }
@@ -109,8 +179,11 @@ async fn renew(daemon: Arc<Daemon>) {
 }
 
 /// The clients whose pass is to be renewed now.
-fn due(daemon: &Daemon) -> Vec<ClientKey> {
+fn due_now(daemon: &Daemon, rested: &Rested) -> Vec<ClientKey> {
     let live = daemon.live();
+    let stamp = |client| daemon.ledger.stamps(client).and_then(|stamps| stamps.get(Test::Dnsbl));
+    let now = Now::read().unix;
+    daemon.last_addresses.keep(|client| stamp(client).is_some_and(|until| until > now));
     let mut due = Vec::new();
     let mut after = None;
     loop {
@@ -118,7 +191,10 @@ fn due(daemon: &Daemon) -> Vec<ClientKey> {
         let Some((last, _)) = page.last() else { return due };
         after = Some(*last);
         let now = Now::read().unix;
-        let wanted = page.iter().filter(|(client, pass)| is_due(daemon, &live.policy, *client, pass, now));
+        let wanted = page
+            .iter()
+            .filter(|(client, pass)| !is_resting(rested, *client, pass))
+            .filter(|(client, pass)| is_due(daemon, &live.policy, *client, pass, now));
         due.extend(wanted.map(|(client, _)| *client));
     }
 }
@@ -127,7 +203,12 @@ fn is_due(daemon: &Daemon, policy: &Policy, client: ClientKey, pass: &Pass, now:
     let Some(until) = pass.stamps.get(Test::Dnsbl).filter(|&until| until > now) else { return false };
     let longest = policy.dnsbl.as_ref().map_or(EARLIEST, |dnsbl| dnsbl.max_ttl);
     let own = matches!(pass.origin, Origin::Screened | Origin::Shared);
-    if !own || until.since(now) > moment(client, longest) {
+    let left = until.since(now);
+    // What holds for longer than anything may was given before the clock was set back.
+    if !own || (left > moment(client, longest) && left <= longest) {
+        return false;
+    }
+    if daemon.last_addresses.of(client, daemon.key_length).is_none() {
         return false;
     }
     // The lists' is the one stamp that has to be renewed: where another expires first, the client is screened anyway.
@@ -147,35 +228,42 @@ fn moment(client: ClientKey, longest: Duration) -> Duration {
     earliest.mul_f64(1.0 / 3.0 + share as f64 / 1500.0).max(SWEEP * 3 / 2)
 }
 
-async fn renew_one(daemon: &Daemon, client: ClientKey) {
+/// How long a client need not be asked about whose answers hold for `ttl` from now on: until its moment, and for half of that
+/// time in any case, but for the last look.
+fn rest(ttl: Duration, moment: Duration) -> Duration {
+    ttl.saturating_sub(moment.min(ttl / 2).max(SWEEP * 3 / 2))
+}
+
+/// Returns whether the client need not be asked about for a while; `None`: the next look decides that.
+async fn renew_one(daemon: &Arc<Daemon>, client: ClientKey) -> Option<Rest> {
     let live = daemon.live();
-    let (Some(policy), Some(lists)) = (&live.policy.dnsbl, &live.lists) else { return };
-    let mut check = lists.start_fresh(client.address());
+    let (policy, lists) = (live.policy.dnsbl.as_ref()?, live.lists.as_ref()?);
+    let address = daemon.last_addresses.of(client, daemon.key_length)?;
+    let mut check = lists.start_fresh(address);
     let report = check.complete().await;
     if report.score >= policy.threshold {
-        daemon.pools.withdraw(client.address(), Test::Dnsbl);
+        daemon.withdraw_from_pool(address, Test::Dnsbl);
         if daemon.ledger.withdraw(client, Test::Dnsbl) {
             let detail = format!("at renewal: DNSBL rank {}: {}", report.score, report.arithmetic());
             info!("{client}: pass withdrawn {detail}");
             daemon.ledger.note(client, What::Dnsbl, detail, Now::read().unix);
             daemon.metrics.pass_withdrawn();
         }
-        return;
+        return None;
     }
-    // What nobody vouches for is not prolonged.
-    let Some(ttl) = report.ttl.filter(|_| report.unknown.is_empty() && report.without_best_ally < policy.threshold)
-    else {
-        return;
-    };
     // It may have been taken away while the lists were asked.
-    if daemon.ledger.pass(client).is_none_or(|pass| pass.stamps.get(Test::Dnsbl).is_none()) {
-        return;
-    }
-    let now = Now::read().unix;
+    let expires = daemon.ledger.stamps(client)?.get(Test::Dnsbl)?;
+    let Now { instant, unix: now } = Now::read();
+    // What nobody vouches for is not prolonged, and asked for again a few times only.
+    let Some(ttl) = report.ttl.filter(|_| !report.blind && report.without_best_ally < policy.threshold) else {
+        return Some(Rest { until: instant + expires.since(now) / 2, expires });
+    };
+    let ttl = ttl.clamp(policy.min_ttl, policy.max_ttl);
     let mut stamps = Stamps::default();
-    stamps.set(Test::Dnsbl, Some(now.plus(ttl.clamp(policy.min_ttl, policy.max_ttl))));
+    stamps.set(Test::Dnsbl, Some(now.plus(ttl)));
     daemon.ledger.grant(client, &stamps, Origin::Screened, None, now);
     daemon.metrics.pass_renewed();
+    Some(Rest { until: instant + rest(ttl, moment(client, policy.max_ttl)), expires: now.plus(ttl) })
 }
 
 impl Daemon {
@@ -266,5 +354,64 @@ fn list_shown(list: ListStatus, counts: &Contribution) -> api_dnsbl::List {
         listed: counts.hits,
         alone: counts.alone,
         decisive: counts.decisive,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_pass_is_renewed_late_in_its_life_and_in_time_however_short_that_is() {
+        for last in 0..=255 {
+            let moment = moment(ClientKey::V4([192, 0, 2, last].into()), HOUR);
+            for seconds in [60, 90, 300, 900, 3600] {
+                let ttl = Duration::from_secs(seconds);
+                let rest = rest(ttl, moment);
+                assert!(rest >= ttl / 2 || ttl - rest <= SWEEP * 3 / 2, "{ttl:?}: again after {rest:?}");
+                assert!(ttl - rest >= SWEEP * 3 / 2, "{ttl:?}: the look after {rest:?} may come too late");
+            }
+        }
+        assert_eq!(rest(Duration::from_secs(5), HOUR), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_client_rests_with_the_pass_that_it_has_and_not_with_a_shorter_one() {
+        let client = ClientKey::V4([192, 0, 2, 7].into());
+        let rested = Rested::from([(client, Rest { until: Instant::now(), expires: UnixTime(1000) })]);
+        let mut pass =
+            Pass { stamps: Stamps::default(), created: UnixTime(1), origin: Origin::Screened, comment: None };
+        for (expires, rests) in [(None, false), (Some(999), false), (Some(1000), true), (Some(2000), true)] {
+            pass.stamps.set(Test::Dnsbl, expires.map(UnixTime));
+            assert_eq!(is_resting(&rested, client, &pass), rests, "{expires:?}");
+        }
+    }
+
+    #[test]
+    fn a_pass_that_rests_on_one_allow_list_is_spoken_against() {
+        let report = |score, without_best_ally| DnsblReport { score, without_best_ally, ..DnsblReport::default() };
+        let what = |report| speaks_against_a_pass(&report, 3).map(|(what, _)| what);
+        assert_eq!(what(report(3, 3)), Some(What::Dnsbl));
+        assert_eq!(what(report(2, 3)), Some(What::Revoked));
+        assert_eq!(what(report(2, 2)), None);
+        assert_eq!(what(report(-2, 0)), None);
+    }
+
+    #[test]
+    fn an_ipv6_client_is_asked_about_by_the_address_that_it_has() {
+        let (seen, length) = (LastAddresses::default(), Ipv6KeyLength::default());
+        let address: IpAddr = "2001:db8:1:2::25".parse().unwrap();
+        let client = ClientKey::of(address, length);
+        assert_eq!(seen.of(client, length), None, "nobody knows which");
+        seen.passed(client, address);
+        assert_eq!(seen.of(client, length), Some(address));
+        let v4: IpAddr = [192, 0, 2, 7].into();
+        assert_eq!(seen.of(ClientKey::of(v4, length), length), Some(v4));
+        seen.keep(|_| false);
+        assert_eq!(seen.of(client, length), None);
+        let whole = Ipv6KeyLength::try_from(128).unwrap();
+        assert_eq!(seen.of(ClientKey::of(address, whole), whole), Some(address));
     }
 }

@@ -132,6 +132,7 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
         limits: Limits::new(),
         ledger,
         links: Recent::new(started.instant),
+        last_addresses: lists::LastAddresses::default(),
         pools: Pools::open(config.ledger.path.with_file_name(POOLS), &config.pools),
         feeds,
         sharing: Sharing::new(config),

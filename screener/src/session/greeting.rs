@@ -85,7 +85,13 @@ impl Greeting {
                     return core.end_with(&limit);
                 }
             }
-            Input::Dnsbl(report) => core.lists = Some(Box::new(report)),
+            Input::Dnsbl(report) if self.lists => core.lists = Some(Box::new(report)),
+            // The lists had their time, and the greeting is still waited for.
+            Input::Dnsbl(report) => match lists::judge_late(core, report) {
+                Judgement::Open | Judgement::Decided => {}
+                Judgement::Drop(refusal) => return core.drop_with(&refusal),
+                Judgement::Tarpit(refusal) => return tarpit::ask(core, &refusal, Then::Enter),
+            },
             Input::Eof => return core.hang_up(now),
             _ => {}
         }

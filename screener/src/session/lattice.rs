@@ -84,12 +84,14 @@ impl Lattice {
         }
     }
 
-    /// Counts a test that was noted as passed as passed for this session only, after all.
-    pub(super) fn forget(&mut self, test: Test) {
-        if self.passed.get(test).is_some() {
+    /// Counts a test that was noted as passed as passed for this session only, after all. False: it was not noted.
+    pub(super) fn forget(&mut self, test: Test) -> bool {
+        let noted = self.passed.get(test).is_some();
+        if noted {
             self.passed.set(test, None);
             self.excused.insert(test);
         }
+        noted
     }
 
     /// Notes a failure, whether or not the test was due: what was passed before does not excuse it.

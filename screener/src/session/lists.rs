@@ -45,8 +45,8 @@ pub(super) fn judge(core: &mut Core, now: Now, time_is_up: bool) -> Judgement {
     Judgement::Open
 }
 
-/// Judges an answer that came after the wait, while the client has not been handed over yet.
-fn judge_late(core: &mut Core, report: DnsblReport) -> Judgement {
+/// Judges an answer that came after the lists were decided, while the client has not been handed over yet.
+pub(super) fn judge_late(core: &mut Core, report: DnsblReport) -> Judgement {
     let policy = core.policy.dnsbl.clone().filter(|_| core.lattice.was_due(Test::Dnsbl));
     let failed = core.lattice.has_failed(Test::Dnsbl);
     let judgement = match policy {
@@ -55,7 +55,7 @@ fn judge_late(core: &mut Core, report: DnsblReport) -> Judgement {
         }
         // As in `pass`: it may go on, and asking again next time is due.
         Some(policy) if report.without_best_ally >= policy.threshold => {
-            core.lattice.forget(Test::Dnsbl);
+            core.take_back(Test::Dnsbl);
             Judgement::Decided
         }
         _ => Judgement::Decided,

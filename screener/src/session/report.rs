@@ -52,6 +52,9 @@ pub struct DnsblReport {
     /// The lists that could not say.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<DnsblUnknown>,
+    /// Whether one of them goes into the score: what the others say is not all that there is to say.
+    #[serde(skip)]
+    pub blind: bool,
     /// How long the verdict may be kept, before the clamps of the policy.
     #[serde(skip)]
     pub ttl: Option<Duration>,

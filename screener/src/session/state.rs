@@ -241,6 +241,13 @@ impl Core {
         if action == Action::Tarpit && self.slow.is_some() { Action::Enforce } else { action }
     }
 
+    /// A test that was passed counts for this session only, after all: what was remembered of it does not hold.
+    pub(super) fn take_back(&mut self, test: Test) {
+        if self.lattice.forget(test) && self.granted {
+            self.output.push_back(Output::Withdraw(test));
+        }
+    }
+
     /// Whether the client is to come again instead of going to the MTA, although it has failed nothing: always on an
     /// address without passes, and elsewhere when it has gone through tests that need the dialogue; unless another address of
     /// its own has.

@@ -139,6 +139,48 @@ async fn a_list_without_ipv6_is_asked_about_ipv4_only() {
 }
 
 #[tokio::test]
+async fn a_client_that_comes_before_the_first_test_is_not_judged_by_a_list_without_its_family() {
+    let server = Scripted::start(&["bl.test"]).unwrap();
+    server.unlist("bl.test", "::ffff:127.0.0.2");
+    server.list("bl.test", "2001:db8::5", &[[127, 0, 0, 2]]);
+    let dnsbl = dnsbl(&list("bl.test", 5), server.address());
+    dnsbl.watch(&CancellationToken::new());
+    let said = report(&dnsbl, "2001:db8::5").await;
+    assert!(said.hits.is_empty() && said.unknown.is_empty(), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_first_test_without_an_answer_makes_no_list_a_good_one() {
+    let server = Scripted::start(&["bl.test"]).unwrap();
+    server.fail("bl.test", Fault::Code(2));
+    let dnsbl = dnsbl(&list("bl.test", 5), server.address());
+    let watched = &dnsbl.lists[0];
+    watched.zone.distrust();
+    watched.test(&dnsbl.shared).await;
+    // The resolver has found its feet, and the list turns out to be dead.
+    server.fail("bl.test", Fault::Everything([127, 0, 0, 2].into()));
+    let mut check = dnsbl.start("203.0.113.5".parse().unwrap());
+    until("the answer", &dnsbl, |_| server.asked("bl.test", "203.0.113.5") == 1).await;
+    watched.test(&dnsbl.shared).await;
+    let said = check.everything().await;
+    assert_eq!((said.score, said.unknown.len()), (0, 1), "{said:?}");
+    assert_eq!(status_of(&dnsbl, "bl.test").state, "parked");
+}
+
+#[tokio::test]
+async fn a_list_whose_test_points_alone_are_silent_is_believed_after_some_tests() {
+    let server = Scripted::start(&["bl.test"]).unwrap();
+    server.fail("bl.test", Fault::Code(2));
+    let dnsbl = dnsbl(&(list("bl.test", 5) + "families = [\"ipv4\"]\n"), server.address());
+    dnsbl.watch(&CancellationToken::new());
+    // Three questions a test; the next one comes soon.
+    until("three tests", &dnsbl, |dnsbl| server.questions("bl.test") >= 9 && dnsbl.lists[0].zone.is_tested()).await;
+    server.list("bl.test", "203.0.113.5", &[[127, 0, 0, 2]]);
+    server.fail("bl.test", Fault::None);
+    assert_eq!(report(&dnsbl, "203.0.113.5").await.score, 5);
+}
+
+#[tokio::test]
 async fn a_wildcard_that_only_ipv6_names_meet_does_not_cost_a_list_its_ipv4() {
     let server = Scripted::start(&["bl.test"]).unwrap();
     server.list("bl.test", "203.0.113.5", &[[127, 0, 0, 2]]);
@@ -185,6 +227,23 @@ async fn a_wildcard_death_is_found_by_its_hits_and_what_it_said_is_forgotten() {
     drive_until("the list to be parked", &dnsbl, |dnsbl| status_of(dnsbl, "bl.test").state == "parked").await;
     let status = status_of(&dnsbl, "bl.test");
     assert!(status.hits < 100, "found soon: {status:?}");
+    assert_eq!(report(&dnsbl, "198.51.100.2").await.score, 0, "the cached lie is gone too");
+}
+
+#[tokio::test]
+async fn what_a_list_said_is_forgotten_too_if_its_lie_is_found_while_it_is_left_alone() {
+    let server = Scripted::start(&["bl.test"]).unwrap();
+    let dnsbl = dnsbl(&(list("bl.test", 5) + "text = false\n"), server.address());
+    server.fail("bl.test", Fault::Everything([127, 0, 0, 2].into()));
+    assert_eq!(report(&dnsbl, "198.51.100.2").await.score, 5, "nobody can know yet");
+    server.fail("bl.test", Fault::Code(2));
+    drive_until("the list to be parked", &dnsbl, |dnsbl| status_of(dnsbl, "bl.test").state == "parked").await;
+    server.fail("bl.test", Fault::Everything([127, 0, 0, 2].into()));
+    dnsbl.lists[0].test(&dnsbl.shared).await;
+    assert_eq!(status_of(&dnsbl, "bl.test").why.unwrap().0, "lists_the_world");
+    server.fail("bl.test", Fault::None);
+    dnsbl.lists[0].test(&dnsbl.shared).await;
+    assert_eq!(status_of(&dnsbl, "bl.test").state, "asked");
     assert_eq!(report(&dnsbl, "198.51.100.2").await.score, 0, "the cached lie is gone too");
 }
 

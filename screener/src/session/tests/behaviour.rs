@@ -193,6 +193,25 @@ fn a_late_answer_counts_as_long_as_the_client_is_here() {
 }
 
 #[test]
+fn a_late_answer_counts_while_the_greeting_is_waited_for_too() {
+    for action in [Action::Enforce, Action::Drop] {
+        let mut rig = Rig::under(|policy| policy.dnsbl.as_mut().unwrap().action = action);
+        // One list has given up after a deadline of its own, so all have had their time.
+        rig.seconds(2).lists_say(unlisted()).seconds(1).lists_say(listed(4));
+        assert!(rig.events.contains(&Event::DnsblRank(4)), "{action:?}: {:?}", rig.events);
+        if action == Action::Enforce {
+            rig.says("EHLO c\r\n").says("MAIL FROM:<a@b>\r\n").says("RCPT TO:<c@d>\r\n");
+        }
+        assert!(rig.take().contains(" 5.7.1 Service unavailable; client [203.0.113.5] blocked using zen.test"));
+        assert!(rig.granted.is_none() && rig.handoff.is_none());
+    }
+    let mut rig = Rig::new();
+    rig.seconds(2).lists_say(unlisted()).lists_say(DnsblReport { score: 2, without_best_ally: 5, ..unlisted() });
+    rig.seconds(4).says("EHLO c\r\n").says("MAIL FROM:<a@b>\r\n").says("RCPT TO:<c@d>\r\n");
+    assert!(rig.handoff.is_some() && rig.granted.is_none(), "it rests on one allow list alone");
+}
+
+#[test]
 fn a_decision_holds_the_arithmetic_of_its_score() {
     let mut rig = Rig::new();
     let mut report = listed(4);

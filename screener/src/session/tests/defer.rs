@@ -65,6 +65,16 @@ fn a_failure_that_is_enforced_still_withholds_everything() {
 }
 
 #[test]
+fn a_late_answer_that_leaves_the_pass_to_one_allow_list_takes_it_back() {
+    let mut rig = visit(&deferring(|_| {}), None, unlisted(), "EHLO c\r\n");
+    assert!(rig.granted.is_some_and(|stamps| stamps.get(Test::Dnsbl).is_some()));
+    for _ in 0..2 {
+        rig.lists_say(DnsblReport { without_best_ally: 4, ..listed(1) });
+    }
+    assert_eq!(rig.withdrawn, [Test::Dnsbl]);
+}
+
+#[test]
 fn a_failure_behind_the_recipient_takes_the_pass_back() {
     let policy = deferring(|_| {});
     let mut rig = visit(&policy, None, unlisted(), "EHLO c\r\n");
