@@ -30,7 +30,8 @@ pub(super) const ALL: &[Script] = &[
     )
     .by(Who::Listed),
     Script::new("listed-pregreet", MOST, &[TOO_SOON, MAIL, RCPT, BYE]).by(Who::Listed),
-    Script::new("listed-and-gone-after-the-greeting", &[Enforce], &[&[Greeting, Close]]).by(Who::Listed),
+    Script::new("listed-and-gone-after-the-greeting", &[Enforce], &[&[Greeting, Logged("DNSBL rank"), Close]])
+        .by(Who::Listed),
     Script::new("listed-vrfy", &[Enforce], &[HELLO, &[Ask("VRFY bob@example.com")], BYE]).by(Who::Listed),
     Script::new("listed-many-recipients", &[Enforce], &[HELLO, MAIL, RCPT, RCPT, &[Ask("RCPT TO:<x@y.test>")], BYE])
         .by(Who::Listed),
