@@ -358,24 +358,21 @@ fn a_pass_in_use_is_renewed_before_it_expires() {
             let (mut client, _) = lab.session(source)?;
             client.ask("QUIT", 221)?;
         }
-        let limit = Duration::from_secs(75);
-        let renewed = until_or_show(
-            "the pass to be renewed",
-            limit,
-            || screener.log(),
-            || Ok(dnsbl_stamp(&screener, "198.51.100.40")?.filter(|stamp| *stamp > first)),
-        )?;
-        ensure!(server.asked("bl.example", "198.51.100.40") == 2, "asked again, to {renewed}");
+        let renewed = |source: &str, first: &str| {
+            until_or_show(
+                &format!("the pass of {source} to be renewed"),
+                Duration::from_secs(75),
+                || screener.log(),
+                || Ok(dnsbl_stamp(&screener, source)?.filter(|stamp| stamp.as_str() > first)),
+            )
+        };
+        let stamp = renewed("198.51.100.40", &first)?;
+        ensure!(server.asked("bl.example", "198.51.100.40") == 2, "asked again, to {stamp}");
         let used = screener.explain("198.51.100.40".parse()?)?;
         ensure!(used["sessions"] == 1 && used["let_through"].is_string(), "in use by the kernel alone: {used}");
         ensure!(server.asked("bl.example", "198.51.100.41") == 1, "nobody uses that one");
         // A network has passed; the list is asked about the address.
-        until_or_show(
-            "the pass over IPv6 to be renewed",
-            limit,
-            || screener.log(),
-            || Ok(dnsbl_stamp(&screener, "2001:db8:a:7::40")?.filter(|stamp| *stamp > first_v6)),
-        )?;
+        renewed("2001:db8:a:7::40", &first_v6)?;
         ensure!(server.asked("bl.example", "2001:db8:a:7::40") == 2, "asked again about itself");
         ensure!(server.asked("bl.example", "2001:db8:a:7::") == 0, "nobody has that one");
         Ok(())

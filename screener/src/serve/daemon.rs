@@ -33,11 +33,11 @@ use super::degraded::Degraded;
 use super::door::{Visit, Whose};
 use super::feeds::Feeds;
 use super::limits::{Limits, TarpitPlace};
-use super::lists::LastAddresses;
 use super::live::Live;
 use super::metrics_door::MetricsDoor;
 use super::mirror;
 use super::noting::Notes;
+use super::renewal::LastAddresses;
 use super::shared::Sharing;
 use super::sockets::Sockets;
 

@@ -30,6 +30,7 @@ mod pattern;
 mod policy;
 mod pools;
 mod reload;
+mod renewal;
 mod shared;
 mod shared_offenders;
 mod signals;
@@ -132,7 +133,7 @@ pub(crate) async fn run(origin: Origin, config: Config, take_over: bool) -> anyh
         limits: Limits::new(),
         ledger,
         links: Recent::new(started.instant),
-        last_addresses: lists::LastAddresses::default(),
+        last_addresses: renewal::LastAddresses::default(),
         pools: Pools::open(config.ledger.path.with_file_name(POOLS), &config.pools),
         feeds,
         sharing: Sharing::new(config),
